@@ -1,0 +1,137 @@
+"""`bench run`."""
+
+from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from harness.cli.console import err, out, print_json, progress_bars
+from harness.cli.options import Settings, command, report_error
+from harness.errors import UsageError
+from harness.registry import pick, split_specs
+
+if TYPE_CHECKING:
+    from harness.run import Cell
+    from harness.tasks.outcome import Task
+
+
+@command
+def run(
+    settings: Settings,
+    models: Annotated[
+        str, typer.Option("--models", "-m", help="Encoders, comma-separated: `bench list models`. Required.")
+    ] = "",
+    suite: Annotated[str, typer.Option("--suite", "-s", help="Suite(s) of tasks: `bench list suites`.")] = "",
+    tasks: Annotated[str, typer.Option("--tasks", "-t", help="Single tasks instead: `bench list tasks`.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Compute finished cells again and replace them.")] = False,
+) -> None:
+    """Evaluate encoders on tasks; one result file per encoder and task.
+
+    What is finished is skipped, so the same command goes on after an interruption. Data that are not on this machine
+    are fetched.
+
+    For example: bench run --suite sts --models minilm,random --data-dir SentEval/data
+    """
+    import torch
+
+    from harness.data.locate import data_root
+    from harness.encoders.context import Context
+    from harness.run import Plan
+    from harness.run import run as run_plan
+
+    names = split_specs(models) if models else []
+    if not names:
+        raise UsageError("--models: nothing to evaluate; name encoders, `bench list models` shows what there is")
+    selected = _selected(suite, tasks)
+    with progress_bars(quiet=settings.quiet) as progress:
+        plan = Plan(
+            models=names,
+            tasks=selected,
+            results_dir=settings.results_dir,
+            data_root=lambda: data_root(
+                settings.data_dir, settings.cache, offline=settings.offline, progress=not settings.quiet
+            ),
+            context=Context(
+                cache_dir=settings.cache,
+                data_dir=settings.data_dir,
+                device=_device(settings.device),
+                dtype=settings.dtype,
+                backbone=settings.backbone,
+                offline=settings.offline,
+                progress=progress,
+            ),
+            force=force,
+            told=lambda cell: _tell(cell, quiet=settings.quiet),
+        )
+        torch.set_grad_enabled(True)
+        cells = run_plan(plan)
+    _show(cells, selected, settings)
+    code = max((cell.error.exit_code for cell in cells if cell.error), default=0)
+    if code:
+        raise typer.Exit(code)
+
+
+def _selected(suite: str, tasks: str) -> "list[Task]":
+    from harness.tasks.suites import SUITES, TASKS
+
+    if bool(suite) == bool(tasks):
+        raise UsageError(f"give either --suite ({', '.join(SUITES)}) or --tasks (`bench list tasks`)")
+    names = [n for s in split_specs(suite) for n in pick("suite", SUITES, s)] if suite else split_specs(tasks)
+    return [pick("task", TASKS, name) for name in dict.fromkeys(names)]
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error).splitlines() or ["unknown"])[0]
+        raise UsageError(f"--device {name}: not usable here ({reason}); use cpu or auto") from error
+    return name
+
+
+def _tell(cell: "Cell", *, quiet: bool) -> None:
+    if cell.error is not None:
+        report_error(cell.error)
+    elif not quiet and cell.result is not None:
+        value = 100 * cell.result.scores[cell.result.metric]
+        how = "kept" if cell.skipped else f"{cell.result.run.seconds:.1f} s"
+        err.print(f"{cell.task:<22}{value:7.2f}  {cell.encoder}  ({how})", markup=False, soft_wrap=True)
+
+
+def _show(cells: "list[Cell]", tasks: "list[Task]", settings: Settings) -> None:
+    if settings.json:
+        print_json(
+            [
+                {
+                    "encoder": cell.encoder,
+                    "task": cell.task,
+                    "result": asdict(cell.result) if cell.result else None,
+                    "error": str(cell.error) if cell.error else None,
+                    "skipped": cell.skipped,
+                }
+                for cell in cells
+            ]
+        )
+        return
+    table = Table(
+        title="Main score x 100", caption="Spearman over all pairs at once for similarity, accuracy for probes"
+    )
+    table.add_column("encoder", overflow="fold")
+    for task in tasks:
+        table.add_column(task.name, justify="right")
+    for encoder in dict.fromkeys(cell.encoder for cell in cells):
+        row = {cell.task: cell.result for cell in cells if cell.encoder == encoder}
+        texts = [f"{100 * r.scores[r.metric]:.2f}" if (r := row[task.name]) else "-" for task in tasks]
+        table.add_row(escape(encoder), *texts)
+    out.print(table)
+    if not settings.quiet:
+        counts = Counter("failed" if c.error else "kept" if c.skipped else "computed" for c in cells)
+        summary = ", ".join(f"{number} {what}" for what, number in counts.items())
+        err.print(f"{summary}; results in {settings.results_dir}, `bench report` makes the tables", soft_wrap=True)

@@ -1,0 +1,90 @@
+"""`bench list` and `bench cache`."""
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from harness.cli.console import out, print_json
+from harness.cli.options import Settings, command
+from harness.errors import UsageError
+from harness.registry import pick
+
+Rows = list[dict[str, object]]
+
+
+@command
+def list_(
+    settings: Settings,
+    what: Annotated[str, typer.Argument(help="models, suites or tasks.")] = "models",
+) -> None:
+    """Show the encoders, suites or tasks that can be named."""
+    rows = pick("list", {"models": _models, "suites": _suites, "tasks": _tasks}, what)()
+    show_rows(rows, settings)
+
+
+@command
+def cache(
+    settings: Settings,
+    what: Annotated[str, typer.Argument(help="info or clear.")] = "info",
+) -> None:
+    """Show what the embedding cache holds, or delete it (results are not touched)."""
+    from harness.encoders.cache import clear, stat
+
+    root = settings.cache / "embeddings"
+    if what == "info":
+        rows: Rows = [{"encoder": e.encoder, "sentences": e.rows, "MiB": round(e.bytes / 2**20, 1)} for e in stat(root)]
+        show_rows(rows, settings, empty=f"{root} holds no embeddings")
+    elif what == "clear":
+        freed = clear(root)
+        show_rows([{"freed MiB": round(freed / 2**20, 1), "folder": str(root)}], settings)
+    else:
+        raise UsageError(f"cache {what}: unknown, expected info or clear")
+
+
+def _models() -> Rows:
+    from harness.encoders.catalog import known_encoders
+
+    rows: Rows = [
+        {
+            "name": entry.name,
+            "what": entry.summary,
+            "parameters": " ".join(f"{p.name}={'' if p.default is None else p.default}" for p in entry.parameters),
+        }
+        for entry in known_encoders().values()
+    ]
+    named: dict[str, object] = {
+        "name": "hf:<repo-or-folder>",
+        "what": "any checkpoint on the hub or in a folder",
+        "parameters": "pooling=",
+    }
+    return [*rows, named]
+
+
+def _suites() -> Rows:
+    from harness.tasks.suites import SUITES
+
+    return [{"suite": name, "tasks": " ".join(tasks)} for name, tasks in SUITES.items()]
+
+
+def _tasks() -> Rows:
+    from harness.tasks.suites import TASKS
+
+    return [{"task": t.name, "what": t.title, "protocol": t.protocol, "main score": t.metric} for t in TASKS.values()]
+
+
+def show_rows(rows: Rows, settings: Settings, empty: str = "nothing") -> None:
+    """Rows of equal keys as a table on stdout, or as JSON."""
+    if settings.json:
+        print_json(rows)
+        return
+    if not rows:
+        out.print(empty, markup=False)
+        return
+    table = Table()
+    for key in rows[0]:
+        table.add_column(key, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(str(value)) for value in row.values()))
+    out.print(table)

@@ -1,0 +1,74 @@
+"""Reading one data file: bytes once, digest, encoding, line count; wrong files are refused by name."""
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from harness.data.manifest import FileFacts, facts_of
+from harness.errors import DataError
+
+
+class Copy(StrEnum):
+    """Which copy of a file this is. Public copies differ in tokenisation, so another one is no error by itself."""
+
+    KNOWN = "known"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class TextFile:
+    """A data file as read: path in SentEval's layout, its lines, the sha256 of its bytes, which copy it is."""
+
+    path: str
+    lines: list[str]
+    sha256: str
+    copy: Copy
+
+
+def digest_of_sorted_lines(content: bytes) -> str:
+    """Sha256 of the sorted lines: equal for two files that differ only in the order of their lines."""
+    return hashlib.sha256(b"\n".join(sorted(content.splitlines()))).hexdigest()
+
+
+def read_text_file(root: Path, path: str) -> TextFile:
+    r"""Read `root/path` as the reference does, and hold it to the manifest.
+
+    Lines end at any of the boundaries of `str.splitlines`, as in SentEval's loaders.
+
+    Raises:
+        DataError: if the file is missing, not in its encoding, has another number of lines, or is the known
+            file with its lines in another order.
+    """
+    facts = facts_of(path)
+    place = root / path
+    try:
+        content = place.read_bytes()
+    except OSError as error:
+        raise DataError(f"{place}: cannot be read ({error.strerror}); `bench data fetch` gets the files") from error
+    sha256 = hashlib.sha256(content).hexdigest()
+    lines = _decode(content, facts, place)
+    if len(lines) != facts.lines:
+        raise DataError(
+            f"{place}: {len(lines)} lines, expected {facts.lines}; the file is damaged: delete it and get it again"
+        )
+    if sha256 == facts.sha256:
+        return TextFile(path, lines, sha256, Copy.KNOWN)
+    if digest_of_sorted_lines(content) == facts.lines_sha256:
+        raise DataError(
+            f"{place}: the known lines in another order, so scores and sentences would not match; get the file again"
+        )
+    return TextFile(path, lines, sha256, Copy.OTHER)
+
+
+def _decode(content: bytes, facts: FileFacts, place: Path) -> list[str]:
+    try:
+        text = content.decode(facts.encoding)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{place}:{line}: byte 0x{content[error.start]:02x} is not {facts.encoding}, which this file is in; "
+            "get the file again"
+        ) from error
+    # Latin-1 files hold bytes such as 0x85 that `str.splitlines` would take for line ends once decoded.
+    return text.splitlines() if facts.encoding == "utf-8" else text.removesuffix("\n").split("\n")

@@ -1,0 +1,41 @@
+"""Where the data are: the user's folder, the environment's, the bundled suite, or what was fetched from the hub."""
+
+import os
+from importlib.resources import files
+from pathlib import Path
+
+from harness.data.fetch import fetch_senteval
+from harness.errors import DataError
+
+BUNDLED = Path(str(files("harness.data"))) / "mini"
+
+
+def data_root(given: Path | None, cache_dir: Path, *, offline: bool, progress: bool) -> Path:
+    """The folder that contains `downstream/`.
+
+    Looked up in this order: `--data-dir`, the environment's BENCH_DATA_DIR, the cache, the hub.
+
+    Raises:
+        DataError: if a named folder is not in SentEval's layout, or nothing can be fetched.
+    """
+    environment = os.environ.get("BENCH_DATA_DIR")
+    if given is not None:
+        return _checked(given, "--data-dir")
+    if environment:
+        return _checked(Path(environment), "BENCH_DATA_DIR")
+    return fetch_senteval(cache_dir, offline=offline, progress=progress).path
+
+
+def _checked(folder: Path, source: str) -> Path:
+    if not folder.is_dir():
+        raise DataError(
+            f"{source} {folder}: no such folder; name one that contains downstream/STS, downstream/SICK, ..."
+        )
+    if folder.name == "downstream":
+        return folder.parent
+    if not (folder / "downstream").is_dir():
+        raise DataError(
+            f"{source} {folder}: no folder downstream/ in it, expected SentEval's layout (downstream/STS/...); "
+            "name its parent, or run `bench data fetch`"
+        )
+    return folder

@@ -1,0 +1,103 @@
+"""Loaders of STS12-16, STS-B and SICK-R in SentEval's layout.
+
+Source: SentEval (5d6dc11) senteval/sts.py and senteval/sick.py as changed in SimCSE (49fa580), re-implemented from
+their behaviour. Lines with a blank gold score were not annotated and are dropped; STS13 has no SMT subset (licence).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.data.files import TextFile, read_text_file
+from harness.data.records import Pairs, SimilarityData, parse_fields, parse_gold, provenance
+from harness.errors import DataError
+
+SEMEVAL_SUBSETS = {
+    "STS12": ("MSRpar", "MSRvid", "SMTeuroparl", "surprise.OnWN", "surprise.SMTnews"),
+    "STS13": ("FNWN", "headlines", "OnWN"),
+    "STS14": ("deft-forum", "deft-news", "headlines", "images", "OnWN", "tweet-news"),
+    "STS15": ("answers-forums", "answers-students", "belief", "headlines", "images"),
+    "STS16": ("answer-answer", "headlines", "plagiarism", "postediting", "question-question"),
+    "MINI": ("captions", "headlines", "answers"),
+}
+
+_SICK_FILES = {"train": "SICK_train.txt", "dev": "SICK_trial.txt", "test": "SICK_test_annotated.txt"}
+
+
+def semeval(root: Path, *, year: str) -> SimilarityData:
+    """All subsets of one SemEval year ("STS12".."STS16"), or of the bundled "MINI" set; gold is 0..5.
+
+    Raises:
+        DataError: if a file is missing or damaged, or a line is not what it should be.
+    """
+    read: list[TextFile] = []
+    subsets = []
+    for subset in SEMEVAL_SUBSETS[year]:
+        folder = f"downstream/STS/{year}-en-test"
+        sentences = read_text_file(root, f"{folder}/STS.input.{subset}.txt")
+        gold = read_text_file(root, f"{folder}/STS.gs.{subset}.txt")
+        if len(sentences.lines) != len(gold.lines):
+            raise DataError(
+                f"{root / gold.path}: {len(gold.lines)} scores for {len(sentences.lines)} pairs; get both files again"
+            )
+        read += [sentences, gold]
+        subsets.append(_semeval_subset(root, subset, sentences, gold))
+    return SimilarityData(tuple(subsets), *provenance(read))
+
+
+def _semeval_subset(root: Path, name: str, sentences: TextFile, gold: TextFile) -> Pairs:
+    pairs = Pairs(name, [], [], [])
+    for number, (line, score) in enumerate(zip(sentences.lines, gold.lines, strict=True), start=1):
+        if score == "":
+            continue
+        fields = parse_fields(line, where=f"{root / sentences.path}:{number}", count=2)
+        pairs.left.append(fields[0])
+        pairs.right.append(fields[1])
+        pairs.gold.append(parse_gold(score, where=f"{root / gold.path}:{number}", low=0, high=5))
+    return pairs
+
+
+def sts_benchmark(root: Path, *, splits: tuple[str, ...], folder: str = "STSBenchmark") -> SimilarityData:
+    """Splits ("train", "dev", "test") of STS-B, one subset each; gold is 0..5.
+
+    The files are tab-separated despite their name and have no header.
+
+    Raises:
+        DataError: if a file is missing or damaged, or a line is not what it should be.
+    """
+    read = [read_text_file(root, f"downstream/STS/{folder}/sts-{split}.csv") for split in splits]
+    pairs = [_table(root, split, file, _Layout(4, 5, 6, low=0)) for split, file in zip(splits, read, strict=True)]
+    return SimilarityData(tuple(pairs), *provenance(read))
+
+
+def sick_relatedness(root: Path, *, splits: tuple[str, ...]) -> SimilarityData:
+    """Splits ("train", "dev", "test") of SICK, one subset each: a header line, then tab-separated; gold is 1..5.
+
+    Raises:
+        DataError: if a file is missing or damaged, or a line is not what it should be.
+    """
+    read = [read_text_file(root, f"downstream/SICK/{_SICK_FILES[split]}") for split in splits]
+    layout = _Layout(3, 1, 2, low=1, header=1)
+    pairs = [_table(root, split, file, layout) for split, file in zip(splits, read, strict=True)]
+    return SimilarityData(tuple(pairs), *provenance(read))
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Columns of gold score and sentences, the lowest possible score (the highest is 5), and lines of header."""
+
+    gold: int
+    left: int
+    right: int
+    low: float
+    header: int = 0
+
+
+def _table(root: Path, name: str, file: TextFile, layout: _Layout) -> Pairs:
+    pairs = Pairs(name, [], [], [])
+    for number, line in enumerate(file.lines[layout.header :], start=layout.header + 1):
+        where = f"{root / file.path}:{number}"
+        fields = parse_fields(line.strip(), where=where, count=max(layout.gold, layout.right) + 1)
+        pairs.left.append(fields[layout.left])
+        pairs.right.append(fields[layout.right])
+        pairs.gold.append(parse_gold(fields[layout.gold], where=where, low=layout.low, high=5))
+    return pairs

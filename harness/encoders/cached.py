@@ -1,0 +1,72 @@
+"""An encoder that remembers: each distinct sentence goes through the model once, whoever asks and however often."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from harness.encoders.cache import EmbeddingCache
+from harness.encoders.protocol import Embeddings, Encoder, EncoderCard, checked
+from harness.encoders.transformer import TransformerEncoder, encode_poolings
+
+_CHUNK = 8192  # sentences encoded between two writes: what a killed run loses at most
+
+
+class CachedEncoder:
+    """Looks rows up on disk and encodes only what is missing; rows come back bit for bit as first computed."""
+
+    def __init__(self, encoder: Encoder, root: Path) -> None:
+        self.encoder = encoder
+        self.companions: list[CachedEncoder] = []  # filled from the same forward pass; see `share_passes`
+        self._cache = EmbeddingCache(root, encoder.card.fingerprint(), encoder.card.dim, asdict(encoder.card))
+
+    @property
+    def card(self) -> EncoderCard:
+        return self.encoder.card
+
+    def encode(self, sentences: Sequence[str], /) -> Embeddings:
+        """(n, d) float32 in input order.
+
+        Raises:
+            EncoderError: if the encoder breaks its promise; nothing of the broken chunk is stored.
+            ResultError: if the cache cannot be read or written.
+        """
+        position = {sentence: row for row, sentence in enumerate(dict.fromkeys(sentences))}
+        distinct = list(position)
+        found, known = self._cache.lookup(distinct)
+        rows = np.empty((len(distinct), self.card.dim), dtype=np.float32)
+        rows[found] = known
+        missing = np.flatnonzero(~found)
+        # Sorting by length across chunks keeps each chunk's padding as small as that of one pass over everything.
+        missing = missing[np.argsort([-len(distinct[i]) for i in missing], kind="stable")]
+        for start in range(0, len(missing), _CHUNK):
+            chunk = missing[start : start + _CHUNK]
+            rows[chunk] = self._encode_and_store([distinct[i] for i in chunk])
+        if len(distinct) == len(sentences):
+            return rows
+        return rows[np.fromiter((position[s] for s in sentences), dtype=np.intp, count=len(sentences))]
+
+    def _encode_and_store(self, sentences: list[str]) -> Embeddings:
+        together = [self, *self.companions]
+        encoders = [cached.encoder for cached in together]
+        if isinstance(self.encoder, TransformerEncoder):
+            transformers = [encoder for encoder in encoders if isinstance(encoder, TransformerEncoder)]
+            matrices = encode_poolings(self.encoder.backbone, sentences, transformers)
+        else:
+            matrices = [self.encoder.encode(sentences)]
+        for cached, x in zip(together, matrices, strict=True):
+            cached._cache.append(sentences, checked(x, cached.card, sentences))
+        return matrices[0]
+
+
+def share_passes(encoders: Sequence[CachedEncoder]) -> None:
+    """Link encoders that are poolings of one checkpoint, so that one forward pass fills the caches of all of them."""
+    transformers = [e for e in encoders if isinstance(e.encoder, TransformerEncoder)]
+    for cached in transformers:
+        cached.companions = [other for other in transformers if other is not cached and _same_pass(cached, other)]
+
+
+def _same_pass(one: CachedEncoder, other: CachedEncoder) -> bool:
+    a, b = one.card, other.card
+    return (a.weights_sha256, a.max_tokens, a.dtype) == (b.weights_sha256, b.max_tokens, b.dtype)

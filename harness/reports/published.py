@@ -1,0 +1,175 @@
+"""Numbers that others published, as packaged data, and which of them a measured encoder repeats.
+
+`published/simcse.csv`: tables 1-7, B.2, B.3, C.1, D.1, D.2 and E.1 of SimCSE (Gao et al. 2021, arXiv:2104.08821v4).
+`published/mteb.csv`: the MTEB results repository at full precision; its SICK-R is over all 9,927 pairs.
+`published/simple-simcse.csv`: a replication of unsupervised SimCSE, 50 runs on each of four backbones.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from itertools import groupby
+
+from harness.registry import parse_name
+from harness.results.record import Card
+
+PAPERS: Mapping[str, str] = {"simcse": "SimCSE", "mteb": "MTEB", "simple-simcse": "simple-simcse"}
+AVERAGE = "Avg"  # the task under which a table's own average is listed
+
+# Checkpoints that their authors released with a paper's row -> method, backbone, and the pooling the row was made with.
+_RELEASED: Mapping[str, tuple[str, str, str]] = {
+    f"hf:princeton-nlp/{kind}-simcse-{backbone}": (f"simcse-{kind}", backbone, pooling)
+    for kind, pooling in (("unsup", "cls_before_pooler"), ("sup", "cls"))
+    for backbone in ("bert-base-uncased", "roberta-base", "roberta-large")
+}
+_SAME_BACKBONE: Mapping[str, str] = {
+    "google-bert/bert-base-uncased": "bert-base-uncased",
+    "FacebookAI/roberta-base": "roberta-base",
+    "FacebookAI/roberta-large": "roberta-large",
+}
+# A paper's variant -> the parameters that say the same; variants not listed have no counterpart here.
+_VARIANTS: Mapping[str, Mapping[str, str]] = {
+    "": {},
+    "NLI": {"fit": "nli"},
+    "target": {"fit": "target"},
+    "first-last avg (static word embedding + last layer)": {"pooling": "avg_static_last"},
+    "avg last layer": {"pooling": "avg"},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """One published number.
+
+    Attributes:
+        paper: a key of `PAPERS`.
+        table: its number in the paper, or "".
+        model: method name as in this project where there is one, e.g. `simcse-unsup`.
+        backbone: checkpoint name, or "" where the model's name says it.
+        supervision: `unsupervised` or `supervised`.
+        variant: what sets rows of one model apart, in the paper's words.
+        task: as in results; `Avg` is the average the paper prints.
+        metric: `spearman`, `pearson` or `accuracy`.
+        aggregation: `all`, `mean`, `wmean`, or "" where there is nothing to aggregate.
+        split: `test`, `dev` or `full`.
+        value: percent, with the digits that were published.
+        origin: `this paper`, or whom the paper has the number from.
+    """
+
+    paper: str
+    table: str
+    model: str
+    backbone: str
+    supervision: str
+    variant: str
+    task: str
+    metric: str
+    aggregation: str
+    split: str
+    value: float
+    origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedRow:
+    """One row of a published table: what `Published` says of it, and task -> percent for one metric and split."""
+
+    paper: str
+    table: str
+    supervision: str
+    model: str
+    backbone: str
+    variant: str
+    origin: str
+    values: Mapping[str, float]
+
+
+@cache
+def load(paper: str) -> tuple[Published, ...]:
+    """Every number of one paper, in the paper's order."""
+    text = (resources.files("harness.reports") / "published" / f"{paper}.csv").read_text(encoding="utf-8")
+    return tuple(_published(row) for row in csv.DictReader(io.StringIO(text, newline="")))
+
+
+@cache
+def rows(paper: str, table: str, metric: str, aggregation: str, split: str) -> tuple[PublishedRow, ...]:
+    """The rows of one table, in the paper's order, with the numbers of one metric, aggregation and split."""
+    wanted = (table, metric, aggregation, split)
+    numbers = [n for n in load(paper) if (n.table, n.metric, n.aggregation, n.split) == wanted]
+    return tuple(_row(list(group)) for _, group in groupby(numbers, key=_identity))
+
+
+def counterpart(card: Card, candidates: Sequence[PublishedRow]) -> PublishedRow | None:
+    """The first published row that was made the way this encoder is, or None.
+
+    Method, backbone and variant must be those of the row, and the specification must set nothing that the row's
+    description does not account for (a seed apart).
+    """
+    return next((row for row in candidates if _repeats(card, row)), None)
+
+
+def label(row: PublishedRow) -> str:
+    """`bert-flow, bert-base-uncased, NLI`."""
+    variant = row.variant.partition(" (")[0]
+    return ", ".join(part for part in (row.model, row.backbone, variant) if part)
+
+
+def source(row: PublishedRow) -> str:
+    """`SimCSE Table 5`."""
+    return f"{PAPERS[row.paper]} Table {row.table}" if row.table else PAPERS[row.paper]
+
+
+def _published(row: Mapping[str, str]) -> Published:
+    return Published(
+        paper=row["paper"],
+        table=row["table"],
+        model=row["model"],
+        backbone=row["backbone"],
+        supervision=row["supervision"],
+        variant=row["variant"],
+        task=row["task"],
+        metric=row["metric"],
+        aggregation=row["aggregation"],
+        split=row["split"],
+        value=float(row["value"]),
+        origin=row["origin"],
+    )
+
+
+def _identity(number: Published) -> tuple[str, ...]:
+    return number.supervision, number.model, number.backbone, number.variant, number.origin
+
+
+def _row(numbers: Sequence[Published]) -> PublishedRow:
+    first = numbers[0]
+    return PublishedRow(
+        paper=first.paper,
+        table=first.table,
+        supervision=first.supervision,
+        model=first.model,
+        backbone=first.backbone,
+        variant=first.variant,
+        origin=first.origin,
+        values={number.task: number.value for number in numbers},
+    )
+
+
+def _repeats(card: Card, row: PublishedRow) -> bool:
+    name, printed = parse_name(card.name)
+    if name in _RELEASED:
+        method, backbone, pooling = _RELEASED[name]
+        return (row.model, row.backbone, row.variant) == (method, backbone, "") and card.pooling == pooling
+    required = _VARIANTS.get(row.variant)
+    if required is None or row.model != name:
+        return False
+    if row.backbone and row.backbone != _SAME_BACKBONE.get(card.backbone or "", card.backbone):
+        return False
+    known = {"pooling": card.pooling} | dict(card.parameters)
+    return all(known.get(key) == value for key, value in required.items()) and set(printed) <= {
+        "backbone",
+        "seed",
+        *required,
+    }

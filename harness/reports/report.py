@@ -1,0 +1,74 @@
+"""`bench report`: from a folder of result files to a folder of tables."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import ResultError
+from harness.registry import pick
+from harness.reports import provenance
+from harness.reports.render import latex, markdown, tidy_csv
+from harness.reports.tables import Table, build, without_table
+from harness.results.record import Result
+from harness.results.store import read_all, replace_file
+
+FORMATS = {"md": "report.md, one page", "latex": "a .tex file per table", "csv": "a .csv file per table"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportSummary:
+    """What a report was made of and where it is.
+
+    Attributes:
+        paths: the files written, in order.
+        n_results: result files in use.
+        problems: one sentence per result file that was left out.
+        tables: what was rendered; `harness.reports.tables.text` gives their printed form.
+    """
+
+    paths: tuple[Path, ...]
+    n_results: int
+    problems: tuple[str, ...]
+    tables: tuple[Table, ...]
+
+
+def report(results_dir: Path, out_dir: Path, formats: Sequence[str] = ("md", "latex", "csv")) -> ReportSummary:
+    """Read every result file and render the tables.
+
+    Raises:
+        UsageError: if a format is unknown.
+        ResultError: if there is no readable result, or the files cannot be written.
+    """
+    for name in formats:
+        pick("format", FORMATS, name)
+    results, problems = read_all(results_dir)
+    if not results:
+        found = f"{problems[0]} (the first of {len(problems)} left out)" if problems else "no result files"
+        raise ResultError(f"{results_dir}: nothing to report, found {found}; run `bench run` first")
+    tables = build(results, len(problems))
+    files: dict[str, str] = {}
+    if "md" in formats:
+        files["report.md"] = page(results, tables, problems)
+    for table in tables:
+        if "latex" in formats:
+            files[f"{table.name}.tex"] = latex(table)
+        if "csv" in formats:
+            files[f"{table.name}.csv"] = tidy_csv(table)
+    for name, content in files.items():
+        replace_file(out_dir / name, content.encode())
+    return ReportSummary(
+        paths=tuple(out_dir / name for name in files),
+        n_results=len(results),
+        problems=tuple(problems),
+        tables=tuple(tables),
+    )
+
+
+def page(results: Sequence[Result], tables: Sequence[Table], problems: Sequence[str]) -> str:
+    """All tables and where their numbers are from, as one Markdown page."""
+    encoders = len({result.encoder.name for result in results})
+    days = sorted(result.run.started[:10] for result in results)
+    span = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+    counted = f"Results: {len(results)}. Encoders: {encoders}. Measured: {span}. Left out: {len(problems)}."
+    closing = provenance.markdown(results, problems, without_table(results, tables))
+    return "\n".join(["# Report", "", counted, "", *(markdown(table) for table in tables), closing])

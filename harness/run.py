@@ -1,0 +1,193 @@
+"""The main job: every encoder on every task, each distinct sentence encoded once, finished cells skipped."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from harness.data.locate import BUNDLED
+from harness.encoders.cached import CachedEncoder, share_passes
+from harness.encoders.catalog import Built, build, resolve
+from harness.encoders.context import Context
+from harness.encoders.encoded import Encoded
+from harness.encoders.protocol import EncoderCard, Transductive
+from harness.encoders.transformer import TransformerEncoder
+from harness.errors import BenchError
+from harness.results import store
+from harness.results.machine import provenance
+from harness.results.record import SCHEMA, Card, Result
+from harness.tasks.outcome import Prepared, Task
+
+OTHER_COPY = "another copy of the data than the known one"
+FITTED_ON_TARGET = "fitted on the evaluated sentences"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One encoder on one task, and what became of it: a result that was computed or found, or an error."""
+
+    encoder: str
+    task: str
+    result: Result | None = None
+    error: BenchError | None = None
+    skipped: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to run and where to put it.
+
+    Attributes:
+        models: specifications as the user wrote them.
+        tasks: to score, in order.
+        results_dir: result files are written below it.
+        data_root: the folder with `downstream/`; called only if a task that is not bundled is asked for.
+        context: for building encoders.
+        force: overwrite finished cells.
+        told: called with every cell when it is done.
+    """
+
+    models: Sequence[str]
+    tasks: Sequence[Task]
+    results_dir: Path
+    data_root: Callable[[], Path]
+    context: Context
+    force: bool
+    told: Callable[[Cell], None]
+
+
+def run(plan: Plan) -> list[Cell]:
+    """Evaluate; one failing encoder or task does not sink the others.
+
+    Raises:
+        UsageError: before anything is run, if a model's name or parameter is unknown.
+        DataError: if the data folder cannot be had.
+    """
+    for text in plan.models:
+        resolve(text, plan.context)
+    prepared = _prepare(plan)
+    encoders = {text: _built(text, plan.context) for text in plan.models}
+    share_passes([encoder for encoder in encoders.values() if isinstance(encoder, CachedEncoder)])
+    cells = []
+    for text, encoder in encoders.items():
+        for cell in _run_encoder(text, encoder, prepared, plan):
+            plan.told(cell)
+            cells.append(cell)
+    return cells
+
+
+def _prepare(plan: Plan) -> dict[str, Prepared | BenchError]:
+    root = BUNDLED if all(task.bundled for task in plan.tasks) else plan.data_root()
+    prepared: dict[str, Prepared | BenchError] = {}
+    for task in plan.tasks:
+        try:
+            prepared[task.name] = task.prepare(BUNDLED if task.bundled else root)
+        except BenchError as error:
+            prepared[task.name] = error
+    return prepared
+
+
+def _built(text: str, context: Context) -> Built | BenchError:
+    try:
+        encoder = build(text, context)
+    except BenchError as error:
+        return error
+    if isinstance(encoder, TransformerEncoder):
+        return CachedEncoder(encoder, context.cache_dir / "embeddings")
+    return encoder
+
+
+def _run_encoder(
+    text: str, built: Built | BenchError, prepared: Mapping[str, Prepared | BenchError], plan: Plan
+) -> Iterator[Cell]:
+    """The cells of one encoder: errors and finished cells first, then the rest after one encoding pass."""
+    name = text if isinstance(built, BenchError) else built.card.name
+    pending: list[tuple[Task, Prepared]] = []
+    for task in plan.tasks:
+        data = prepared[task.name]
+        if isinstance(data, BenchError):
+            yield Cell(encoder=name, task=task.name, error=data)
+        elif isinstance(built, BenchError):
+            yield Cell(encoder=name, task=task.name, error=built)
+        else:
+            found = _finished(task, data, built.card, plan)
+            if found is None:
+                pending.append((task, data))
+            else:
+                yield found
+    if pending and not isinstance(built, BenchError):
+        yield from _score_pending(built, pending, plan)
+
+
+def _finished(task: Task, data: Prepared, card: EncoderCard, plan: Plan) -> Cell | None:
+    """The cell if it is on disk already (or something else is in its place), None if it has to be computed."""
+    if plan.force:
+        return None
+    try:
+        if not store.finished(plan.results_dir, task.name, task.protocol, Card(**asdict(card)), data.files):
+            return None
+        result = store.read(store.cell_path(plan.results_dir, card.name, task.name, task.protocol))
+    except BenchError as error:
+        return Cell(encoder=card.name, task=task.name, error=error)
+    return Cell(encoder=card.name, task=task.name, result=result, skipped=True)
+
+
+def _score_pending(built: Built, pending: Sequence[tuple[Task, Prepared]], plan: Plan) -> Iterator[Cell]:
+    started = time.perf_counter()
+    encoder: Built | BenchError = built
+    if not isinstance(built, Transductive):
+        try:
+            encoder = Encoded(built, [s for _, data in pending for s in data.sentences])
+        except BenchError as error:
+            encoder = error
+    encoding_seconds = time.perf_counter() - started
+    for task, data in pending:
+        if isinstance(encoder, BenchError):
+            yield Cell(encoder=built.card.name, task=task.name, error=encoder)
+            continue
+        try:
+            result = _score(encoder, task, data, encoding_seconds, plan)
+        except BenchError as error:
+            yield Cell(encoder=built.card.name, task=task.name, error=error)
+        else:
+            yield Cell(encoder=built.card.name, task=task.name, result=result)
+
+
+def _score(encoder: Built, task: Task, data: Prepared, encoding_seconds: float, plan: Plan) -> Result:
+    started, clock = datetime.now(UTC), time.perf_counter()
+    fitted = encoder.fit_target(task.name, data.target) if isinstance(encoder, Transductive) else encoder
+    outcome = data.score(fitted, plan.context.progress)
+    result = Result(
+        schema=SCHEMA,
+        task=task.name,
+        protocol=task.protocol,
+        metric=task.metric,
+        scores=outcome.scores,
+        counts=outcome.counts,
+        data=data.files,
+        flags=_flags(encoder, data),
+        encoder=Card(**asdict(encoder.card)),
+        seed=task.seed,
+        sidecar=None,
+        run=provenance(
+            started=started.isoformat(timespec="seconds"),
+            seconds=time.perf_counter() - clock,
+            encoding_seconds=encoding_seconds,
+            device=plan.context.device,
+            threads=torch.get_num_threads(),
+        ),
+    )
+    store.write(result, outcome.items, plan.results_dir)
+    return result
+
+
+def _flags(encoder: Built, data: Prepared) -> tuple[str, ...]:
+    flags = list(data.flags)
+    if encoder.card.fitted_on == "target":
+        flags.append(FITTED_ON_TARGET)
+    if data.other_copies:
+        flags.append(OTHER_COPY)
+    return tuple(flags)

@@ -1,0 +1,252 @@
+"""SentEval's logistic-regression classifier, trained for many folds and regularisers at once.
+
+The reference fits one head after another. Every construction of its classifier reseeds both generators, so heads start
+from the same weights, and those that train on equally many rows draw the same permutations. Heads that differ in the
+regulariser alone therefore see the same minibatches: here a fold gathers a minibatch once for all of them, and folds of
+equal size go in lockstep as one batched product. The gradient of softmax regression is written by hand.
+
+Source: `PyTorchClassifier.fit` in SentEval's tools/classifier.py, with no hidden layer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.errors import TaskError
+from harness.tasks.probes.folds import hold_out
+from harness.tasks.probes.optimizers import OPTIMIZERS
+from harness.tasks.probes.settings import Features, Fitted, Fold, Integers, ProbeSettings
+
+L2_GRID = (1e-5, 1e-4, 1e-3, 1e-2)
+# Numbers a block of folds works on: on a CPU they should stay in the cache, on a GPU they should fill it.
+_BLOCK_NUMBERS = {"cpu": 1 << 20, "cuda": 1 << 26}
+_EVALUATED_ROWS = 8192  # at once, so that a large test set is not copied whole
+
+Report = Callable[[int, int], None]  # heads finished since the last report, passes so far of those in training
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """All rows of a task, shared by all heads.
+
+    Attributes:
+        x: (n, d + 1) features with a constant 1 as the last one, whose weight is the bias.
+        y: (n,) labels in 0..classes-1.
+        classes: number of classes, 1 more than the largest label.
+    """
+
+    x: Tensor
+    y: Tensor
+    classes: int
+
+
+def table(x: Sequence[Features], y: Sequence[Integers], device: str) -> Table:
+    """Put splits below one another on the device; row numbers run through them in the order given."""
+    rows = np.ones((sum(map(len, x)), x[0].shape[1] + 1), dtype=np.float32)
+    np.concatenate(x, out=rows[:, :-1])
+    labels = np.concatenate(y).astype(np.int64)
+    return Table(torch.from_numpy(rows).to(device), torch.from_numpy(labels).to(device), int(labels.max()) + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Heads that share their training and dev rows; without dev rows, 5 % of the training rows are held out."""
+
+    train: Integers
+    dev: Integers | None
+    l2: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A trained head: best dev accuracy (0..1), passes until it stopped, and its best weights (classes, d + 1)."""
+
+    accuracy: float
+    epochs: int
+    weights: Tensor
+
+
+def initial_weights(dim: int, classes: int, seed: int) -> Tensor:
+    """(classes, dim + 1): what `torch.manual_seed(seed); nn.Linear(dim, classes)` draws on the CPU, bias last."""
+    stream = torch.Generator().manual_seed(seed)
+    weight = torch.nn.init.kaiming_uniform_(torch.empty(classes, dim), a=math.sqrt(5), generator=stream)
+    bias = torch.empty(classes, 1).uniform_(-1 / math.sqrt(dim), 1 / math.sqrt(dim), generator=stream)
+    return torch.cat([weight, bias], dim=1)
+
+
+def predict(data: Table, weights: Tensor, rows: Integers) -> Integers:
+    """(n,) class with the largest logit for each of n rows; weights are (classes, d + 1)."""
+    return _argmax(data, weights[None], torch.from_numpy(rows))[0].cpu().numpy()
+
+
+def train_heads(data: Table, problems: Sequence[Problem], settings: ProbeSettings, report: Report) -> list[list[Head]]:
+    """Train every head of every problem until its own early stop.
+
+    Returns:
+        For each problem its heads, in the order of its `l2`. Equal to training each head alone but for the order of
+        float32 sums.
+
+    Raises:
+        TaskError: if a problem without dev rows has fewer than 20 training rows, of which 5 % is none.
+    """
+    heads: dict[int, list[Head]] = {}
+    for numbers in _blocks(data, problems, settings):
+        block = _Block(data, [problems[i] for i in numbers], settings)
+        heads.update(zip(numbers, block.train(report), strict=True))
+    return [heads[i] for i in range(len(problems))]
+
+
+def _blocks(data: Table, problems: Sequence[Problem], settings: ProbeSettings) -> Iterator[list[int]]:
+    alike = defaultdict(list)
+    for i, problem in enumerate(problems):
+        alike[len(problem.train), problem.dev is None, len(problem.l2)].append(i)
+    for (_, _, width), numbers in alike.items():
+        parameters = 4 * width * data.classes  # with their gradient and moments
+        per_fold = (settings.batch_size + parameters) * data.x.shape[1]
+        size = max(1, _BLOCK_NUMBERS[data.x.device.type] // per_fold)
+        yield from (numbers[i : i + size] for i in range(0, len(numbers), size))
+
+
+class _Block:
+    """Problems with equally many training rows and heads; F folds of R heads, some of which may have finished."""
+
+    def __init__(self, data: Table, problems: Sequence[Problem], settings: ProbeSettings) -> None:
+        self.data, self.settings = data, settings
+        self.stream = np.random.RandomState(settings.seed)  # the generator behind the reference's np.random.seed
+        folds = _with_dev(problems, self.stream)
+        device = data.x.device
+        self.train_rows = torch.from_numpy(np.stack([fold.train for fold in folds])).to(device)  # (F, n)
+        self.dev_rows = [torch.from_numpy(fold.dev).to(device) for fold in folds]
+        self.l2 = torch.tensor([problem.l2 for problem in problems], device=device)[..., None, None]  # (F, R, 1, 1)
+        shape = self.l2.shape[:2]
+        start = initial_weights(data.x.shape[1] - 1, data.classes, settings.seed).to(device)
+        self.weights = start.expand(*shape, *start.shape).contiguous()  # (F, R, C, d + 1)
+        self.optimizer = OPTIMIZERS[settings.optimizer](self.weights)
+        self.slots = np.arange(shape.numel()).reshape(shape)  # which head a place of the stack holds
+        self.live = np.ones(shape, dtype=bool)
+        # By head, in the order the block began with:
+        self.dev_sizes = np.repeat([len(fold.dev) for fold in folds], shape[1])
+        self.best = self.weights.flatten(0, 1).clone()
+        self.correct = np.full(shape.numel(), -1)
+        self.misses = np.zeros(shape.numel(), dtype=int)
+        self.epochs = np.zeros(shape.numel(), dtype=int)
+
+    def train(self, report: Report) -> list[list[Head]]:
+        folds, width = self.live.shape
+        epoch = 0
+        while self.live.any() and epoch <= self.settings.max_epoch:
+            for _ in range(self.settings.epoch_size):
+                self._one_pass()
+            epoch += self.settings.epoch_size
+            self.epochs[self.slots[self.live]] = epoch
+            before = int(self.live.sum())
+            self._check()
+            report(before - int(self.live.sum()), epoch)
+            self._drop_finished()
+        report(int(self.live.sum()), epoch)
+        accuracy = (self.correct / self.dev_sizes).tolist()
+        heads = [Head(*parts) for parts in zip(accuracy, self.epochs.tolist(), self.best, strict=True)]
+        return [heads[i * width : (i + 1) * width] for i in range(folds)]
+
+    def _one_pass(self) -> None:
+        order = torch.from_numpy(self.stream.permutation(self.train_rows.shape[1])).to(self.train_rows.device)
+        for rows in torch.split(self.train_rows[:, order], self.settings.batch_size, dim=1):
+            self._step(rows)
+
+    def _step(self, rows: Tensor) -> None:
+        """Softmax regression on one minibatch for each fold; `rows` is (F, B)."""
+        (folds, width, classes, dim), size = self.weights.shape, rows.shape[1]
+        flat = rows.reshape(-1)
+        x = self.data.x.index_select(0, flat).view(folds, size, dim)
+        y = self.data.y.index_select(0, flat).view(folds, 1, 1, size)
+        logits = torch.bmm(self.weights.view(folds, -1, dim), x.transpose(1, 2))
+        slope = torch.softmax(logits.view(folds, width, classes, size), dim=2)  # minus the one-hot labels:
+        slope.scatter_add_(2, y.expand(-1, width, -1, -1), slope.new_tensor(-1.0).expand(folds, width, 1, size))
+        slope.div_(size)
+        gradient = torch.bmm(slope.view(folds, -1, size), x).view_as(self.weights)
+        self.optimizer.step(self.weights, gradient.addcmul_(self.weights, self.l2))
+
+    def _check(self) -> None:
+        """Early stopping with the reference's counter, which an improvement does not set back."""
+        correct = np.stack([self._dev_correct(fold) for fold in range(len(self.dev_rows))])
+        heads = self.slots
+        better = self.live & (correct > self.correct[heads])
+        self.correct[heads[better]] = correct[better]
+        where = torch.from_numpy(np.flatnonzero(better)).to(self.best.device)
+        self.best[torch.from_numpy(heads[better]).to(self.best.device)] = self.weights.flatten(0, 1)[where]
+        missed = self.live & ~better
+        self.live &= ~(missed & (self.misses[heads] >= self.settings.tenacity))
+        self.misses[heads[missed]] += 1
+
+    def _dev_correct(self, fold: int) -> NDArray[np.int64]:
+        rows = self.dev_rows[fold]
+        return (_argmax(self.data, self.weights[fold], rows) == self.data.y[rows]).sum(dim=1).cpu().numpy()
+
+    def _drop_finished(self) -> None:
+        """Keep the folds with a live head, and as many places for each as the one with most live heads needs."""
+        folds, width = np.flatnonzero(self.live.any(axis=1)), self.live.sum(axis=1).max()
+        if not folds.size or (len(folds), width) == self.live.shape:
+            return
+        first = np.argsort(~self.live, axis=1, kind="stable")[folds, :width]
+        places = torch.from_numpy((folds[:, None] * self.live.shape[1] + first).ravel()).to(self.weights.device)
+
+        def pick(stacked: Tensor) -> Tensor:
+            return stacked.flatten(0, 1)[places].view(len(folds), int(width), *stacked.shape[2:])
+
+        self.weights, self.l2 = pick(self.weights), pick(self.l2)
+        self.optimizer.keep(pick)
+        self.train_rows = self.train_rows[torch.from_numpy(folds).to(self.train_rows.device)]
+        self.dev_rows = [self.dev_rows[fold] for fold in folds]
+        self.slots = np.take_along_axis(self.slots[folds], first, axis=1)
+        self.live = np.take_along_axis(self.live[folds], first, axis=1)
+
+
+def _with_dev(problems: Sequence[Problem], stream: np.random.RandomState) -> list[Fold]:
+    """Problems of equal size hold out the same positions; the stream goes on from there."""
+    given = [Fold(problem.train, problem.dev) for problem in problems if problem.dev is not None]
+    if given:
+        return given
+    n = len(problems[0].train)
+    train, dev = hold_out(n, stream)
+    if not len(dev):
+        raise TaskError(f"{n} training rows, expected 20 or more, of which 5 % decide when to stop; give more rows")
+    return [Fold(problem.train[train], problem.train[dev]) for problem in problems]
+
+
+def _argmax(data: Table, weights: Tensor, rows: Tensor) -> Tensor:
+    """(R, n) predicted classes of n rows under R heads; weights are (R, classes, d + 1)."""
+    flat = weights.flatten(0, 1)
+    parts = [
+        (flat @ data.x[some].T).view(*weights.shape[:2], -1).argmax(dim=1)
+        for some in torch.split(rows, _EVALUATED_ROWS)
+    ]
+    return torch.cat(parts, dim=1)
+
+
+class HeadTrainer:
+    """The `senteval` protocol's classifiers."""
+
+    def __init__(self, data: Table, grid: tuple[float, ...], settings: ProbeSettings, report: Report) -> None:
+        self.data, self.grid, self.settings, self.report = data, grid, settings, report
+
+    def search(self, folds: Sequence[Fold]) -> list[list[Fitted]]:
+        return self._fit([Problem(fold.train, fold.dev, self.grid) for fold in folds])
+
+    def refit(self, train: Sequence[Integers], regularisation: Sequence[float]) -> list[Fitted]:
+        problems = [Problem(rows, None, (l2,)) for rows, l2 in zip(train, regularisation, strict=True)]
+        return [head for (head,) in self._fit(problems)]
+
+    def _fit(self, problems: Sequence[Problem]) -> list[list[Fitted]]:
+        found = train_heads(self.data, problems, self.settings, self.report)
+        return [[self._fitted(head) for head in heads] for heads in found]
+
+    def _fitted(self, head: Head) -> Fitted:
+        return Fitted(head.accuracy, head.epochs, lambda rows: predict(self.data, head.weights, rows))

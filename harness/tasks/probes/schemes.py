@@ -1,0 +1,160 @@
+"""SentEval's three evaluation schemes: choose a regulariser on dev rows, test the classifier that has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.metrics import f1_score
+
+from harness.tasks.probes.folds import count_classes, stratified
+from harness.tasks.probes.heads import L2_GRID, HeadTrainer, Report, table
+from harness.tasks.probes.logistic import KFOLD_GRID, SPLIT_GRID, LogisticTrainer
+from harness.tasks.probes.settings import (
+    Examples,
+    Fitted,
+    Fold,
+    Integers,
+    ProbeScore,
+    ProbeSettings,
+    Progress,
+    Selection,
+    Trainer,
+)
+
+_NESTED_FOLDS_SEED = 1111  # upstream ignores the configured seed here
+
+
+def nested_kfold(
+    data: Examples, settings: ProbeSettings, *, device: str = "cpu", progress: Progress | None = None
+) -> ProbeScore:
+    """Each of k outer folds is tested by a classifier whose regulariser k inner folds of the other rows chose.
+
+    MR, CR, SUBJ, MPQA. Trains k (4k + 1) heads, or k (6k + 1) logistic regressions.
+
+    Args:
+        data: all rows, in the task's sort order.
+        settings: one of `MODES`, or another.
+        device: `cpu` or `cuda`; logistic regression stays on the CPU.
+        progress: called at every check.
+
+    Returns:
+        Means over the outer folds.
+
+    Raises:
+        TaskError: for a class with too few rows for two levels of folds, or fewer than two classes.
+
+    Source: `InnerKFoldClassifier` in SentEval's validation.py.
+    """
+    k = settings.kfold
+    count_classes(data, per_class=k)
+    outer = stratified(data.y, k, _NESTED_FOLDS_SEED)
+    grid = _grid(settings, SPLIT_GRID)
+    trainer = _trainer([data], settings, grid, device, _counter(progress, k * (k * len(grid) + 1)))
+    inner = [
+        Fold(fold.train[part.train], fold.train[part.dev])
+        for fold in outer
+        for part in stratified(data.y[fold.train], k, _NESTED_FOLDS_SEED)
+    ]
+    found = trainer.search(inner)
+    scores = [_grid_scores(found[i : i + k]) for i in range(0, len(found), k)]
+    chosen = [grid[int(np.argmax(means))] for means in scores]
+    refits = trainer.refit([fold.train for fold in outer], chosen)
+    predictions = np.empty(len(data.y), dtype=np.int64)
+    selections = []
+    for fold, means, value, model in zip(outer, scores, chosen, refits, strict=True):
+        predictions[fold.dev] = model.predict(fold.dev)
+        test = _percent(np.mean(predictions[fold.dev] == data.y[fold.dev]))
+        selections.append(Selection(value, means, test, model.epochs))
+    dev = round(float(np.mean([max(means) for means in scores])), 2)
+    test = round(float(np.mean([selection.test for selection in selections])), 2)
+    return ProbeScore(dev, test, None, tuple(selections), predictions)
+
+
+def kfold_then_test(
+    train: Examples, test: Examples, settings: ProbeSettings, *, device: str = "cpu", progress: Progress | None = None
+) -> ProbeScore:
+    """Folds of the training rows choose the regulariser; one more classifier, trained on all of them, is tested.
+
+    TREC and MRPC. Trains 4k + 1 heads, or 7k + 1 logistic regressions. With two classes the score has an F1.
+
+    Source: `KFoldClassifier` in SentEval's validation.py.
+    """
+    classes = count_classes(train, test, per_class=settings.kfold)
+    grid = _grid(settings, KFOLD_GRID)
+    total = settings.kfold * len(grid) + 1
+    trainer = _trainer([train, test], settings, grid, device, _counter(progress, total))
+    means = _grid_scores(trainer.search(stratified(train.y, settings.kfold, settings.seed)))
+    value = grid[int(np.argmax(means))]
+    (model,) = trainer.refit([np.arange(len(train.y))], [value])
+    predictions = model.predict(_rows_after(train, size=len(test.y)))
+    score = _percent(np.mean(predictions == test.y))
+    f1 = _percent(f1_score(test.y, predictions)) if classes == 2 else None
+    return ProbeScore(max(means), score, f1, (Selection(value, means, score, model.epochs),), predictions)
+
+
+def train_dev_test(
+    splits: tuple[Examples, Examples, Examples],
+    settings: ProbeSettings,
+    *,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> ProbeScore:
+    """The dev rows of (train, dev, test) stop the classifiers and choose the regulariser.
+
+    SST2, SST5, SICK-E and the probing tasks. Trains 4 heads, or 6 logistic regressions. The reference trains the
+    chosen one a second time, from the same seed to the same weights; here it is used as it is.
+
+    Source: `SplitClassifier` in SentEval's validation.py.
+    """
+    train, dev, test = splits
+    count_classes(train, dev, test)
+    grid = _grid(settings, SPLIT_GRID)
+    trainer = _trainer(splits, settings, grid, device, _counter(progress, len(grid)))
+    (found,) = trainer.search([Fold(np.arange(len(train.y)), _rows_after(train, size=len(dev.y)))])
+    means = _grid_scores([found])
+    best = int(np.argmax(means))
+    predictions = found[best].predict(_rows_after(train, dev, size=len(test.y)))
+    score = _percent(np.mean(predictions == test.y))
+    selection = Selection(grid[best], means, score, found[best].epochs)
+    return ProbeScore(max(means), score, None, (selection,), predictions)
+
+
+def _grid(settings: ProbeSettings, c: tuple[float, ...]) -> tuple[float, ...]:
+    return L2_GRID if settings.protocol == "senteval" else c
+
+
+def _trainer(
+    splits: Sequence[Examples], settings: ProbeSettings, grid: tuple[float, ...], device: str, report: Report
+) -> Trainer:
+    """Classifiers on all rows of the splits, numbered from the first split's first row on."""
+    x, y = [split.x for split in splits], [split.y for split in splits]
+    if settings.protocol == "senteval":
+        return HeadTrainer(table(x, y, device), grid, settings, report)
+    return LogisticTrainer(np.concatenate(x), np.concatenate(y), grid, settings.seed, report)
+
+
+def _counter(progress: Progress | None, total: int) -> Report:
+    done = 0
+
+    def report(finished: int, epoch: int) -> None:
+        nonlocal done
+        done += finished
+        if progress is not None:
+            progress(done, total, epoch)
+
+    return report
+
+
+def _grid_scores(found: Sequence[Sequence[Fitted]]) -> tuple[float, ...]:
+    """For each value of the grid the mean dev accuracy over folds, in percent, rounded before the best is chosen."""
+    return tuple(_percent(np.mean([model.accuracy for model in models])) for models in zip(*found, strict=True))
+
+
+def _percent(share: float | np.floating) -> float:
+    return round(100 * float(share), 2)
+
+
+def _rows_after(*splits: Examples, size: int) -> Integers:
+    start = sum(len(split.y) for split in splits)
+    return np.arange(start, start + size)

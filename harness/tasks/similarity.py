@@ -1,0 +1,121 @@
+"""Semantic textual similarity: cosine of two sentence vectors against human scores.
+
+Source: SentEval (5d6dc11) senteval/sts.py with the "all" aggregation of SimCSE's copy (49fa580); STS-B and SICK-R are
+scored the same way there, without a trained regressor.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from harness.data.records import Pairs, SimilarityData
+from harness.encoders.protocol import Encoder, embed
+from harness.errors import TaskError
+from harness.tasks.metrics import METRICS, Vector, cosine
+from harness.tasks.outcome import Outcome, Prepared
+
+
+def as_senteval_text(sentence: str) -> str:
+    """What the reference hands to the encoder: whitespace tokens joined by one space, nothing else changed."""
+    return " ".join(sentence.split())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimilarityTask:
+    """One similarity benchmark on one split.
+
+    Attributes:
+        name: e.g. `STS12`, `STSBenchmark-dev`.
+        title: for people.
+        split: `test`, `dev`, or `full` (train, dev and test together).
+        load: reads the scored pairs below a data folder.
+        load_target: reads the pairs whose sentences a `fit=target` method may see.
+        bundled: whether the data come with the package.
+    """
+
+    name: str
+    title: str
+    split: str
+    load: Callable[[Path], SimilarityData]
+    load_target: Callable[[Path], SimilarityData]
+    bundled: bool = False
+    protocol: str = "sts"
+    seed: int | None = None
+
+    @property
+    def metric(self) -> str:
+        return f"spearman/all/{self.split}"
+
+    def prepare(self, root: Path) -> Prepared:
+        """Read the data; see `Prepared`."""
+        data = self.load(root)
+        return Prepared(
+            files=data.files,
+            other_copies=data.other_copies,
+            sentences=_texts(data),
+            target=_texts(self.load_target(root)),
+            score=partial(self._score, data),
+        )
+
+    def _score(self, data: SimilarityData, encoder: Encoder, progress: Callable[[str, int, int], None]) -> Outcome:
+        """Every aggregation and correlation from one pass; see `aggregate`."""
+        predicted, zeros = [], 0
+        for subset in data.subsets:
+            left = embed(encoder, [as_senteval_text(s) for s in subset.left])
+            right = embed(encoder, [as_senteval_text(s) for s in subset.right])
+            zeros += int((~left.any(axis=1)).sum() + (~right.any(axis=1)).sum())
+            predicted.append(cosine(left, right))
+        empty = sum(not s.split() for subset in data.subsets for s in [*subset.left, *subset.right])
+        counts = {f"pairs/{subset.name}": len(subset.gold) for subset in data.subsets}
+        return Outcome(
+            scores=aggregate(self.name, data.subsets, predicted, self.split),
+            counts={**counts, "pairs": sum(counts.values()), "zero vectors": zeros, "empty sentences": empty},
+            items={
+                "subset": [subset.name for subset in data.subsets for _ in subset.gold],
+                "left": [s for subset in data.subsets for s in subset.left],
+                "right": [s for subset in data.subsets for s in subset.right],
+                "gold": [g for subset in data.subsets for g in subset.gold],
+                "cosine": np.concatenate(predicted).tolist(),
+            },
+        )
+
+
+def _texts(data: SimilarityData) -> list[str]:
+    return [as_senteval_text(s) for subset in data.subsets for s in [*subset.left, *subset.right]]
+
+
+def aggregate(task: str, subsets: tuple[Pairs, ...], predicted: list[Vector], split: str) -> dict[str, float]:
+    """Scores by `<metric>/<aggregation>/<split>`, correlations in -1..1.
+
+    `all` is the correlation over the pairs of all subsets at once, `mean` the plain mean of the subsets' correlations,
+    `wmean` their mean weighted by pairs, and `subset:<name>` one subset's own.
+
+    Args:
+        task: for the error.
+        subsets: with their gold scores.
+        predicted: for each subset its (n,) similarities.
+        split: last part of the names.
+
+    Raises:
+        TaskError: if a correlation is undefined because all similarities (or gold scores) are equal.
+    """
+    scores = {}
+    for name, metric in METRICS.items():
+        each = [metric(np.asarray(s.gold), p) for s, p in zip(subsets, predicted, strict=True)]
+        everything = metric(np.concatenate([s.gold for s in subsets]), np.concatenate(predicted))
+        weights = [len(s.gold) for s in subsets]
+        scores[f"{name}/all/{split}"] = everything
+        scores[f"{name}/mean/{split}"] = float(np.mean(each))
+        scores[f"{name}/wmean/{split}"] = float(np.average(each, weights=weights))
+        for subset, value in zip(subsets, each, strict=True):
+            scores[f"{name}/subset:{subset.name}/{split}"] = value
+    undefined = [key for key, value in scores.items() if not np.isfinite(value)]
+    if undefined:
+        where = next((key for key in undefined if "/subset:" in key), undefined[0])
+        raise TaskError(
+            f"{task}: {where} is undefined, because all similarities are equal; the encoder tells nothing apart"
+        )
+    return scores

@@ -1,0 +1,67 @@
+"""The tasks, one row each, and the suites made of them."""
+
+from functools import partial
+
+from harness.data import sts
+from harness.registry import catalog
+from harness.tasks.outcome import Task
+from harness.tasks.similarity import SimilarityTask
+
+_ALL_SPLITS = ("train", "dev", "test")
+
+
+def _semeval(year: str, title: str) -> SimilarityTask:
+    load = partial(sts.semeval, year=year)
+    return SimilarityTask(name=year, title=title, split="test", load=load, load_target=load)
+
+
+def _sts_benchmark(name: str, split: str) -> SimilarityTask:
+    return SimilarityTask(
+        name=name,
+        title=f"STS Benchmark, {split}",
+        split=split,
+        load=partial(sts.sts_benchmark, splits=(split,)),
+        load_target=partial(sts.sts_benchmark, splits=_ALL_SPLITS),
+    )
+
+
+def _sick(name: str, split: str, splits: tuple[str, ...]) -> SimilarityTask:
+    return SimilarityTask(
+        name=name,
+        title=f"SICK relatedness, {split}",
+        split=split,
+        load=partial(sts.sick_relatedness, splits=splits),
+        load_target=partial(sts.sick_relatedness, splits=_ALL_SPLITS),
+    )
+
+
+_mini_sts = partial(sts.semeval, year="MINI")
+
+_ROWS: tuple[Task, ...] = (
+    _semeval("STS12", "SemEval 2012 task 6"),
+    _semeval("STS13", "SemEval 2013 shared task, without SMT"),
+    _semeval("STS14", "SemEval 2014 task 10"),
+    _semeval("STS15", "SemEval 2015 task 2"),
+    _semeval("STS16", "SemEval 2016 task 1"),
+    _sts_benchmark("STSBenchmark", "test"),
+    _sick("SICKRelatedness", "test", ("test",)),
+    _sts_benchmark("STSBenchmark-dev", "dev"),
+    _sick("SICKRelatedness-dev", "dev", ("dev",)),
+    _sick("SICKRelatedness-full", "full", _ALL_SPLITS),
+    SimilarityTask(
+        name="mini-sts",
+        title="bundled mini suite, sentence pairs",
+        split="test",
+        load=_mini_sts,
+        load_target=_mini_sts,
+        bundled=True,
+    ),
+)
+TASKS = catalog("task", _ROWS)
+
+SUITES = {
+    "sts": ("STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark", "SICKRelatedness"),
+    "sts-dev": ("STSBenchmark-dev", "SICKRelatedness-dev"),
+    "sts-mteb": ("STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark", "SICKRelatedness-full"),
+    "mini": ("mini-sts",),
+}
