@@ -48,7 +48,7 @@ def result(encoder: Card, task: str, scores: dict[str, float], **values: object)
     run = Run(
         started="2026-01-02T03:04:05+00:00",
         seconds=1.5,
-    encoding_seconds=0.5,
+        encoding_seconds=0.5,
         machine={"processor": "A", "cores": 2, "memory_gib": 8, "system": "Linux 6"},
         packages={"numpy": "2.4"},
         commit="c" * 40,

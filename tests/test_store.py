@@ -289,7 +289,9 @@ def test_a_reader_beside_two_writers_always_sees_a_whole_cell(tmp_path):
 
 
 def test_provenance_names_versions_and_no_place():
-    run = machine.provenance(started="2026-01-02T03:04:05+00:00", seconds=1.0, encoding_seconds=2.0, device="cpu", threads=1)
+    run = machine.provenance(
+        started="2026-01-02T03:04:05+00:00", seconds=1.0, encoding_seconds=2.0, device="cpu", threads=1
+    )
     assert run.packages["python"] == ".".join(map(str, sys.version_info[:3]))
     assert {"numpy", "torch", "transformers", "scipy"} <= set(run.packages)
     assert set(run.machine) == {"processor", "cores", "memory_gib", "system"}

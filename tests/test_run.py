@@ -1,0 +1,254 @@
+"""The run: every cell, errors that sink nothing else, finished cells kept, kills and two runs at once survived."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from harness import run as running
+from harness.data.locate import BUNDLED
+from harness.encoders.catalog import EncoderEntry, build, known_encoders
+from harness.encoders.context import Context
+from harness.encoders.protocol import EncoderCard
+from harness.errors import UsageError
+from harness.registry import catalog
+from harness.results import store
+from harness.tasks.suites import TASKS
+
+MINI = TASKS["mini-sts"]
+STSB = TASKS["STSBenchmark"]
+
+
+def plan(tmp_path, models, tasks=(MINI,), **changes):
+    told = changes.pop("told", lambda cell: None)
+    return running.Plan(
+        models=models,
+        tasks=tasks,
+        results_dir=tmp_path / "results",
+        data_root=lambda: changes.get("root", BUNDLED),
+        context=Context(cache_dir=tmp_path / "cache", offline=True),
+        force=changes.get("force", False),
+        told=told,
+    )
+
+
+def test_the_score_by_a_second_route(tmp_path):
+    """Word overlap computed here, with the plain reading of the bundled files."""
+    (cell,) = running.run(plan(tmp_path, ["bag-of-words[dim=64]"]))
+    encoder = build("bag-of-words[dim=64]", Context(cache_dir=tmp_path))
+    folder = BUNDLED / "downstream/STS/MINI-en-test"
+    gold, cosine, each = [], [], []
+    for subset in ("captions", "headlines", "answers"):
+        pairs = [line.split("\t") for line in (folder / f"STS.input.{subset}.txt").read_text().splitlines()]
+        scores = [float(line) for line in (folder / f"STS.gs.{subset}.txt").read_text().splitlines()]
+        left, right = (encoder.encode([pair[side] for pair in pairs]).astype(float) for side in (0, 1))
+        found = (left * right).sum(1) / np.linalg.norm(left, axis=1) / np.linalg.norm(right, axis=1)
+        each.append(stats.spearmanr(scores, found).statistic)
+        gold += scores
+        cosine += found.tolist()
+    assert cell.result.scores["spearman/all/test"] == pytest.approx(stats.spearmanr(gold, cosine).statistic, abs=1e-6)
+    assert cell.result.scores["spearman/mean/test"] == pytest.approx(np.mean(each), abs=1e-6)
+    assert cell.result.scores["pearson/all/test"] == pytest.approx(stats.pearsonr(gold, cosine).statistic, abs=1e-6)
+
+
+def test_two_runs_agree_but_for_the_run(tmp_path):
+    (first,) = running.run(plan(tmp_path, ["random"]))
+    (second,) = running.run(plan(tmp_path, ["random"], force=True))
+    assert replace(second.result, run=first.result.run) == first.result
+
+
+def test_finished_cells_are_kept_and_force_replaces_them(tmp_path):
+    (first,) = running.run(plan(tmp_path, ["random"]))
+    (second,) = running.run(plan(tmp_path, ["random"]))
+    assert (first.skipped, second.skipped) == (False, True)
+    assert second.result.scores == first.result.scores
+    (third,) = running.run(plan(tmp_path, ["random"], force=True))
+    assert not third.skipped
+
+
+def test_the_record_names_data_counts_and_surroundings(tmp_path):
+    (cell,) = running.run(plan(tmp_path, ["random"]))
+    result = store.read(store.cell_path(tmp_path / "results", "random", "mini-sts", "sts"))
+    assert result.counts["pairs"] == sum(v for k, v in result.counts.items() if k.startswith("pairs/")) == 336
+    assert result.counts["zero vectors"] == 0
+    assert len(result.data) == 6
+    assert result.flags == ()
+    assert {"torch", "numpy", "python"} <= set(result.run.packages)
+    items = store.read_items(store.cell_path(tmp_path / "results", "random", "mini-sts", "sts"), result).to_pydict()
+    assert set(items) == {"subset", "left", "right", "gold", "cosine"}
+    assert stats.spearmanr(items["gold"], items["cosine"]).statistic == pytest.approx(cell.result.scores[MINI.metric])
+
+
+class Broken:
+    """An encoder that breaks its promise in a chosen way."""
+
+    def __init__(self, how):
+        self.how = how
+        self.card = EncoderCard(name=f"broken-{how}", method="broken", dim=4)
+
+    def encode(self, sentences, /):
+        x = np.random.default_rng(0).normal(size=(len(sentences), 4)).astype(np.float32)
+        match self.how:
+            case "nan":
+                x[0, 0] = np.nan
+            case "shape":
+                x = x[:, :3]
+            case "dtype":
+                x = x.astype(np.float64)
+            case "constant":
+                x[:] = 1
+        return x
+
+
+@pytest.fixture
+def with_broken(monkeypatch):
+    entries = [
+        EncoderEntry(name=f"broken-{how}", summary="", build=lambda spec, context: Broken(spec.name.split("-")[1]))
+        for how in ("nan", "shape", "dtype", "constant")
+    ]
+    table = catalog("encoder", [*known_encoders().values(), *entries])
+    monkeypatch.setattr("harness.encoders.catalog.known_encoders", lambda: table)
+
+
+def test_one_failing_encoder_does_not_sink_the_others(tmp_path, with_broken):
+    names = ["broken-nan", "broken-shape", "broken-dtype", "broken-constant", "random"]
+    cells = {cell.encoder: cell for cell in running.run(plan(tmp_path, names))}
+    n = len(dict.fromkeys(MINI.prepare(BUNDLED).sentences))
+    first = MINI.prepare(BUNDLED).sentences[0]
+    assert str(cells["broken-nan"].error) == f"broken-nan: 1 of {n} vectors are not finite, the first for {first!r}"
+    assert str(cells["broken-shape"].error) == f"broken-shape returned float32({n}, 3), expected float32({n}, 4)"
+    assert str(cells["broken-dtype"].error) == f"broken-dtype returned float64({n}, 4), expected float32({n}, 4)"
+    assert str(cells["broken-constant"].error) == (
+        "mini-sts: spearman/subset:captions/test is undefined, because all similarities are equal; "
+        "the encoder tells nothing apart"
+    )
+    assert {cell.error.exit_code for cell in cells.values() if cell.error} == {1}
+    assert cells["random"].result is not None
+    assert len(list((tmp_path / "results").rglob("*.json"))) == 1
+
+
+def test_one_damaged_task_does_not_sink_the_others(tmp_path):
+    cells = running.run(plan(tmp_path, ["random"], tasks=(STSB, MINI)))
+    assert [cell.task for cell in cells if cell.error] == ["STSBenchmark"]
+    assert str(cells[0].error).endswith("cannot be read (No such file or directory); `bench data fetch` gets the files")
+    assert cells[0].error.exit_code == 2
+    assert cells[1].result is not None
+
+
+def test_an_unknown_model_stops_before_anything_runs(tmp_path):
+    with pytest.raises(UsageError, match=r"^no model is named 'rnadom'; did you mean 'random'\?$"):
+        running.run(plan(tmp_path, ["random", "rnadom"]))
+    assert not (tmp_path / "results").exists()
+
+
+def test_another_copy_of_the_data_is_flagged(tmp_path):
+    shutil.copytree(BUNDLED, tmp_path / "other")
+    path = tmp_path / "other/downstream/STS/MINI-en-test/STS.input.captions.txt"
+    path.write_text(path.read_text().replace(" .", " !", 1))
+    (cell,) = running.run(plan(tmp_path, ["random"], tasks=(replace(MINI, bundled=False),), root=tmp_path / "other"))
+    assert cell.result.flags == (running.OTHER_COPY,)
+
+
+def test_a_finished_cell_of_another_card_is_not_overwritten(tmp_path, bert_folder):
+    name = f"hf:{bert_folder}[pooling=avg]"
+    running.run(plan(tmp_path, [name]))
+    changed = plan(tmp_path, [name])
+    changed = replace(changed, context=replace(changed.context, dtype="bfloat16"))
+    (cell,) = running.run(changed)
+    assert "holds a result with another dtype ('float32', now 'bfloat16')" in str(cell.error)
+    (cell,) = running.run(replace(changed, force=True))
+    assert cell.result.encoder.dtype == "bfloat16"
+
+
+def test_poolings_of_one_checkpoint_share_a_pass(tmp_path, bert_folder, monkeypatch):
+    from harness.encoders.transformer import Backbone
+
+    passes = []
+    original = Backbone.pooled
+    monkeypatch.setattr(Backbone, "pooled", lambda self, s, p: passes.append((len(s), list(p))) or original(self, s, p))
+    running.run(plan(tmp_path, [f"hf:{bert_folder}[pooling={p}]" for p in ("avg", "cls", "avg_first_last")]))
+    distinct = len(dict.fromkeys(MINI.prepare(BUNDLED).sentences))
+    assert passes == [(distinct, ["avg", "cls", "avg_first_last"])]
+
+
+def bench(tmp_path, *arguments, **environment):
+    command = [sys.executable, "-m", "harness", *arguments, "--results-dir", str(tmp_path / "results")]
+    return subprocess.Popen(
+        [*command, "--cache-dir", str(tmp_path / "cache"), "--offline"],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def scores(folder):
+    found, problems = store.read_all(folder)
+    assert problems == []
+    return {(r.encoder.name, r.task): r.scores for r in found}
+
+
+def test_a_killed_run_is_completed_with_the_same_numbers(tmp_path, bert_folder):
+    """SIGKILL at ever later moments, then once to the end; an undisturbed run gives the reference."""
+    models = f"hf:{bert_folder}[pooling=avg],bag-of-words,random"
+    for delay in (2.5, 3.5, 4.5):
+        process = bench(tmp_path, "run", "--suite", "mini", "--models", models)
+        try:
+            process.wait(delay)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    assert bench(tmp_path, "run", "--suite", "mini", "--models", models).wait() == 0
+    assert bench(tmp_path / "quiet", "run", "--suite", "mini", "--models", models).wait() == 0
+    assert scores(tmp_path / "results") == scores(tmp_path / "quiet" / "results")
+
+
+def test_two_runs_at_once_into_one_folder(tmp_path, bert_folder):
+    models = f"hf:{bert_folder}[pooling=avg],bag-of-words,random"
+    both = [bench(tmp_path, "run", "--suite", "mini", "--models", models, "--force") for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert len(scores(tmp_path / "results")) == 3
+    assert bench(tmp_path, "run", "--suite", "mini", "--models", models).wait() == 0
+
+
+def test_interrupting_keeps_what_is_finished(tmp_path):
+    names = [f"random[seed={seed}]" for seed in range(400)]
+    process = bench(tmp_path, "run", "--suite", "mini", "--models", ",".join(names))
+    deadline = time.monotonic() + 60
+    while len(list((tmp_path / "results").rglob("*.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == (
+        "bench: interrupted; finished cells are kept, the same command goes on from here"
+    )
+    assert 2 <= len(scores(tmp_path / "results")) < 400
+
+
+@pytest.mark.shared
+def test_the_reference_scores_of_minilm(shared, tmp_path):
+    """Every figure of the golden file to 1e-5, and SICK-R over all pairs as MTEB publishes it."""
+    golden = json.loads((shared / "golden" / "sts_minilm.json").read_text())
+    tasks = [TASKS[name] for name in (*golden["spearman"], "STSBenchmark-dev", "SICKRelatedness-dev")]
+    cells = running.run(
+        plan(tmp_path, ["minilm"], tasks=(*tasks, TASKS["SICKRelatedness-full"]), root=shared / "data" / "senteval")
+    )
+    found = {cell.task: cell.result for cell in cells}
+    assert found["STS12"].encoder.weights_sha256 == golden["encoder_weights_sha256"]
+    for task, values in golden["spearman"].items():
+        for key, expected in values.items():
+            if key in ("all", "mean", "wmean"):
+                score = found[task].scores[f"spearman/{key}/test"]
+            else:
+                score = found[task if key == "test" else f"{task}-dev"].scores[f"spearman/all/{key}"]
+            assert score == pytest.approx(expected, abs=1e-5), (task, key)
+    assert found["SICKRelatedness-full"].scores["spearman/all/full"] == pytest.approx(0.77582, abs=1e-4)

@@ -1,0 +1,210 @@
+"""Transformer encoders on a random BERT: poolings by hand, independence of the batch, declared and undeclared folders."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_bert
+from transformers import AutoModel, AutoTokenizer
+
+from harness.encoders import transformer
+from harness.encoders.batching import plan_batches
+from harness.encoders.catalog import build
+from harness.encoders.context import Context
+from harness.encoders.pooling import POOLINGS
+from harness.encoders.transformer import TransformerEncoder, encode_poolings
+from harness.errors import EncoderError, UsageError
+
+SENTENCES = ["a man is playing the guitar", "dog", "the woman runs in the park while it rains and nobody looks up", ""]
+
+
+def encoder(folder, tmp_path, pooling="avg", **context) -> TransformerEncoder:
+    built = build(f"hf:{folder}[pooling={pooling}]", Context(cache_dir=tmp_path, **context))
+    assert isinstance(built, TransformerEncoder)
+    return built
+
+
+def by_hand(folder, sentence, pooling):
+    """One sentence alone, with no padding and no library pooling."""
+    model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    with torch.no_grad():
+        output = model(**tokenizer(sentence, return_tensors="pt"), output_hidden_states=True)
+    h = [layer[0].numpy() for layer in output.hidden_states]
+    return {
+        "cls": output.pooler_output[0].numpy(),
+        "cls_before_pooler": h[-1][0],
+        "avg": h[-1].mean(0),
+        "avg_top2": ((h[-1] + h[-2]) / 2).mean(0),
+        "avg_first_last": ((h[1] + h[-1]) / 2).mean(0),
+        "avg_static_last": ((h[0] + h[-1]) / 2).mean(0),
+    }[pooling]
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_every_pooling_by_hand(bert_folder, tmp_path, pooling):
+    rows = encoder(bert_folder, tmp_path, pooling).encode(SENTENCES)
+    assert rows.dtype == np.float32
+    for row, sentence in zip(rows, SENTENCES, strict=True):
+        np.testing.assert_allclose(row, by_hand(bert_folder, sentence, pooling), atol=2e-6)
+
+
+def test_one_pass_gives_every_pooling(bert_folder, tmp_path):
+    encoders = [encoder(bert_folder, tmp_path, pooling) for pooling in POOLINGS]
+    together = encode_poolings(encoders[0].backbone, SENTENCES, encoders)
+    for one, rows in zip(encoders, together, strict=True):
+        np.testing.assert_allclose(rows, one.encode(SENTENCES), atol=1e-6)
+    assert encoders[0].backbone.statistics.sentences == 2 * len(SENTENCES)  # the joint pass and its own
+
+
+def test_a_row_depends_on_its_sentence_alone(bert_folder, tmp_path, monkeypatch):
+    one = encoder(bert_folder, tmp_path)
+    together = one.encode(SENTENCES * 20)
+    monkeypatch.setattr(transformer, "_CPU_BUDGET", 1)  # a batch per sentence: no padding at all
+    np.testing.assert_allclose(one.encode(SENTENCES * 20), together, atol=2e-6)
+
+
+def test_several_threads_change_nothing(bert_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(transformer, "_CPU_BUDGET", 8)
+    one = encoder(bert_folder, tmp_path)
+    alone = one.encode(SENTENCES * 9)
+    torch.set_num_threads(2)
+    try:
+        np.testing.assert_array_equal(one.encode(SENTENCES * 9), alone)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_batches_hold_every_row_once_within_the_budget():
+    lengths = np.random.default_rng(0).integers(3, 40, size=500).tolist()
+    batches = plan_batches(lengths, 256)
+    assert sorted(row for batch in batches for row in batch.rows) == list(range(500))
+    assert all(batch.padded <= 256 for batch in batches)
+    assert sum(batch.tokens for batch in batches) == sum(lengths)
+    assert sum(batch.padded for batch in batches) < 1.05 * sum(lengths)
+
+
+def test_a_sentence_over_the_budget_goes_alone():
+    assert [batch.rows for batch in plan_batches([3, 900, 3], 16)] == [[1], [0, 2]]
+
+
+def test_long_sentences_are_cut_at_the_checkpoints_limit(bert_folder, tmp_path):
+    one = encoder(bert_folder, tmp_path)
+    assert one.card.max_tokens == 64
+    long = " ".join(["dog"] * 200)
+    np.testing.assert_allclose(one.encode([long]), one.encode([" ".join(["dog"] * 62)]), atol=1e-6)
+
+
+def test_a_plain_checkpoint_must_be_given_its_pooling(bert_folder, tmp_path):
+    with pytest.raises(UsageError) as caught:
+        build(f"hf:{bert_folder}", Context(cache_dir=tmp_path))
+    assert str(caught.value) == f"{bert_folder} does not declare its pooling; say which: " + ", ".join(
+        f"hf:{bert_folder}[pooling={known}]" for known in POOLINGS
+    )
+
+
+def test_cls_without_a_trained_head_is_refused(tmp_path):
+    folder = make_bert(tmp_path / "headless", pooler=False)
+    with pytest.raises(EncoderError) as caught:
+        encoder(folder, tmp_path, "cls").encode(["dog"])
+    assert str(caught.value) == (
+        f"{folder}: the pooling cls needs a trained head and the weights hold none, so it would be random; "
+        "use pooling=cls_before_pooler, or convert the checkpoint"
+    )
+
+
+def test_the_head_of_an_unconverted_simcse_checkpoint_is_used(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = make_bert(tmp_path / "unconverted", pooler=False)
+    tensors = load_file(folder / "model.safetensors")
+    generator = torch.Generator().manual_seed(1)
+    weight, bias = torch.randn(16, 16, generator=generator), torch.randn(16, generator=generator)
+    save_file(
+        {**{f"bert.{k}": v for k, v in tensors.items()}, "mlp.dense.weight": weight, "mlp.dense.bias": bias},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    cls = encoder(folder, tmp_path, "cls_before_pooler").encode(["dog"])
+    np.testing.assert_allclose(
+        encoder(folder, tmp_path, "cls").encode(["dog"]), np.tanh(cls @ weight.numpy().T + bias.numpy()), atol=2e-6
+    )
+
+
+def test_a_folder_without_weights_or_configuration(tmp_path):
+    folder = make_bert(tmp_path / "bert")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UsageError) as caught:
+        encoder(folder, tmp_path)
+    assert str(caught.value) == (f"{folder}: no weights, expected *.safetensors or pytorch_model*.bin; copy them there")
+    with pytest.raises(UsageError) as caught:
+        encoder(tmp_path, tmp_path)
+    assert str(caught.value) == f"{tmp_path}: no config.json, expected a Hugging Face checkpoint folder"
+
+
+def test_a_path_that_does_not_exist(tmp_path):
+    with pytest.raises(UsageError) as caught:
+        encoder(tmp_path / "no", tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path / 'no'}: no such folder; expected a checkpoint folder or a hub repository such as org/model"
+    )
+
+
+def test_weights_that_lack_tensors_are_refused(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = make_bert(tmp_path / "bert")
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["encoder.layer.1.output.dense.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(EncoderError) as caught:
+        encoder(folder, tmp_path).encode(["dog"])
+    assert str(caught.value) == (
+        f"{folder}: the weights lack 1 tensors of the configuration, first encoder.layer.1.output.dense.weight; "
+        "they would stay random"
+    )
+
+
+@pytest.mark.parametrize("modules", [["Pooling"], ["Pooling", "Normalize"], ["Pooling", "Dense", "Normalize"]])
+def test_sentence_transformers_folders_equal_the_library(tmp_path, modules):
+    import sentence_transformers
+    from sentence_transformers import models
+
+    word = models.Transformer(str(make_bert(tmp_path / "plain")), max_seq_length=12)
+    parts = [word, models.Pooling(16, pooling_mode="cls" if "Dense" in modules else "mean")]
+    if "Dense" in modules:
+        parts.append(models.Dense(16, 8))
+    if "Normalize" in modules:
+        parts.append(models.Normalize())
+    library = sentence_transformers.SentenceTransformer(modules=parts, device="cpu")
+    library.save(str(tmp_path / "st"))
+    ours = build(f"hf:{tmp_path / 'st'}", Context(cache_dir=tmp_path))
+    assert ours.card.max_tokens == 12
+    assert ours.card.normalized == ("Normalize" in modules)
+    np.testing.assert_allclose(ours.encode(SENTENCES), library.encode(SENTENCES), atol=2e-6)
+
+
+def test_an_unknown_sentence_transformers_module_is_named(tmp_path):
+    folder = make_bert(tmp_path / "st")
+    module = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.LSTM"}
+    (folder / "modules.json").write_text(json.dumps([module]))
+    with pytest.raises(UsageError) as caught:
+        build(f"hf:{folder}", Context(cache_dir=tmp_path))
+    assert str(caught.value) == (
+        f"{folder / 'modules.json'}: module LSTM is not supported, expected Transformer, Pooling, Dense or Normalize"
+    )
+
+
+def test_low_precision_is_in_the_card_and_close(bert_folder, tmp_path):
+    exact, low = encoder(bert_folder, tmp_path), encoder(bert_folder, tmp_path, dtype="bfloat16")
+    assert low.card.dtype == "bfloat16"
+    assert low.card.fingerprint() != exact.card.fingerprint()
+    np.testing.assert_allclose(low.encode(SENTENCES), exact.encode(SENTENCES), atol=0.05)
+
+
+def test_the_card_tells_folders_of_different_weights_apart(bert_folder, tmp_path):
+    other = make_bert(tmp_path / bert_folder.name, seed=1)
+    cards = [encoder(folder, tmp_path).card for folder in (bert_folder, other)]
+    assert cards[0].weights_sha256 != cards[1].weights_sha256
+    assert cards[0].fingerprint() != cards[1].fingerprint()
