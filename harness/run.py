@@ -9,12 +9,11 @@ from pathlib import Path
 import torch
 
 from harness.data.locate import BUNDLED
-from harness.encoders.cached import CachedEncoder, share_passes
+from harness.encoders.cached import CachedEncoder, remembered, share_passes
 from harness.encoders.catalog import Built, build, resolve
 from harness.encoders.context import Context
 from harness.encoders.encoded import Encoded
 from harness.encoders.protocol import EncoderCard, Transductive
-from harness.encoders.transformer import TransformerEncoder
 from harness.errors import BenchError
 from harness.results import store
 from harness.results.machine import provenance
@@ -92,12 +91,19 @@ def _prepare(plan: Plan) -> dict[str, Prepared | BenchError]:
 
 def _built(text: str, context: Context) -> Built | BenchError:
     try:
-        encoder = build(text, context)
+        return build_cached(text, context)
     except BenchError as error:
         return error
-    if isinstance(encoder, TransformerEncoder):
-        return CachedEncoder(encoder, context.cache_dir / "embeddings")
-    return encoder
+
+
+def build_cached(text: str, context: Context) -> Built:
+    """The encoder of that specification; a transformer's vectors are kept on disk.
+
+    Raises:
+        UsageError: on an unknown name, parameter or checkpoint.
+        EncoderError: if it cannot be built.
+    """
+    return remembered(build(text, context), context)
 
 
 def _run_encoder(
@@ -159,7 +165,7 @@ def _score_pending(built: Built, pending: Sequence[tuple[Task, Prepared]], plan:
 def _score(encoder: Built, task: Task, data: Prepared, encoding_seconds: float, plan: Plan) -> Result:
     started, clock = datetime.now(UTC), time.perf_counter()
     fitted = encoder.fit_target(task.name, data.target) if isinstance(encoder, Transductive) else encoder
-    outcome = data.score(fitted, plan.context.progress)
+    outcome = data.score(fitted, plan.context)
     result = Result(
         schema=SCHEMA,
         task=task.name,

@@ -18,7 +18,8 @@ MAY_IMPORT = {
     "results": {"errors"},
     "reports": {"errors", "registry", "results"},
     "run": {"errors", "registry", "data", "encoders", "tasks", "results"},
-    "cli": {"errors", "registry", "data", "encoders", "tasks", "results", "reports", "run"},
+    "verify": {"errors", "registry", "data", "encoders", "tasks"},
+    "cli": {"errors", "registry", "data", "encoders", "tasks", "results", "reports", "run", "verify"},
     "__main__": {"cli"},
 }
 

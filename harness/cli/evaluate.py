@@ -1,6 +1,8 @@
 """`bench run`."""
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +16,7 @@ from harness.errors import UsageError
 from harness.registry import pick, split_specs
 
 if TYPE_CHECKING:
+    from harness.encoders.context import Context
     from harness.run import Cell
     from harness.tasks.outcome import Task
 
@@ -26,6 +29,8 @@ def run(
     ] = "",
     suite: Annotated[str, typer.Option("--suite", "-s", help="Suite(s) of tasks: `bench list suites`.")] = "",
     tasks: Annotated[str, typer.Option("--tasks", "-t", help="Single tasks instead: `bench list tasks`.")] = "",
+    mode: Annotated[str, typer.Option(help="Of the probes: test (10 folds), fasttest (5 folds), or dev.")] = "test",
+    classifier: Annotated[str, typer.Option(help="Of the probes: senteval, or senteval-sklearn.")] = "senteval",
     force: Annotated[bool, typer.Option("--force", help="Compute finished cells again and replace them.")] = False,
 ) -> None:
     """Evaluate encoders on tasks; one result file per encoder and task.
@@ -35,18 +40,15 @@ def run(
 
     For example: bench run --suite sts --models minilm,random --data-dir SentEval/data
     """
-    import torch
-
     from harness.data.locate import data_root
-    from harness.encoders.context import Context
     from harness.run import Plan
     from harness.run import run as run_plan
 
     names = split_specs(models) if models else []
     if not names:
         raise UsageError("--models: nothing to evaluate; name encoders, `bench list models` shows what there is")
-    selected = _selected(suite, tasks)
-    with progress_bars(quiet=settings.quiet) as progress:
+    selected = selected_tasks(suite, tasks, mode, classifier)
+    with context_of(settings) as context:
         plan = Plan(
             models=names,
             tasks=selected,
@@ -54,19 +56,10 @@ def run(
             data_root=lambda: data_root(
                 settings.data_dir, settings.cache, offline=settings.offline, progress=not settings.quiet
             ),
-            context=Context(
-                cache_dir=settings.cache,
-                data_dir=settings.data_dir,
-                device=_device(settings.device),
-                dtype=settings.dtype,
-                backbone=settings.backbone,
-                offline=settings.offline,
-                progress=progress,
-            ),
+            context=context,
             force=force,
             told=lambda cell: _tell(cell, quiet=settings.quiet),
         )
-        torch.set_grad_enabled(True)
         cells = run_plan(plan)
     _show(cells, selected, settings)
     code = max((cell.error.exit_code for cell in cells if cell.error), default=0)
@@ -74,13 +67,39 @@ def run(
         raise typer.Exit(code)
 
 
-def _selected(suite: str, tasks: str) -> "list[Task]":
-    from harness.tasks.suites import SUITES, TASKS
+@contextmanager
+def context_of(settings: Settings) -> "Iterator[Context]":
+    """The context that the shared options describe, with progress bars while it lasts."""
+    from harness.encoders.context import Context
+
+    with progress_bars(quiet=settings.quiet) as progress:
+        yield Context(
+            cache_dir=settings.cache,
+            data_dir=settings.data_dir,
+            device=_device(settings.device),
+            dtype=settings.dtype,
+            backbone=settings.backbone,
+            offline=settings.offline,
+            progress=progress,
+        )
+
+
+def selected_tasks(suite: str, tasks: str, mode: str, classifier: str) -> "list[Task]":
+    """The tasks of the suites, or those named, under a mode and classifier of the probes.
+
+    Raises:
+        UsageError: if a name is unknown, or not exactly one of suite and tasks is given.
+    """
+    from harness.tasks.probes.settings import MODES
+    from harness.tasks.suites import CLASSIFIERS, SUITES, TASKS, under
+
+    pick("mode", MODES, mode)
 
     if bool(suite) == bool(tasks):
         raise UsageError(f"give either --suite ({', '.join(SUITES)}) or --tasks (`bench list tasks`)")
     names = [n for s in split_specs(suite) for n in pick("suite", SUITES, s)] if suite else split_specs(tasks)
-    return [pick("task", TASKS, name) for name in dict.fromkeys(names)]
+    chosen = pick("classifier", CLASSIFIERS, classifier)
+    return [under(pick("task", TASKS, name), mode=mode, classifier=chosen) for name in dict.fromkeys(names)]
 
 
 def _device(name: str) -> str:

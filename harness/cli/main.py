@@ -3,6 +3,7 @@
 import typer
 
 from harness import __version__
+from harness.cli.compare import verify
 from harness.cli.console import out
 from harness.cli.data import data_app
 from harness.cli.evaluate import run
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(report)
+app.command()(verify)
 app.command(name="list")(list_)
 app.add_typer(data_app, name="data")
 app.command()(cache)

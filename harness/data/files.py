@@ -14,6 +14,7 @@ class Copy(StrEnum):
 
     KNOWN = "known"
     OTHER = "other"
+    UNMEASURED = "unmeasured"  # the manifest has no checksum of this file
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ def read_text_file(root: Path, path: str) -> TextFile:
         raise DataError(
             f"{place}: {len(lines)} lines, expected {facts.lines}; the file is damaged: delete it and get it again"
         )
+    if facts.sha256 is None:
+        return TextFile(path, lines, sha256, Copy.UNMEASURED)
     if sha256 == facts.sha256:
         return TextFile(path, lines, sha256, Copy.KNOWN)
     if digest_of_sorted_lines(content) == facts.lines_sha256:

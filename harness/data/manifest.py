@@ -16,14 +16,14 @@ class FileFacts:
     Attributes:
         lines: physical lines, the same in every public copy.
         encoding: how the reference reads it.
-        sha256: of the copy that the project's own numbers were measured on.
+        sha256: of the copy that the project's own numbers were measured on; None: measured on none yet.
         lines_sha256: of the same lines sorted; tells a reordered file from another copy.
     """
 
     lines: int
     encoding: str
-    sha256: str
-    lines_sha256: str
+    sha256: str | None = None
+    lines_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

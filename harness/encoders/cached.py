@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from harness.encoders.cache import EmbeddingCache
+from harness.encoders.context import Context
 from harness.encoders.protocol import Embeddings, Encoder, EncoderCard, checked
 from harness.encoders.transformer import TransformerEncoder, encode_poolings
+
+T = TypeVar("T")
 
 _CHUNK = 8192  # sentences encoded between two writes: what a killed run loses at most
 
@@ -58,6 +62,13 @@ class CachedEncoder:
         for cached, x in zip(together, matrices, strict=True):
             cached._cache.append(sentences, checked(x, cached.card, sentences))
         return matrices[0]
+
+
+def remembered(encoder: T, context: Context) -> "T | CachedEncoder":
+    """A transformer with the cache on disk in front of it; anything else is returned as it is."""
+    if isinstance(encoder, TransformerEncoder):
+        return CachedEncoder(encoder, context.cache_dir / "embeddings")
+    return encoder
 
 
 def share_passes(encoders: Sequence[CachedEncoder]) -> None:

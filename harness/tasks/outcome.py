@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from harness.encoders.context import Context
 from harness.encoders.protocol import Encoder
 
 Columns = Mapping[str, Sequence[Any]]  # a table by column, equal lengths
@@ -34,14 +35,14 @@ class Prepared:
         other_copies: files that are not the copy the manifest knows.
         sentences: everything that scoring will encode, as the encoder receives it.
         target: everything that a `fit=target` encoder may be fitted on.
-        score: from an encoder to its outcome; the second argument is told of long work.
+        score: from an encoder to its outcome; the context gives the device, and is told of long work.
     """
 
     files: Mapping[str, str]
     other_copies: tuple[str, ...]
     sentences: Sequence[str]
     target: Sequence[str]
-    score: Callable[[Encoder, Callable[[str, int, int], None]], Outcome]
+    score: Callable[[Encoder, Context], Outcome]
     flags: tuple[str, ...] = field(default=())
 
 

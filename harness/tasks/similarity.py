@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.data.records import Pairs, SimilarityData
+from harness.encoders.context import Context
 from harness.encoders.protocol import Encoder, embed
 from harness.errors import TaskError
 from harness.tasks.metrics import METRICS, Vector, cosine
@@ -60,7 +61,7 @@ class SimilarityTask:
             score=partial(self._score, data),
         )
 
-    def _score(self, data: SimilarityData, encoder: Encoder, progress: Callable[[str, int, int], None]) -> Outcome:
+    def _score(self, data: SimilarityData, encoder: Encoder, context: Context) -> Outcome:
         """Every aggregation and correlation from one pass; see `aggregate`."""
         predicted, zeros = [], 0
         for subset in data.subsets:

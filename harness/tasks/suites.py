@@ -1,10 +1,15 @@
 """The tasks, one row each, and the suites made of them."""
 
+from dataclasses import replace
 from functools import partial
 
 from harness.data import sts
+from harness.data.classification import LOADERS
+from harness.data.probing import PROBING_LOADERS
 from harness.registry import catalog
+from harness.tasks.classification import ClassificationTask, Protocol
 from harness.tasks.outcome import Task
+from harness.tasks.regression import RegressionTask
 from harness.tasks.similarity import SimilarityTask
 
 _ALL_SPLITS = ("train", "dev", "test")
@@ -35,6 +40,18 @@ def _sick(name: str, split: str, splits: tuple[str, ...]) -> SimilarityTask:
     )
 
 
+_CLASSIFICATION = {
+    "MR": "film review sentiment",
+    "CR": "product review sentiment",
+    "SUBJ": "subjective or objective",
+    "MPQA": "opinion polarity of phrases",
+    "SST2": "Stanford Sentiment Treebank, two classes",
+    "TREC": "question type, six classes",
+    "MRPC": "paraphrase or not",
+    "SST5": "Stanford Sentiment Treebank, five classes",
+    "SICKEntailment": "SICK entailment, three classes",
+}
+
 _mini_sts = partial(sts.semeval, year="MINI")
 
 _ROWS: tuple[Task, ...] = (
@@ -56,6 +73,22 @@ _ROWS: tuple[Task, ...] = (
         load_target=_mini_sts,
         bundled=True,
     ),
+    *(ClassificationTask(name=name, title=title, load=LOADERS[name]) for name, title in _CLASSIFICATION.items()),
+    ClassificationTask(name="mini-mr", title="bundled mini suite, sentiment", load=LOADERS["mini-mr"], bundled=True),
+    ClassificationTask(
+        name="mini-mrpc", title="bundled mini suite, paraphrase", load=LOADERS["mini-mrpc"], bundled=True
+    ),
+    RegressionTask(
+        name="STSBenchmark-finetune",
+        title="STS Benchmark with a trained regressor",
+        load=partial(sts.sts_benchmark, splits=_ALL_SPLITS),
+    ),
+    RegressionTask(
+        name="SICKRelatedness-finetune",
+        title="SICK relatedness with a trained regressor",
+        load=partial(sts.sick_relatedness, splits=_ALL_SPLITS),
+    ),
+    *(ClassificationTask(name=name, title=f"probing: {name}", load=load) for name, load in PROBING_LOADERS.items()),
 )
 TASKS = catalog("task", _ROWS)
 
@@ -63,5 +96,15 @@ SUITES = {
     "sts": ("STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark", "SICKRelatedness"),
     "sts-dev": ("STSBenchmark-dev", "SICKRelatedness-dev"),
     "sts-mteb": ("STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark", "SICKRelatedness-full"),
-    "mini": ("mini-sts",),
+    "transfer": ("MR", "CR", "SUBJ", "MPQA", "SST2", "TREC", "MRPC"),
+    "transfer-extra": ("SST5", "SICKEntailment", "STSBenchmark-finetune", "SICKRelatedness-finetune"),
+    "probing": tuple(PROBING_LOADERS),
+    "mini": ("mini-sts", "mini-mr", "mini-mrpc"),
 }
+
+CLASSIFIERS: dict[str, Protocol] = {"senteval": "senteval", "senteval-sklearn": "senteval-sklearn"}
+
+
+def under(task: Task, *, mode: str, classifier: Protocol) -> Task:
+    """The task under a mode and a classifier of SentEval; tasks that have none are returned as they are."""
+    return replace(task, mode=mode, classifier=classifier) if isinstance(task, ClassificationTask) else task

@@ -13,7 +13,9 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Event, Lock
 
 import numpy as np
 import torch
@@ -21,13 +23,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.errors import TaskError
+from harness.tasks.probes.cores import one_core_each
 from harness.tasks.probes.folds import hold_out
 from harness.tasks.probes.optimizers import OPTIMIZERS
 from harness.tasks.probes.settings import Features, Fitted, Fold, Integers, ProbeSettings
 
 L2_GRID = (1e-5, 1e-4, 1e-3, 1e-2)
 # Numbers a block of folds works on: on a CPU they should stay in the cache, on a GPU they should fill it.
-_BLOCK_NUMBERS = {"cpu": 1 << 20, "cuda": 1 << 26}
+_BLOCK_NUMBERS = {"cpu": 1 << 19, "cuda": 1 << 26}
 _EVALUATED_ROWS = 8192  # at once, so that a large test set is not copied whole
 
 Report = Callable[[int, int], None]  # heads finished since the last report, passes so far of those in training
@@ -50,10 +53,15 @@ class Table:
 
 def table(x: Sequence[Features], y: Sequence[Integers], device: str) -> Table:
     """Put splits below one another on the device; row numbers run through them in the order given."""
+    labels = np.concatenate(y).astype(np.int64)
+    return Table(with_constant(x, device), torch.from_numpy(labels).to(device), int(labels.max()) + 1)
+
+
+def with_constant(x: Sequence[Features], device: str) -> Tensor:
+    """(n, d + 1): the splits below one another, and a last column of ones."""
     rows = np.ones((sum(map(len, x)), x[0].shape[1] + 1), dtype=np.float32)
     np.concatenate(x, out=rows[:, :-1])
-    labels = np.concatenate(y).astype(np.int64)
-    return Table(torch.from_numpy(rows).to(device), torch.from_numpy(labels).to(device), int(labels.max()) + 1)
+    return torch.from_numpy(rows).to(device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,22 +105,35 @@ def train_heads(data: Table, problems: Sequence[Problem], settings: ProbeSetting
     Raises:
         TaskError: if a problem without dev rows has fewer than 20 training rows, of which 5 % is none.
     """
+    stop, lock = Event(), Lock()
+
+    def guarded(finished: int, epoch: int) -> None:
+        with lock:
+            report(finished, epoch)
+
+    def train(numbers: list[int]) -> list[list[Head]]:
+        return _Block(data, [problems[i] for i in numbers], settings).train(guarded, stop)
+
     heads: dict[int, list[Head]] = {}
-    for numbers in _blocks(data, problems, settings):
-        block = _Block(data, [problems[i] for i in numbers], settings)
-        heads.update(zip(numbers, block.train(report), strict=True))
+    with one_core_each(data.x.device.type) as workers, ThreadPoolExecutor(workers) as pool:
+        blocks = list(_blocks(data, problems, settings, workers))
+        try:
+            for numbers, found in zip(blocks, pool.map(train, blocks), strict=True):
+                heads.update(zip(numbers, found, strict=True))
+        finally:
+            stop.set()  # after Ctrl-C the other blocks end at their next check
     return [heads[i] for i in range(len(problems))]
 
 
-def _blocks(data: Table, problems: Sequence[Problem], settings: ProbeSettings) -> Iterator[list[int]]:
+def _blocks(data: Table, problems: Sequence[Problem], settings: ProbeSettings, workers: int) -> Iterator[list[int]]:
     alike = defaultdict(list)
     for i, problem in enumerate(problems):
         alike[len(problem.train), problem.dev is None, len(problem.l2)].append(i)
     for (_, _, width), numbers in alike.items():
         parameters = 4 * width * data.classes  # with their gradient and moments
         per_fold = (settings.batch_size + parameters) * data.x.shape[1]
-        size = max(1, _BLOCK_NUMBERS[data.x.device.type] // per_fold)
-        yield from (numbers[i : i + size] for i in range(0, len(numbers), size))
+        size = min(_BLOCK_NUMBERS[data.x.device.type] // per_fold, math.ceil(len(numbers) / workers))
+        yield from (numbers[i : i + max(1, size)] for i in range(0, len(numbers), max(1, size)))
 
 
 class _Block:
@@ -139,10 +160,10 @@ class _Block:
         self.misses = np.zeros(shape.numel(), dtype=int)
         self.epochs = np.zeros(shape.numel(), dtype=int)
 
-    def train(self, report: Report) -> list[list[Head]]:
+    def train(self, report: Report, stop: Event) -> list[list[Head]]:
         folds, width = self.live.shape
         epoch = 0
-        while self.live.any() and epoch <= self.settings.max_epoch:
+        while self.live.any() and epoch <= self.settings.max_epoch and not stop.is_set():
             for _ in range(self.settings.epoch_size):
                 self._one_pass()
             epoch += self.settings.epoch_size

@@ -73,22 +73,27 @@ class Examples:
     y: Integers
 
     def __post_init__(self) -> None:
-        if len(self.x) != len(self.y) or not len(self.y):
-            raise DataError(
-                f"{self.where}: {len(self.x)} feature rows and {len(self.y)} labels, expected one row for each label "
-                "and at least one; encode the split again"
-            )
-        bad = np.flatnonzero(~np.isfinite(self.x).all(axis=1))
-        if bad.size:
-            raise DataError(
-                f"{self.where}: {bad.size} feature rows are not finite, the first is row {bad[0]}; "
-                "expected finite numbers, so look at what the encoder returns for that sentence"
-            )
+        check_rows(self.where, self.x, len(self.y))
         if self.y.dtype.kind not in "iu" or self.y.min() < 0:
             raise DataError(
                 f"{self.where}: labels are {self.y.dtype} from {self.y.min()}, expected integers from 0; "
                 "map the labels to the task's convention"
             )
+
+
+def check_rows(where: str, x: Features, gold: int) -> None:
+    """Raise DataError unless x (n, d) is finite and has one row for each of `gold` >= 1 gold values."""
+    if len(x) != gold or not gold:
+        raise DataError(
+            f"{where}: {len(x)} feature rows for {gold} gold values, expected as many rows as values and at least one; "
+            "encode the split again"
+        )
+    bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
+    if bad.size:
+        raise DataError(
+            f"{where}: {bad.size} of {gold} feature rows are not finite, the first is row {bad[0]}, "
+            "expected finite numbers; look at what the encoder returns for that sentence"
+        )
 
 
 @dataclass(frozen=True, eq=False)

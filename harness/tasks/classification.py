@@ -1,0 +1,142 @@
+"""SentEval's classification tasks: a linear probe on frozen sentence vectors, accuracy on rows it has not seen.
+
+Source: SentEval (5d6dc11) senteval/{binary,sst,trec,mrpc,sick}.py and evaluation.py of SimCSE (49fa580). The classifiers
+themselves are in `harness.tasks.probes`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from harness.data.classification import ClassificationData
+from harness.data.classification import Examples as Sentences
+from harness.encoders.context import Context
+from harness.encoders.protocol import Embeddings, Encoder, embed
+from harness.errors import DataError
+from harness.tasks.outcome import Outcome, Prepared
+from harness.tasks.probes.schemes import kfold_then_test, nested_kfold, train_dev_test
+from harness.tasks.probes.settings import MODES, Examples, ProbeScore, ProbeSettings
+from harness.tasks.similarity import as_senteval_text
+
+Protocol = Literal["senteval", "senteval-sklearn"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassificationTask:
+    """One classification benchmark.
+
+    Attributes:
+        name: e.g. `MR`.
+        title: for people.
+        load: reads the data; the names of its parts (`all`; `train`, `test`; `train`, `dev`, `test`) select the scheme.
+        mode: `test` and `fasttest` report test accuracy, `dev` the dev accuracy that chose the regulariser.
+        classifier: `senteval` (the reference's PyTorch classifier) or `senteval-sklearn` (its logistic regression).
+        bundled: whether the data come with the package.
+    """
+
+    name: str
+    title: str
+    load: Callable[[Path], ClassificationData]
+    mode: str = "test"
+    classifier: Protocol = "senteval"
+    bundled: bool = False
+
+    @property
+    def protocol(self) -> str:
+        return f"{self.classifier}[mode={self.mode}]"
+
+    @property
+    def metric(self) -> str:
+        return "accuracy/dev" if self.mode == "dev" else "accuracy/test"
+
+    @property
+    def seed(self) -> int:
+        return self._settings.seed
+
+    @property
+    def _settings(self) -> ProbeSettings:
+        return replace(MODES[self.mode], protocol=self.classifier)
+
+    def prepare(self, root: Path) -> Prepared:
+        """Read the data; see `Prepared`."""
+        data = self.load(root)
+        parts = {name: senteval_order(part) for name, part in data.parts.items()}
+        texts = [text for part in parts.values() for text in [*part.first, *(part.second or [])]]
+        return Prepared(
+            files=data.files,
+            other_copies=data.other_copies,
+            sentences=texts,
+            target=texts,
+            score=partial(self._score, parts),
+        )
+
+    def _score(self, parts: dict[str, Sentences], encoder: Encoder, context: Context) -> Outcome:
+        examples = [
+            Examples(f"{self.name}, {name}", features(part, encoder), np.asarray(part.labels, dtype=np.int64))
+            for name, part in parts.items()
+        ]
+        score = self._fit(examples, context)
+        tested = list(parts.values())[-1]
+        scores = {"accuracy/dev": score.dev / 100, "accuracy/test": score.test / 100}
+        if score.f1 is not None:
+            scores["f1/test"] = score.f1 / 100
+        counts = {f"rows/{name}": len(part.labels) for name, part in parts.items()}
+        empty = sum(text == "" for part in parts.values() for text in [*part.first, *(part.second or [])])
+        return Outcome(
+            scores=scores,
+            counts={**counts, "classes": len(set(tested.labels)), "empty sentences": empty},
+            items={
+                "first": tested.first,
+                **({"second": tested.second} if tested.second is not None else {}),
+                "gold": tested.labels,
+                "predicted": score.predictions.tolist(),
+            },
+        )
+
+    def _fit(self, examples: Sequence[Examples], context: Context) -> ProbeScore:
+        def tell(done: int, total: int, epoch: int) -> None:
+            context.progress(f"{self.name} probes", done, total)
+
+        device = "cuda" if context.device.startswith("cuda") else "cpu"
+        match examples:
+            case [everything]:
+                return nested_kfold(everything, self._settings, device=device, progress=tell)
+            case [train, test]:
+                return kfold_then_test(train, test, self._settings, device=device, progress=tell)
+            case [train, dev, test]:
+                return train_dev_test((train, dev, test), self._settings, device=device, progress=tell)
+        raise DataError(
+            f"{self.name}: {len(examples)} parts, expected 1 (folds), 2 (train, test) or 3 (train, dev, test)"
+        )
+
+
+def senteval_order(part: Sentences) -> Sentences:
+    """The order in which the reference sees the rows: by words of the first sentence, of the second, and label.
+
+    The sort is stable, and it matters: folds and shuffles are drawn by position. Sentences come out as the encoder
+    receives them.
+    """
+    first = [as_senteval_text(text) for text in part.first]
+    second = None if part.second is None else [as_senteval_text(text) for text in part.second]
+    lengths = [[len(text.split()) for text in side] for side in ([first] if second is None else [first, second])]
+    order = sorted(range(len(first)), key=lambda i: (*(side[i] for side in lengths), part.labels[i]))
+    return Sentences(
+        [first[i] for i in order],
+        None if second is None else [second[i] for i in order],
+        [part.labels[i] for i in order],
+    )
+
+
+def features(part: Sentences, encoder: Encoder) -> Embeddings:
+    """(n, d) vectors of single sentences; for pairs (n, 2d): |u - v| beside u * v."""
+    u = embed(encoder, part.first)
+    return u if part.second is None else pair_features(u, embed(encoder, part.second))
+
+
+def pair_features(u: Embeddings, v: Embeddings) -> Embeddings:
+    """(n, d) and (n, d) -> (n, 2d): |u - v| beside u * v. Source: SentEval senteval/mrpc.py."""
+    return np.hstack([np.abs(u - v), u * v])

@@ -1,0 +1,1 @@
+"""SentEval's probe classifiers as functions of features and labels."""

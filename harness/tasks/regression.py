@@ -1,0 +1,87 @@
+"""Relatedness with a trained regressor: what upstream SentEval calls STSBenchmark and SICKRelatedness.
+
+Source: SentEval (5d6dc11) senteval/sick.py; SimCSE's copy (49fa580) names these tasks `-finetune` and stops on the dev
+Spearman instead of Pearson. The regressor itself is in `harness.tasks.probes.relatedness`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from harness.data.records import Pairs, SimilarityData
+from harness.encoders.context import Context
+from harness.encoders.protocol import Encoder, embed
+from harness.tasks.classification import pair_features
+from harness.tasks.outcome import Outcome, Prepared
+from harness.tasks.probes.relatedness import Scored, relatedness
+from harness.tasks.similarity import as_senteval_text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegressionTask:
+    """One relatedness benchmark with train, dev and test pairs; the main score is the test Spearman.
+
+    Attributes:
+        name: e.g. `STSBenchmark-finetune`.
+        title: for people.
+        load: reads the three splits as three subsets, in that order.
+        seed: of the regressor.
+    """
+
+    name: str
+    title: str
+    load: Callable[[Path], SimilarityData]
+    bundled: bool = False
+    protocol: str = "senteval-regressor"
+    metric: str = "spearman/all/test"
+    seed: int = 1111
+
+    def prepare(self, root: Path) -> Prepared:
+        """Read the data; see `Prepared`."""
+        data = self.load(root)
+        splits = tuple(_senteval_order(subset) for subset in data.subsets)
+        texts = [text for split in splits for text in [*split.left, *split.right]]
+        return Prepared(
+            files=data.files,
+            other_copies=data.other_copies,
+            sentences=texts,
+            target=texts,
+            score=partial(self._score, splits),
+        )
+
+    def _score(self, splits: tuple[Pairs, ...], encoder: Encoder, context: Context) -> Outcome:
+        def scored(split: Pairs) -> Scored:
+            x = pair_features(embed(encoder, split.left), embed(encoder, split.right))
+            return Scored(f"{self.name}, {split.name}", x, np.asarray(split.gold))
+
+        def tell(done: int, total: int, epoch: int) -> None:
+            context.progress(f"{self.name} regressor", epoch, 1050)
+
+        train, dev, test = splits
+        device = "cuda" if context.device.startswith("cuda") else "cpu"
+        found = relatedness((scored(train), scored(dev), scored(test)), seed=self.seed, device=device, progress=tell)
+        return Outcome(
+            scores={
+                "spearman/all/test": found.spearman,
+                "pearson/all/test": found.pearson,
+                "mse/all/test": found.mse,
+                "spearman/all/dev": found.dev,
+            },
+            counts={f"pairs/{split.name}": len(split.gold) for split in splits},
+            items={
+                "left": test.left,
+                "right": test.right,
+                "gold": test.gold,
+                "predicted": found.predictions.tolist(),
+            },
+        )
+
+
+def _senteval_order(split: Pairs) -> Pairs:
+    """Sorted by words left, words right and gold score, as upstream does; sentences as the encoder receives them."""
+    left, right = ([as_senteval_text(text) for text in side] for side in (split.left, split.right))
+    rows = sorted(zip(left, right, split.gold, strict=True), key=lambda r: (len(r[0].split()), len(r[1].split()), r[2]))
+    return Pairs(split.name, [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows])
