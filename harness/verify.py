@@ -78,8 +78,8 @@ def find_senteval() -> ModuleType:
         return importlib.import_module("senteval")
     except ImportError as error:
         raise UsageError(
-            f"senteval is not installed and not on the package index; run `pip install {_SOURCE}` (its classifiers need "
-            "CUDA and Python below 3.11), or compare with the stored reference scores by `make test`"
+            f"senteval is not installed and not on the package index; run `pip install {_SOURCE}`, whose classifiers "
+            "need CUDA and Python below 3.11, or compare with the stored reference scores by `make test`"
         ) from error
 
 
@@ -123,8 +123,8 @@ def _run_upstream(senteval: ModuleType, encoder: Encoder, task: Task, root: Path
         found: Mapping[str, Any] = engine.eval(task.name)
     except (AssertionError, AttributeError, RuntimeError, OSError, KeyError, ValueError, TypeError) as error:
         raise EncoderError(
-            f"{task.name}: upstream's engine stopped with {type(error).__name__}: {error}; its classifiers need CUDA and "
-            "Python below 3.11"
+            f"{task.name}: upstream stopped with {type(error).__name__}: {error}; its classifiers need CUDA and Python below "
+            "3.11"
         ) from error
     return found
 

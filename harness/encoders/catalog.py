@@ -58,9 +58,14 @@ def _build_minilm(spec: Spec, context: Context) -> Encoder:
             f"{checkpoint.folder}: weights have sha256 {found}, expected {_MINILM_SHA256}; reinstall "
             "simcse-bench[offline]"
         )
-    pooling = cast(str | None, spec.parameters["pooling"])
     return build_transformer(
-        str(spec), spec.name, checkpoint, context, pooling=pooling, parameters=dict(spec.parameters)
+        str(spec),
+        spec.name,
+        checkpoint,
+        context,
+        pooling=cast(str | None, spec.parameters["pooling"]),
+        parameters=dict(spec.parameters),
+        normalize=bool(spec.parameters["normalize"]),
     )
 
 
@@ -81,7 +86,11 @@ _OWN = (
     EncoderEntry(
         name="minilm",
         summary="all-MiniLM-L6-v2, from the offline extra or the hub: a strong, small, general sentence encoder",
-        parameters=(POOLING,),
+        parameters=(
+            POOLING,
+            # Probes depend on the length of the vectors, and SentEval's protocol leaves it as the pooling gives it.
+            Parameter(name="normalize", default=False, help="scale vectors to length 1, as its own library does"),
+        ),
         build=_build_minilm,
     ),
     EncoderEntry(

@@ -189,7 +189,7 @@ def encode_poolings(
     return out
 
 
-def build_transformer(
+def build_transformer(  # noqa: PLR0913  what a card needs
     name: str,
     method: str,
     checkpoint: Checkpoint,
@@ -197,6 +197,7 @@ def build_transformer(
     *,
     pooling: str | None,
     parameters: dict[str, Value | None],
+    normalize: bool | None = None,
 ) -> TransformerEncoder:
     """A transformer encoder with its card.
 
@@ -206,6 +207,7 @@ def build_transformer(
         checkpoint: see `find_checkpoint`.
         context: device, dtype, progress.
         pooling: a key of `POOLINGS`, or None for what the checkpoint declares.
+        normalize: whether to scale vectors to length 1; None for what the checkpoint declares.
         parameters: of the specification; `max_tokens` among them is used here, 0 meaning the checkpoint's own limit.
 
     Raises:
@@ -232,6 +234,6 @@ def build_transformer(
         dim=backbone.dim,
         max_tokens=backbone.max_tokens,
         dtype=context.dtype,
-        normalized=declared is not None and declared.normalize and pooling is None,
+        normalized=declared is not None and declared.normalize and pooling is None if normalize is None else normalize,
     )
     return TransformerEncoder(backbone, chosen, card)

@@ -3,19 +3,18 @@
 Rows must have length 1 except for `isoscore`. Nothing grows faster than n or d^2 in memory.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import TaskError
+from harness.tasks.blocks import in_threads
 from harness.tasks.metrics import Matrix
 from harness.tasks.unit_vectors import Doubles, as_rows, check_count, check_unit, lengths_of
 
 _BLOCK = 4096  # rows turned into float64 at once
-_WORKERS = 2  # one searches a block for neighbours while the threads of BLAS make the next product
-_HELD = 1 << 24  # similarities held at once by one worker
+_HELD = 1 << 24  # similarities held at once by one thread
 _NOTHING = 1e-14  # a variance smaller than this share of the squared lengths is rounding
 
 
@@ -131,9 +130,9 @@ def hubness(x: Matrix, k: int = 10) -> float:
     x = as_rows(x)
     check_unit(x, f"hubness of {k} neighbours", at_least=k + 1)
     rows = max(1, _HELD // len(x))
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        found = pool.map(partial(_neighbour_counts, x, k, rows), range(0, len(x), rows))
-        counts = sum(found, np.zeros(len(x)))
+    counts = np.zeros(len(x))
+    for found in in_threads(partial(_neighbour_counts, x, k, rows), range(0, len(x), rows)):
+        counts += found
     deviation = counts - k  # every vector names k, so k is the mean
     if not deviation.any():
         raise TaskError(f"hubness: every vector is among the {k} nearest of {k} others, so there is no skewness")

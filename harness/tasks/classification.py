@@ -1,7 +1,7 @@
-"""SentEval's classification tasks: a linear probe on frozen sentence vectors, accuracy on rows it has not seen.
+"""SentEval's classification tasks: a linear probe on frozen sentence vectors.
 
-Source: SentEval (5d6dc11) senteval/{binary,sst,trec,mrpc,sick}.py and evaluation.py of SimCSE (49fa580). The classifiers
-themselves are in `harness.tasks.probes`.
+Source: SentEval (5d6dc11) senteval/{binary,sst,trec,mrpc,sick}.py and evaluation.py of SimCSE (49fa580). The
+classifiers themselves are in `harness.tasks.probes`.
 """
 
 from collections.abc import Callable, Sequence

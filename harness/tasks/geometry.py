@@ -25,12 +25,12 @@ from harness.errors import TaskError
 from harness.tasks import anisotropy_metrics as anisotropy
 from harness.tasks import geometry_metrics as geometry
 from harness.tasks.metrics import Vector
-from harness.tasks.outcome import Columns, Outcome, Prepared
+from harness.tasks.outcome import Outcome, Prepared
 from harness.tasks.similarity import as_senteval_text
-from harness.tasks.unit_vectors import unit_rows
+from harness.tasks.unit_vectors import Doubles, unit_rows
 
 Load = Callable[[Path], SimilarityData]
-Intervalled = dict[str, float]
+Scores = dict[str, float]
 
 # The paper's footnote 3 says "score higher than 4"; re-implementations also took 4 itself, or 5 alone.
 POSITIVES: Mapping[str, Callable[[Vector], NDArray[np.bool_]]] = {
@@ -79,26 +79,28 @@ class GeometryTask:
         )
 
     def _score(self, splits: "Mapping[str, _Split]", encoder: Encoder, context: Context) -> Outcome:
-        scores: dict[str, float] = {}
+        scores: Scores = {}
         counts: dict[str, int] = {}
-        items: dict[str, list[object]] = {"series": [], "x": [], "y": []}
+        items: dict[str, list[str | float]] = {"series": [], "x": [], "y": []}
         for done, (name, split) in enumerate(splits.items()):
             context.progress("geometry", done, len(splits))
-            distinct, rows = np.unique(np.array(split.sentences, dtype=object), return_inverse=True)
-            raw = embed(encoder, distinct.tolist())
-            _check_directions(raw, distinct.tolist(), self.name)
-            unit = unit_rows(raw)
-            left, right = unit[rows[: len(split.gold)]], unit[rows[len(split.gold) :]]
+            vectors = _vectors(encoder, split, self.name)
+            spectra = {
+                "spectrum": anisotropy.singular_values(vectors.unit, centred=False),
+                "spectrum-centred": anisotropy.singular_values(vectors.unit, centred=True),
+            }
             rng = np.random.default_rng(self.seed)
             measured = {
-                **_alignments(left, right, split.gold, rng),
-                **_uniformities({"unique": unit, "occurrences": unit[rows]}, rng),
-                **_anisotropies(raw, unit),
+                **_alignments(vectors, split.gold, rng),
+                **_uniformities("unique", vectors.unit, rng),
+                **_uniformities("occurrences", vectors.unit[vectors.rows], rng),
+                **_anisotropies(vectors, spectra),
             }
             scores.update({_key(key, name): value for key, value in measured.items()})
-            counts.update({f"{key}/{name}": value for key, value in _counts(split, len(distinct)).items()})
-            for key, column in _series(name, split.gold, left, right, unit).items():
-                items[key].extend(column)
+            counts.update({f"{key}/{name}": value for key, value in _counts(split, len(vectors.unit)).items()})
+            _add_points(items, f"pairs/{name}", split.gold, 1 - _distances(vectors) / 2)
+            for kind, values in spectra.items():
+                _add_points(items, f"{kind}/{name}", np.arange(1, len(values) + 1), values)
         return Outcome(scores=scores, counts=counts, items=items)
 
 
@@ -116,58 +118,75 @@ def _joined(data: SimilarityData) -> _Split:
     return _Split([*left, *right], np.array([g for subset in data.subsets for g in subset.gold]))
 
 
-def _check_directions(x: Embeddings, sentences: Sequence[str], task: str) -> None:
-    zero = np.flatnonzero(~x.any(axis=1))
-    if zero.size:
+@dataclass(frozen=True, slots=True)
+class _Vectors:
+    """Vectors of the distinct sentences as the encoder gives them and at length 1, and each occurrence's row in them."""
+
+    raw: Embeddings
+    unit: Embeddings
+    rows: NDArray[np.intp]
+
+
+def _vectors(encoder: Encoder, split: _Split, task: str) -> _Vectors:
+    row = {sentence: i for i, sentence in enumerate(dict.fromkeys(split.sentences))}
+    raw = embed(encoder, list(row))
+    zero = [sentence for sentence, directed in zip(row, raw.any(axis=1), strict=True) if not directed]
+    if zero:
         raise TaskError(
-            f"{task}: {zero.size} of {len(x)} sentences have a zero vector, the first is {sentences[zero[0]]!r}, and a "
-            "zero vector has no place on the sphere; give the encoder a vector for unknown words"
+            f"{task}: {len(zero)} of {len(raw)} sentences have a zero vector, the first is {zero[0]!r}, and a zero "
+            "vector has no place on the sphere; give the encoder a vector for unknown words"
         )
+    return _Vectors(raw, unit_rows(raw), np.array([row[sentence] for sentence in split.sentences]))
 
 
-def _alignments(left: Embeddings, right: Embeddings, gold: Vector, rng: np.random.Generator) -> Intervalled:
+def _distances(vectors: _Vectors) -> Vector:
+    """Squared distance of every pair's two sentences, (pairs,) in 0..4."""
+    left, right = np.split(vectors.rows, 2)
+    return geometry.squared_distances(vectors.unit[left], vectors.unit[right])
+
+
+def _alignments(vectors: _Vectors, gold: Vector, rng: np.random.Generator) -> Scores:
     """By `alignment/<positives>`.
 
     Raises:
         TaskError: if no pair passes the paper's threshold; the other two variants may be empty and are then left out.
     """
-    scores: Intervalled = {}
+    scores: Scores = {}
+    powers = _distances(vectors) ** (ALPHA / 2)
     for name, passes in POSITIVES.items():
         positive = passes(gold)
-        if not positive.any():
-            if name == "gt4":
-                raise TaskError(
-                    f"alignment/{name}: none of {len(gold)} pairs has a gold score above 4, the highest is "
-                    f"{gold.max():g}; alignment needs positive pairs, so give it data that have some"
-                )
-            continue
-        distances = geometry.squared_distances(left[positive], right[positive]) ** (ALPHA / 2)
-        _add(scores, f"alignment/{name}", distances, rng)
+        if positive.any():
+            _add_mean(scores, f"alignment/{name}", powers[positive], rng)
+        elif name == "gt4":
+            raise TaskError(
+                f"alignment/{name}: none of {len(gold)} pairs has a gold score above 4, the highest is "
+                f"{gold.max():g}; alignment needs positive pairs, so give it data that have some"
+            )
     return scores
 
 
-def _uniformities(vectors: Mapping[str, Embeddings], rng: np.random.Generator) -> Intervalled:
-    """By `uniformity/<sentences>`; its interval is over sentences as if they were drawn one by one, not in pairs."""
-    scores: Intervalled = {}
-    for name, x in vectors.items():
-        kernel = geometry.kernel_means(x, T)
-        _add(scores, f"uniformity/{name}", geometry.uniformity_contributions(kernel), rng)
-        scores[f"average-cosine/{name}"] = anisotropy.average_cosine(x)
-        scores[f"mean-vector-norm/{name}"] = anisotropy.mean_vector_norm(x)
+def _uniformities(sentences: str, x: Embeddings, rng: np.random.Generator) -> Scores:
+    """By `<metric>/<sentences>`; the interval is over sentences as if they were drawn one by one, not in pairs."""
+    scores = {
+        f"average-cosine/{sentences}": anisotropy.average_cosine(x),
+        f"mean-vector-norm/{sentences}": anisotropy.mean_vector_norm(x),
+    }
+    contributions = geometry.uniformity_contributions(geometry.kernel_means(x, T))
+    _add_mean(scores, f"uniformity/{sentences}", contributions, rng)
     return scores
 
 
-def _add(scores: Intervalled, key: str, values: Vector, rng: np.random.Generator) -> None:
+def _add_mean(scores: Scores, key: str, values: Vector, rng: np.random.Generator) -> None:
     scores[key] = float(values.mean())
     scores[f"{key}/low"], scores[f"{key}/high"] = geometry.bootstrap_interval(values, rng)
 
 
-def _anisotropies(raw: Embeddings, unit: Embeddings) -> dict[str, float]:
+def _anisotropies(vectors: _Vectors, spectra: Mapping[str, Doubles]) -> Scores:
     return {
-        "effective-rank/unique": anisotropy.effective_rank(anisotropy.singular_values(unit, centred=False)),
-        "effective-rank-centred/unique": anisotropy.effective_rank(anisotropy.singular_values(unit, centred=True)),
-        "isoscore/unique": anisotropy.isoscore(raw),
-        "hubness/unique": anisotropy.hubness(unit),
+        "effective-rank/unique": anisotropy.effective_rank(spectra["spectrum"]),
+        "effective-rank-centred/unique": anisotropy.effective_rank(spectra["spectrum-centred"]),
+        "isoscore/unique": anisotropy.isoscore(vectors.raw),
+        "hubness/unique": anisotropy.hubness(vectors.unit),
     }
 
 
@@ -183,15 +202,8 @@ def _counts(split: _Split, n_unique: int) -> dict[str, int]:
     return {"pairs": len(split.gold), **positives, **sentences}
 
 
-def _series(name: str, gold: Vector, left: Embeddings, right: Embeddings, unit: Embeddings) -> Columns:
-    """What figures are drawn from, as points (x, y) of named series: every pair, and the spectra of unique sentences."""
-    pairs = (gold, 1 - geometry.squared_distances(left, right) / 2)
-    series = {f"pairs gold-cosine/{name}": pairs}
-    for kind, centred in (("spectrum", False), ("spectrum-centred", True)):
-        values = anisotropy.singular_values(unit, centred=centred)
-        series[f"{kind}/{name}"] = (np.arange(1, len(values) + 1), values)
-    return {
-        "series": [key for key, (x, _) in series.items() for _ in x],
-        "x": [float(value) for x, _ in series.values() for value in x],
-        "y": [float(value) for _, y in series.values() for value in y],
-    }
+def _add_points(items: dict[str, list[str | float]], series: str, x: Vector, y: Vector) -> None:
+    """What figures are drawn from: `pairs/<split>` (gold, cosine), `spectrum/<split>` (index, singular value)."""
+    items["series"] += [series] * len(x)
+    items["x"] += np.asarray(x, dtype=np.float64).tolist()
+    items["y"] += np.asarray(y, dtype=np.float64).tolist()

@@ -6,18 +6,17 @@ from vectors of any length compares with nothing. Products are made in the dtype
 Source: Wang & Isola 2020, https://arxiv.org/abs/2005.10242, section 4.1; SsnL/align_uniform. Neither normalises.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from harness.errors import TaskError
+from harness.tasks.blocks import in_threads
 from harness.tasks.metrics import Matrix, Vector
 from harness.tasks.unit_vectors import Doubles, as_rows, check_unit
 
 _BLOCK = 1024  # rows: a product of two blocks stays in the cache while its exponentials are taken
-_WORKERS = 2  # one block's exponentials run while the threads of BLAS make the next product
 _SAMPLE = 8192  # pairs gathered at once
 
 
@@ -84,11 +83,10 @@ def kernel_means(x: Matrix, t: float = 2.0) -> Doubles:
     starts = range(0, len(x), _BLOCK)
     blocks = [(i, j) for i in starts for j in starts if i <= j]
     sums = np.zeros(len(x))
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        for (i, j), (rows, columns) in zip(blocks, pool.map(partial(_kernel_sums, x, t), blocks), strict=True):
-            sums[i : i + _BLOCK] += rows
-            if i != j:
-                sums[j : j + _BLOCK] += columns
+    for (i, j), (rows, columns) in zip(blocks, in_threads(partial(_kernel_sums, x, t), blocks), strict=True):
+        sums[i : i + _BLOCK] += rows
+        if i != j:
+            sums[j : j + _BLOCK] += columns
     means: Doubles = sums / (len(x) - 1)
     return means
 

@@ -145,6 +145,5 @@ def _expected(x: Tensor, weights: Tensor) -> Scores:
 
 def _correlation(kind: str, predicted: Scores, gold: Scores) -> float:
     """Upstream's correlation, which takes an undefined one for 0 so that a constant regressor trains on."""
-    correlation = stats.pearsonr if kind == "pearson" else stats.spearmanr
-    found = float(correlation(predicted, gold)[0])
+    found = float(stats.pearsonr(predicted, gold)[0] if kind == "pearson" else stats.spearmanr(predicted, gold)[0])
     return 0.0 if np.isnan(found) else found
