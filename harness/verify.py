@@ -123,8 +123,8 @@ def _run_upstream(senteval: ModuleType, encoder: Encoder, task: Task, root: Path
         found: Mapping[str, Any] = engine.eval(task.name)
     except (AssertionError, AttributeError, RuntimeError, OSError, KeyError, ValueError, TypeError) as error:
         raise EncoderError(
-            f"{task.name}: upstream stopped with {type(error).__name__}: {error}; its classifiers need CUDA and Python below "
-            "3.11"
+            f"{task.name}: upstream stopped with {type(error).__name__}: {error}; its classifiers need CUDA and "
+            "Python below 3.11"
         ) from error
     return found
 

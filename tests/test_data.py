@@ -58,7 +58,8 @@ def test_a_truncated_file(mini):
     lines = (mini / INPUT).read_text().splitlines(keepends=True)
     (mini / INPUT).write_text("".join(lines[:-1]))
     assert refused(sts.semeval, mini, year="MINI") == (
-        f"{mini / INPUT}: {len(lines) - 1} lines, expected {len(lines)}; the file is damaged: delete it and get it again"
+        f"{mini / INPUT}: {len(lines) - 1} lines, expected {len(lines)}; the file is damaged: "
+        "delete it and get it again"
     )
 
 

@@ -57,7 +57,8 @@ def test_an_encoder_that_tells_nothing_apart_has_no_score():
     with pytest.raises(TaskError) as caught:
         aggregate("toy", (pairs,), [np.ones(3)], "test")
     assert str(caught.value) == (
-        "toy: spearman/subset:only/test is undefined, because all similarities are equal; the encoder tells nothing apart"
+        "toy: spearman/subset:only/test is undefined, because all similarities are equal; "
+        "the encoder tells nothing apart"
     )
 
 

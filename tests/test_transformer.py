@@ -1,4 +1,4 @@
-"""Transformer encoders on a random BERT: poolings by hand, independence of the batch, declared and undeclared folders."""
+"""Transformer encoders on a random BERT: poolings by hand, batches that do not matter, folders of every kind."""
 
 import json
 

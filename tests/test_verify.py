@@ -69,8 +69,8 @@ def test_upstreams_own_failure_is_quoted(upstream, tmp_path):
     with pytest.raises(EncoderError) as caught:
         compare(build("random", context), [TASKS["mini-mr"]], BUNDLED, context)
     assert str(caught.value) == (
-        "mini-mr: upstream stopped with AssertionError: mini-mr not in the list of tasks; its classifiers need CUDA and "
-        "Python below 3.11"
+        "mini-mr: upstream stopped with AssertionError: mini-mr not in the list of tasks; its classifiers need CUDA "
+        "and Python below 3.11"
     )
 
 

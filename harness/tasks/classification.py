@@ -81,9 +81,9 @@ class ClassificationTask:
         ]
         score = self._fit(examples, context)
         tested = list(parts.values())[-1]
-        scores = {"accuracy/dev": score.dev / 100, "accuracy/test": score.test / 100}
+        scores = {"accuracy/dev": _share(score.dev), "accuracy/test": _share(score.test)}
         if score.f1 is not None:
-            scores["f1/test"] = score.f1 / 100
+            scores["f1/test"] = _share(score.f1)
         counts = {f"rows/{name}": len(part.labels) for name, part in parts.items()}
         empty = sum(text == "" for part in parts.values() for text in [*part.first, *(part.second or [])])
         return Outcome(
@@ -112,6 +112,11 @@ class ClassificationTask:
         raise DataError(
             f"{self.name}: {len(examples)} parts, expected 1 (folds), 2 (train, test) or 3 (train, dev, test)"
         )
+
+
+def _share(percent: float) -> float:
+    """The reference rounds percents to two places; four places of a share are the same number."""
+    return round(percent / 100, 4)
 
 
 def senteval_order(part: Sentences) -> Sentences:
