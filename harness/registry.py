@@ -81,7 +81,7 @@ class Spec:
     defaults: Mapping[str, Value | None]
 
     def __str__(self) -> str:
-        shown = [f"{k}={_text(v)}" for k, v in self.parameters.items() if v != self.defaults[k] and v is not None]
+        shown = [f"{k}={value_text(v)}" for k, v in self.parameters.items() if v != self.defaults[k] and v is not None]
         return f"{self.name}[{','.join(shown)}]" if shown else self.name
 
 
@@ -161,5 +161,8 @@ def _convert(model: str, parameter: Parameter, text: str) -> Value:
     return text
 
 
-def _text(value: Value) -> str:
+def value_text(value: Value | None) -> str:
+    """A parameter's value as it is written in a name; nothing where it is not set."""
+    if value is None:
+        return ""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -9,7 +9,7 @@ from rich.table import Table
 from harness.cli.console import out, print_json
 from harness.cli.options import Settings, command
 from harness.errors import UsageError
-from harness.registry import pick
+from harness.registry import pick, value_text
 
 Rows = list[dict[str, object]]
 
@@ -18,8 +18,12 @@ Rows = list[dict[str, object]]
 def list_(
     settings: Settings,
     what: Annotated[str, typer.Argument(help="models, suites or tasks.")] = "models",
+    name: Annotated[str, typer.Argument(help="One model, to see its parameters.")] = "",
 ) -> None:
-    """Show the encoders, suites or tasks that can be named."""
+    """Show the encoders, suites or tasks that can be named, or the parameters of one encoder."""
+    if name:
+        show_rows(_parameters(name), settings, empty=f"{name} has no parameters")
+        return
     rows = pick("list", {"models": _models, "suites": _suites, "tasks": _tasks}, what)()
     show_rows(rows, settings)
 
@@ -50,7 +54,7 @@ def _models() -> Rows:
         {
             "name": entry.name,
             "what": entry.summary,
-            "parameters": " ".join(f"{p.name}={'' if p.default is None else p.default}" for p in entry.parameters),
+            "parameters": " ".join(f"{p.name}={value_text(p.default)}" for p in entry.parameters),
         }
         for entry in known_encoders().values()
     ]
@@ -60,6 +64,15 @@ def _models() -> Rows:
         "parameters": "pooling=",
     }
     return [*rows, named]
+
+
+def _parameters(name: str) -> Rows:
+    from harness.encoders.catalog import known_encoders
+
+    return [
+        {"parameter": p.name, "default": value_text(p.default), "values": " ".join(p.choices), "what": p.help}
+        for p in pick("model", known_encoders(), name).parameters
+    ]
 
 
 def _suites() -> Rows:

@@ -10,7 +10,7 @@ import numpy as np
 from harness.encoders.cache import EmbeddingCache
 from harness.encoders.context import Context
 from harness.encoders.protocol import Embeddings, Encoder, EncoderCard, checked
-from harness.encoders.transformer import TransformerEncoder, encode_poolings
+from harness.encoders.transformer import Part, TransformerEncoder, encode_poolings
 
 T = TypeVar("T")
 
@@ -46,17 +46,17 @@ class CachedEncoder:
         missing = missing[np.argsort([-len(distinct[i]) for i in missing], kind="stable")]
         for start in range(0, len(missing), _CHUNK):
             chunk = missing[start : start + _CHUNK]
-            rows[chunk] = self._encode_and_store([distinct[i] for i in chunk])
+            rows[chunk] = self._encode_and_store([distinct[i] for i in chunk], Part(start, len(missing)))
         if len(distinct) == len(sentences):
             return rows
         return rows[np.fromiter((position[s] for s in sentences), dtype=np.intp, count=len(sentences))]
 
-    def _encode_and_store(self, sentences: list[str]) -> Embeddings:
+    def _encode_and_store(self, sentences: list[str], part: Part) -> Embeddings:
         together = [self, *self.companions]
         encoders = [cached.encoder for cached in together]
         if isinstance(self.encoder, TransformerEncoder):
             transformers = [encoder for encoder in encoders if isinstance(encoder, TransformerEncoder)]
-            matrices = encode_poolings(self.encoder.backbone, sentences, transformers)
+            matrices = encode_poolings(self.encoder.backbone, sentences, transformers, part)
         else:
             matrices = [self.encoder.encode(sentences)]
         for cached, x in zip(together, matrices, strict=True):

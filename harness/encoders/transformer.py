@@ -36,6 +36,14 @@ class Statistics:
     padded: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Sentences done before these, and sentences in all, of a job that is encoded in parts."""
+
+    before: int
+    total: int
+
+
 class Backbone:
     """One checkpoint on one device; loaded at the first sentence, so that cached work loads nothing.
 
@@ -63,9 +71,14 @@ class Backbone:
         self._loaded: Loaded | None = None
 
     def pooled(
-        self, sentences: Sequence[str], poolings: Sequence[str]
+        self, sentences: Sequence[str], poolings: Sequence[str], part: Part | None = None
     ) -> Iterator[tuple[list[int], dict[str, Embeddings]]]:
         """Encode in one pass over the sentences.
+
+        Args:
+            sentences: n texts.
+            poolings: keys of `POOLINGS`.
+            part: where these sentences stand in a longer job, for the progress that is shown.
 
         Yields:
             Rows of the input and, by pooling, their vectors (len(rows), d): batch after batch, not in input order.
@@ -73,17 +86,18 @@ class Backbone:
         Raises:
             EncoderError: if the checkpoint cannot be loaded, or has no trained head and the pooling `cls` is asked for.
         """
+        part = part or Part(0, len(sentences))
         loaded = self._load(poolings)
-        tokens = self._tokenize(loaded.tokenizer, sentences)
+        tokens = self._tokenize(loaded.tokenizer, sentences, part)
         budget = _CPU_BUDGET if self._context.device == "cpu" else _GPU_BUDGET
         batches = plan_batches([len(t) for t in tokens], budget)
-        total, done = sum(batch.padded for batch in batches), 0
+        done = part.before
         for batch, vectors in zip(batches, self._run(loaded, batches, tokens, poolings), strict=True):
-            done += batch.padded
+            done += len(batch.rows)
             self.statistics.sentences += len(batch.rows)
             self.statistics.tokens += batch.tokens
             self.statistics.padded += batch.padded
-            self._context.progress("encoding", done, total)
+            self._context.progress("encoding", done, part.total)
             yield batch.rows, vectors
 
     def _run(
@@ -119,7 +133,7 @@ class Backbone:
             )
         return self._loaded
 
-    def _tokenize(self, tokenizer: Any, sentences: Sequence[str]) -> list[Tokens]:
+    def _tokenize(self, tokenizer: Any, sentences: Sequence[str], job: Part) -> list[Tokens]:
         # Threads of the tokenizer are safe here (nothing forks) and its warning on forking is not for our users.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
         tokens: list[Tokens] = []
@@ -133,7 +147,7 @@ class Backbone:
                 return_token_type_ids=False,
             )
             tokens += encoded["input_ids"]
-            self._context.progress("tokenizing", len(tokens), len(sentences))
+            self._context.progress("tokenizing", job.before + len(tokens), job.total)
         return tokens
 
     @torch.inference_mode()
@@ -176,11 +190,11 @@ class TransformerEncoder:
 
 
 def encode_poolings(
-    backbone: Backbone, sentences: Sequence[str], encoders: Sequence[TransformerEncoder]
+    backbone: Backbone, sentences: Sequence[str], encoders: Sequence[TransformerEncoder], part: Part | None = None
 ) -> list[Embeddings]:
-    """Several encoders over the same backbone from one forward pass: one (n, d) matrix each."""
+    """Several encoders over the same backbone from one forward pass: one (n, d) matrix each; `part` as in `pooled`."""
     out = [np.empty((len(sentences), backbone.dim), dtype=np.float32) for _ in encoders]
-    for rows, vectors in backbone.pooled(sentences, list(dict.fromkeys(e.pooling for e in encoders))):
+    for rows, vectors in backbone.pooled(sentences, list(dict.fromkeys(e.pooling for e in encoders)), part):
         for x, encoder in zip(out, encoders, strict=True):
             x[rows] = vectors[encoder.pooling]
     for x, encoder in zip(out, encoders, strict=True):
