@@ -1,9 +1,11 @@
 """`bench data`."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
+from harness.cli.console import progress_bars
 from harness.cli.options import Settings, command, report_error
 from harness.cli.show import Rows, show_rows
 from harness.errors import BenchError, DataError
@@ -52,15 +54,40 @@ def verify(settings: Settings) -> None:
 @command
 def fetch(
     settings: Settings,
-    suite: Annotated[str, typer.Option("--suite", "-s", help="Whose data; all suites come in one archive.")] = "sts",
+    what: Annotated[
+        str, typer.Argument(help="A suite (all come in one archive), glove (2 GB), or the training texts nli or wiki.")
+    ] = "sts",
 ) -> None:
-    """Download SentEval's data, as SimCSE packed them, from the hub; an interrupted download goes on."""
-    from harness.data.fetch import fetch_senteval
+    """Download data; an interrupted download goes on.
+
+    A suite's data are SentEval's as SimCSE packed them, from the hub; glove is the 840B archive from its authors.
+    """
+    from harness.data.fetch import TRAINING_FILES
     from harness.registry import pick
     from harness.tasks.suites import SUITES
 
-    pick("suite", SUITES, suite)
+    fetchers = dict.fromkeys(SUITES, _fetch_suite) | {"glove": _fetch_glove}
+    fetchers |= {name: partial(_fetch_training_file, name) for name in TRAINING_FILES}
+    show_rows([pick("data set", fetchers, what)(settings)], settings)
+
+
+def _fetch_suite(settings: Settings) -> dict[str, object]:
+    from harness.data.fetch import fetch_senteval
+
     found = fetch_senteval(settings.cache, offline=settings.offline, progress=not settings.quiet)
-    show_rows(
-        [{"folder": str(found.path), "from": found.repo, "revision": found.revision, "sha256": found.sha256}], settings
-    )
+    return {"folder": str(found.path), "from": found.repo, "revision": found.revision, "sha256": found.sha256}
+
+
+def _fetch_training_file(name: str, settings: Settings) -> dict[str, object]:
+    from harness.data.fetch import fetch_training_file
+
+    path = fetch_training_file(name, offline=settings.offline, progress=not settings.quiet)
+    return {"file": str(path), "use": f"fit={name}"}
+
+
+def _fetch_glove(settings: Settings) -> dict[str, object]:
+    from harness.data.glove import fetch_glove
+
+    with progress_bars(quiet=settings.quiet) as progress:
+        path = fetch_glove(settings.cache, offline=settings.offline, progress=progress)
+    return {"file": str(path), "use": "avg-glove"}

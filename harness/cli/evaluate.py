@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -139,12 +140,10 @@ def _show(cells: "list[Cell]", tasks: "list[Task]", settings: Settings) -> None:
             ]
         )
         return
-    table = Table(
-        title="Main score x 100", caption="Spearman over all pairs at once for similarity, accuracy for probes"
-    )
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title="Main score x 100", title_justify="left")
     table.add_column("encoder", overflow="fold")
     for task in tasks:
-        table.add_column(task.name, justify="right")
+        table.add_column(task.name, justify="right", no_wrap=True)
     for encoder in dict.fromkeys(cell.encoder for cell in cells):
         row = {cell.task: cell.result for cell in cells if cell.encoder == encoder}
         texts = [f"{100 * r.scores[r.metric]:.2f}" if (r := row[task.name]) else "-" for task in tasks]

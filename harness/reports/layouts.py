@@ -136,6 +136,27 @@ LAYOUTS: tuple[Layout, ...] = (
         counterparts=(("simcse", "E.1"),),
     ),
     Layout(
+        name="transfer-extra",
+        title="Transfer tasks outside the paper's table",
+        measure="Test accuracy in percent of a logistic regression on frozen sentence vectors",
+        columns=(Column(task="SST5", head="SST5"), Column(task="SICKEntailment", head="SICK-E")),
+        metric="accuracy",
+        aggregation="",
+        protocol="senteval[mode=test]",
+    ),
+    Layout(
+        name="regressor",
+        title="Relatedness with a trained regressor",
+        measure="Spearman correlation × 100 of SentEval's trained regressor, test sets; not comparable with the cosine",
+        columns=(
+            Column(task="STSBenchmark-finetune", head="STS-B"),
+            Column(task="SICKRelatedness-finetune", head="SICK-R"),
+        ),
+        metric="spearman",
+        aggregation="all",
+        protocol="senteval-regressor",
+    ),
+    Layout(
         name="mini",
         title="Mini suite",
         measure="Spearman correlation × 100 on the bundled sentence pairs; no number of a paper compares with it",
@@ -143,5 +164,15 @@ LAYOUTS: tuple[Layout, ...] = (
         metric="spearman",
         aggregation="all",
         protocol="sts",
+    ),
+    Layout(
+        name="mini-transfer",
+        title="Mini suite, classification",
+        measure="Test accuracy in percent of a logistic regression on frozen sentence vectors; no number of a paper "
+        "compares with it",
+        columns=(Column(task="mini-mr", head="mini-MR"), Column(task="mini-mrpc", head="mini-MRPC")),
+        metric="accuracy",
+        aggregation="",
+        protocol="senteval[mode=test]",
     ),
 )
