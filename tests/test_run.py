@@ -21,6 +21,7 @@ from harness.encoders.protocol import EncoderCard
 from harness.errors import UsageError
 from harness.registry import catalog
 from harness.results import store
+from harness.tasks.outcome import text_id
 from harness.tasks.suites import TASKS
 
 MINI = TASKS["mini-sts"]
@@ -83,7 +84,8 @@ def test_the_record_names_data_counts_and_surroundings(tmp_path):
     assert result.flags == ()
     assert {"torch", "numpy", "python"} <= set(result.run.packages)
     items = store.read_items(store.cell_path(tmp_path / "results", "random", "mini-sts", "sts"), result).to_pydict()
-    assert set(items) == {"subset", "left", "right", "gold", "cosine"}
+    assert set(items) == {"subset", "left", "right", "words", "overlap", "gold", "cosine"}
+    assert items["left"][0] == text_id(MINI.prepare(BUNDLED).sentences[0])
     assert stats.spearmanr(items["gold"], items["cosine"]).statistic == pytest.approx(cell.result.scores[MINI.metric])
 
 
@@ -173,7 +175,9 @@ def test_poolings_of_one_checkpoint_share_a_pass(tmp_path, bert_folder, monkeypa
 
     passes = []
     original = Backbone.pooled
-    monkeypatch.setattr(Backbone, "pooled", lambda self, s, p, part: passes.append((len(s), list(p))) or original(self, s, p, part))
+    monkeypatch.setattr(
+        Backbone, "pooled", lambda self, s, p, part: passes.append((len(s), list(p))) or original(self, s, p, part)
+    )
     running.run(plan(tmp_path, [f"hf:{bert_folder}[pooling={p}]" for p in ("avg", "cls", "avg_first_last")]))
     distinct = len(dict.fromkeys(MINI.prepare(BUNDLED).sentences))
     assert passes == [(distinct, ["avg", "cls", "avg_first_last"])]

@@ -17,7 +17,7 @@ from harness.data.classification import Examples as Sentences
 from harness.encoders.context import Context
 from harness.encoders.protocol import Embeddings, Encoder, embed
 from harness.errors import DataError
-from harness.tasks.outcome import Outcome, Prepared
+from harness.tasks.outcome import Outcome, Prepared, text_id
 from harness.tasks.probes.schemes import kfold_then_test, nested_kfold, train_dev_test
 from harness.tasks.probes.settings import MODES, Examples, ProbeScore, ProbeSettings
 from harness.tasks.similarity import as_senteval_text
@@ -90,8 +90,8 @@ class ClassificationTask:
             scores=scores,
             counts={**counts, "classes": len(set(tested.labels)), "empty sentences": empty},
             items={
-                "first": tested.first,
-                **({"second": tested.second} if tested.second is not None else {}),
+                "first": [text_id(text) for text in tested.first],
+                **({"second": [text_id(text) for text in tested.second]} if tested.second is not None else {}),
                 "gold": tested.labels,
                 "predicted": score.predictions.tolist(),
             },

@@ -15,7 +15,7 @@ from harness.data.records import Pairs, SimilarityData
 from harness.encoders.context import Context
 from harness.encoders.protocol import Encoder, embed
 from harness.tasks.classification import pair_features
-from harness.tasks.outcome import Outcome, Prepared
+from harness.tasks.outcome import Outcome, Prepared, text_id
 from harness.tasks.probes.relatedness import Scored, relatedness
 from harness.tasks.similarity import as_senteval_text
 
@@ -72,8 +72,8 @@ class RegressionTask:
             },
             counts={f"pairs/{split.name}": len(split.gold) for split in splits},
             items={
-                "left": test.left,
-                "right": test.right,
+                "left": [text_id(text) for text in test.left],
+                "right": [text_id(text) for text in test.right],
                 "gold": test.gold,
                 "predicted": found.predictions.tolist(),
             },

@@ -16,7 +16,7 @@ from harness.encoders.context import Context
 from harness.encoders.protocol import Encoder, embed
 from harness.errors import TaskError
 from harness.tasks.metrics import METRICS, Vector, cosine
-from harness.tasks.outcome import Outcome, Prepared
+from harness.tasks.outcome import Outcome, Prepared, text_id
 
 
 def as_senteval_text(sentence: str) -> str:
@@ -70,18 +70,27 @@ class SimilarityTask:
             zeros += int((~left.any(axis=1)).sum() + (~right.any(axis=1)).sum())
             predicted.append(cosine(left, right))
         empty = sum(not s.split() for subset in data.subsets for s in [*subset.left, *subset.right])
+        pairs = [pair for subset in data.subsets for pair in zip(subset.left, subset.right, strict=True)]
         counts = {f"pairs/{subset.name}": len(subset.gold) for subset in data.subsets}
         return Outcome(
             scores=aggregate(self.name, data.subsets, predicted, self.split),
             counts={**counts, "pairs": sum(counts.values()), "zero vectors": zeros, "empty sentences": empty},
             items={
                 "subset": [subset.name for subset in data.subsets for _ in subset.gold],
-                "left": [s for subset in data.subsets for s in subset.left],
-                "right": [s for subset in data.subsets for s in subset.right],
+                "left": [text_id(as_senteval_text(s)) for subset in data.subsets for s in subset.left],
+                "right": [text_id(as_senteval_text(s)) for subset in data.subsets for s in subset.right],
+                "words": [len(a.split()) + len(b.split()) for a, b in pairs],
+                "overlap": [word_overlap(a, b) for a, b in pairs],
                 "gold": [g for subset in data.subsets for g in subset.gold],
                 "cosine": np.concatenate(predicted).tolist(),
             },
         )
+
+
+def word_overlap(left: str, right: str) -> float:
+    """F1 of the two sets of lower-cased words, 0..1; 0 where one is empty."""
+    a, b = set(left.lower().split()), set(right.lower().split())
+    return 2 * len(a & b) / (len(a) + len(b)) if a and b else 0.0
 
 
 def _texts(data: SimilarityData) -> list[str]:
