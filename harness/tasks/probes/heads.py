@@ -179,18 +179,18 @@ class _Block:
 
     def _one_pass(self) -> None:
         order = torch.from_numpy(self.stream.permutation(self.train_rows.shape[1])).to(self.train_rows.device)
-        for rows in torch.split(self.train_rows[:, order], self.settings.batch_size, dim=1):
-            self._step(rows)
+        rows = self.train_rows[:, order]
+        batches = (torch.split(part, self.settings.batch_size, dim=1) for part in (rows, self.data.y[rows]))
+        for batch, labels in zip(*batches, strict=True):
+            self._step(batch, labels[:, None, None])
 
-    def _step(self, rows: Tensor) -> None:
-        """Softmax regression on one minibatch for each fold; `rows` is (F, B)."""
+    def _step(self, rows: Tensor, labels: Tensor) -> None:
+        """Softmax regression on one minibatch for each fold; `rows` is (F, B) and `labels` (F, 1, 1, B)."""
         (folds, width, classes, dim), size = self.weights.shape, rows.shape[1]
-        flat = rows.reshape(-1)
-        x = self.data.x.index_select(0, flat).view(folds, size, dim)
-        y = self.data.y.index_select(0, flat).view(folds, 1, 1, size)
+        x = self.data.x.index_select(0, rows.reshape(-1)).view(folds, size, dim)
         logits = torch.bmm(self.weights.view(folds, -1, dim), x.transpose(1, 2))
         slope = torch.softmax(logits.view(folds, width, classes, size), dim=2)  # minus the one-hot labels:
-        slope.scatter_add_(2, y.expand(-1, width, -1, -1), slope.new_tensor(-1.0).expand(folds, width, 1, size))
+        slope.scatter_(2, labels.expand(-1, width, -1, -1), -1.0, reduce="add")
         slope.div_(size)
         gradient = torch.bmm(slope.view(folds, -1, size), x).view_as(self.weights)
         self.optimizer.step(self.weights, gradient.addcmul_(self.weights, self.l2))

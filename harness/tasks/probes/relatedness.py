@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor
 
 from harness.errors import DataError
+from harness.tasks.metrics import METRICS
 from harness.tasks.probes.cores import one_core_each
 from harness.tasks.probes.heads import initial_weights, with_constant
 from harness.tasks.probes.optimizers import Adam
@@ -145,5 +145,5 @@ def _expected(x: Tensor, weights: Tensor) -> Scores:
 
 def _correlation(kind: str, predicted: Scores, gold: Scores) -> float:
     """Upstream's correlation, which takes an undefined one for 0 so that a constant regressor trains on."""
-    found = float(stats.pearsonr(predicted, gold)[0] if kind == "pearson" else stats.spearmanr(predicted, gold)[0])
+    found = METRICS[kind](predicted, gold)
     return 0.0 if np.isnan(found) else found
