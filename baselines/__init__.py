@@ -1,5 +1,8 @@
 """The methods that the SimCSE paper compares, as entries of the harness's registry."""
 
-from baselines.transformers import BERT, ROBERTA
+from baselines.glove import AVERAGE_GLOVE
+from baselines.postprocessing import BERT_FLOW, BERT_WHITENING
+from baselines.simcse.encoders import SIMCSE_SUP, SIMCSE_UNSUP
+from baselines.transformers import BERT, CT_BERT, DECLUTR, ROBERTA, SBERT
 
-ENCODERS = (BERT, ROBERTA)
+ENCODERS = (AVERAGE_GLOVE, BERT, ROBERTA, BERT_FLOW, BERT_WHITENING, SBERT, CT_BERT, DECLUTR, SIMCSE_UNSUP, SIMCSE_SUP)

@@ -2,6 +2,7 @@
 
 from baselines.backbones import find_backbone
 from harness.encoders.catalog import MAX_TOKENS, EncoderEntry
+from harness.encoders.checkpoint import find_checkpoint
 from harness.encoders.context import Context
 from harness.encoders.pooling import POOLINGS
 from harness.encoders.protocol import Encoder
@@ -40,5 +41,31 @@ def _entry(name: str, backbone: str, summary: str) -> EncoderEntry:
     )
 
 
+def _released(name: str, repository: str, summary: str) -> EncoderEntry:
+    """Weights that somebody trained and released, with the pooling that they were trained with."""
+
+    def build(spec: Spec, context: Context) -> Encoder:
+        checkpoint = find_checkpoint(repository, offline=context.offline)
+        return build_transformer(str(spec), name, checkpoint, context, pooling="avg", parameters=dict(spec.parameters))
+
+    return EncoderEntry(name=name, summary=summary, parameters=(MAX_TOKENS,), build=build)
+
+
 BERT = _entry("bert", "bert-base-uncased", "plain BERT; no training, one of six poolings")
 ROBERTA = _entry("roberta", "roberta-base", "plain RoBERTa; no training, one of six poolings")
+
+SBERT = _released(
+    "sbert",
+    "sentence-transformers/bert-base-nli-mean-tokens",
+    "SBERT of Reimers and Gurevych 2019, trained on NLI; released weights",
+)
+CT_BERT = _released(
+    "ct-bert",
+    "Contrastive-Tension/BERT-Base-CT",
+    "BERT with Contrastive Tension, Carlsson et al. 2021; released weights",
+)
+DECLUTR = _released(
+    "declutr",
+    "johngiorgi/declutr-base",
+    "DeCLUTR of Giorgi et al. 2021, a RoBERTa-base; released weights",
+)

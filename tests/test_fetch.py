@@ -301,7 +301,7 @@ def test_offline_with_nothing_cached(hub, tmp_path, monkeypatch, switch):
     cache = tmp_path / "cache"
     assert sentence(cache, offline=switch == "argument") == (
         f"{cache}: SentEval's data was not downloaded before and the network is switched off, expected a folder"
-        " senteval-*; run `bench data fetch --suite sts` on a machine with a network, or give --data-dir"
+        " senteval-*; run `bench data fetch sts` on a machine with a network, or give --data-dir"
     )
     assert hub.requests == []
 

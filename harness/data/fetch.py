@@ -10,6 +10,7 @@ from harness.data.hub import cached, download, hub_file, is_offline, locked, sha
 from harness.errors import DataError
 
 SIMCSE_DATA = "princeton-nlp/datasets-for-simcse"  # a dataset on the hub: SentEval, and both training corpora
+TRAINING_FILES = {"nli": "nli_for_simcse.csv", "wiki": "wiki1m_for_simcse.txt"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def fetch_senteval(cache_dir: Path, *, offline: bool, progress: bool = True) -> 
         if path is None and is_offline(offline):
             raise DataError(
                 f"{cache_dir}: SentEval's data was not downloaded before and the network is switched off, expected"
-                f" a folder senteval-*; run `bench data fetch --suite sts` on a machine with a network,"
+                f" a folder senteval-*; run `bench data fetch sts` on a machine with a network,"
                 f" or give --data-dir"
             )
         return _unpack_senteval(path or download(archive, progress=progress), cache_dir)
@@ -90,6 +91,11 @@ def fetch_file(repo: str, filename: str, *, offline: bool, repo_type: str = "dat
             f" expected it in the hub's cache; run once with a network, or {file.instead}"
         )
     return download(file, progress=progress)
+
+
+def fetch_training_file(name: str, *, offline: bool, progress: bool = True) -> Path:
+    """One of SimCSE's training texts, a key of `TRAINING_FILES`; see `fetch_file`."""
+    return fetch_file(SIMCSE_DATA, TRAINING_FILES[name], offline=offline, progress=progress)
 
 
 def _unpacked(cache_dir: Path) -> Fetched | None:

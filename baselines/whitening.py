@@ -1,0 +1,197 @@
+"""BERT-whitening: subtract the mean, rotate to the principal axes, divide by the standard deviations, keep k of them.
+
+Source: Su et al. 2021, https://arxiv.org/abs/2103.15316; the kernel is that of the authors' two repositories
+(autoliuweijie/BERT-whitening-pytorch at b5cfbd6, bojone/BERT-whitening at 2bfea5a).
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from harness.encoders.protocol import EncoderCard
+from harness.errors import EncoderError, UsageError
+
+_ROWS = 4096  # at once in float64: 24 MiB at 768 dimensions, and large enough to keep the matrix product busy
+_NOISE = 16 * float(np.finfo(np.float32).eps)
+_KIND = "whitening"
+
+
+@dataclass(frozen=True, slots=True)
+class Whitening:
+    """A fitted whitening: y = (x - mean) @ kernel.
+
+    Attributes:
+        mean: (d,) float64.
+        kernel: (d, k) float64; column j is the j-th principal axis over the standard deviation along it, the axis of
+            largest variance first. Signs are arbitrary, cosines do not depend on them.
+    """
+
+    mean: NDArray[np.float64]
+    kernel: NDArray[np.float64]
+
+    def transform(self, x: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Whiten n vectors: (n, d) of any float type to (n, k) float32, not normalised.
+
+        The mean is taken off in float64, since small variances magnify rounding; the product is float32, which moves
+        cosines by no more than the rounding of float32 vectors has done already. Beside the result, a few MiB.
+        """
+        out = np.empty((len(x), self.kernel.shape[1]), dtype=np.float32)
+        kernel = self.kernel.astype(np.float32)
+        for start in range(0, len(x), _ROWS):
+            part = slice(start, start + _ROWS)
+            np.matmul(np.subtract(x[part], self.mean, dtype=np.float64).astype(np.float32), kernel, out=out[part])
+        return out
+
+    def save(self, path: Path, *, card: EncoderCard, base: EncoderCard) -> None:
+        """Write a safetensors file whose metadata holds the cards; it appears whole or not at all.
+
+        Args:
+            path: the file; its folder is made if need be.
+            card: the whitened encoder's.
+            base: card of the encoder whose vectors this was fitted on.
+
+        Raises:
+            EncoderError: if the file cannot be written.
+        """
+        metadata = {
+            "kind": _KIND,
+            "card": json.dumps(asdict(card), sort_keys=True),
+            "base": base.fingerprint(),
+            "base_name": base.name,
+        }
+        content = save({"mean": self.mean, "kernel": self.kernel}, metadata=metadata)
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with draft.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except OSError as error:
+            raise EncoderError(
+                f"{path}: the fitted whitening cannot be written ({error.strerror}), expected a writable folder with "
+                "free space"
+            ) from error
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def load_whitening(path: Path, base: EncoderCard) -> tuple[Whitening, EncoderCard]:
+    """Read what `Whitening.save` wrote.
+
+    Args:
+        path: the safetensors file.
+        base: card of the encoder whose vectors shall be whitened.
+
+    Returns:
+        The whitening, and the card of the encoder it was saved for.
+
+    Raises:
+        EncoderError: if the file is missing or is no saved whitening, or if it was fitted on another encoder's vectors.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, SafetensorError) as error:
+        raise EncoderError(
+            f"{path}: expected a fitted whitening, found none ({error}); delete it to fit again"
+        ) from error
+    if metadata.get("kind") != _KIND:
+        raise EncoderError(f"{path}: the file holds {metadata.get('kind')!r}, expected a fitted whitening")
+    if metadata["base"] != base.fingerprint():
+        raise EncoderError(
+            f"{path}: fitted on vectors of {metadata['base_name']} (card {metadata['base'][:12]}), expected those of "
+            f"{base.name} (card {base.fingerprint()[:12]}); fit it again for this encoder"
+        )
+    return Whitening(tensors["mean"], tensors["kernel"]), EncoderCard(**json.loads(metadata["card"]))
+
+
+def fit_whitening(blocks: Iterable[NDArray[np.floating]], dim: int | None = None) -> Whitening:
+    """Fit on all rows of all blocks, in one pass; duplicates count as often as they occur.
+
+    Mean and covariance (divisor N - 1) are float64. Memory: a few (d, d) float64 matrices and one block.
+
+    Args:
+        blocks: (n_i, d) arrays, for instance rows of the embedding cache; n_i may differ, and may be 0.
+        dim: how many axes to keep, those of largest variance first; None: all d. The paper keeps 256 of 768.
+
+    Raises:
+        UsageError: if dim is not in 1..d.
+        EncoderError: if the vectors vary along fewer axes than are to be kept, as with fewer sentences than dimensions.
+    """
+    count, mean, covariance = mean_and_covariance(blocks)
+    kept = len(mean) if dim is None else dim
+    if count and not 1 <= kept <= len(mean):
+        raise UsageError(
+            f"whitening: dim={dim} was asked of vectors of {len(mean)} dimensions, expected 1 to {len(mean)}"
+        )
+    values, axes = np.linalg.eigh(covariance)  # ascending
+    values, axes = values[::-1], axes[:, ::-1]
+    rank = _rank(values, mean, count)
+    if rank == 0:
+        raise EncoderError(
+            f"whitening: the {count} vectors to fit on do not vary, expected at least two different ones; fit on more "
+            "sentences"
+        )
+    if rank < kept:
+        raise EncoderError(
+            f"whitening: the {count} vectors to fit on have rank {rank}, expected at least the {kept} of the "
+            f"{len(mean)} dimensions to keep; set dim={rank} or less, or fit on more sentences"
+        )
+    return Whitening(mean, np.ascontiguousarray(axes[:, :kept] / np.sqrt(values[:kept])))  # as it is saved and loaded
+
+
+def mean_and_covariance(
+    blocks: Iterable[NDArray[np.floating]],
+) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
+    """Count, mean (d,) and sample covariance (d, d; divisor N - 1, zeros for N < 2) in one pass.
+
+    Each part of up to 4096 rows is centred on its own mean before its products are summed, and parts are merged by
+    their means, so that a mean far from zero costs no digits.
+
+    Source: Chan, Golub & LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances".
+    """
+    count, mean, scatter = 0, np.zeros(0), np.zeros((0, 0))
+    for part in _parts(blocks):
+        if count == 0:
+            mean, scatter = np.zeros(part.shape[1]), np.zeros((part.shape[1], part.shape[1]))
+        if part.shape[1:] != mean.shape:
+            raise ValueError(f"a block has vectors of {part.shape[1]} numbers, the blocks before it {len(mean)}")
+        centre = part.mean(axis=0)
+        part -= centre
+        total, shift = count + len(part), centre - mean
+        scatter += part.T @ part
+        scatter += np.outer(shift, shift * (count * len(part) / total))
+        mean += shift * (len(part) / total)
+        count = total
+    return count, mean, scatter / max(count - 1, 1)
+
+
+def _parts(blocks: Iterable[NDArray[np.floating]]) -> Iterable[NDArray[np.float64]]:
+    """The blocks' rows as float64 copies of up to _ROWS rows."""
+    for block in blocks:
+        for start in range(0, len(block), _ROWS):
+            yield np.array(block[start : start + _ROWS], dtype=np.float64)
+
+
+def _rank(values: NDArray[np.float64], mean: NDArray[np.float64], count: int) -> int:
+    """Axes along which the vectors vary by more than rounding; `values` are the variances, descending.
+
+    N centred vectors span at most N - 1 axes, whatever rounding adds to the others. And a model whose last operation is
+    a LayerNorm leaves one axis empty, as its vectors satisfy one linear equation: along it, float32 forward passes
+    show 1e-7 of a component's root mean square, where real axes of trained models show 1e-4 and more.
+    """
+    if count < 2:
+        return 0
+    square = (values.sum() + mean @ mean) / len(mean)  # of a component, on average
+    return min(int(np.count_nonzero(values > square * _NOISE**2)), count - 1)

@@ -1,0 +1,121 @@
+"""Whitening of vectors on disk: seconds of one pass of reading, of fitting, of applying, and peak memory.
+
+    python benchmarks/whitening.py --rows 1000000 --scratch FOLDER
+
+Once from a plain file of float32 (reading copies every block out of it), and once from the embedding cache (reading
+looks every sentence up). The scratch folder needs twice rows x dims x 4 bytes; what is written is deleted at the end.
+"Cold" is the first pass after the operating system was asked to forget the files.
+"""
+
+import argparse
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.whitening import Whitening, fit_whitening
+from harness.encoders.cache import EmbeddingCache
+
+Source = Callable[[], Iterator[NDArray[np.float32]]]
+
+BLOCK = 8192
+
+
+def write_vectors(path: Path, rows: int, dims: int) -> None:
+    """Correlated vectors, far from zero as a language model's are; flushed, so that the file can be forgotten."""
+    rng = np.random.default_rng(0)
+    mixing = rng.standard_normal((dims, dims), dtype=np.float32) / np.sqrt(np.float32(dims))
+    mean = rng.standard_normal(dims, dtype=np.float32) * 3
+    with path.open("wb") as file:
+        for start in range(0, rows, BLOCK):
+            part = rng.standard_normal((min(BLOCK, rows - start), dims), dtype=np.float32)
+            file.write((part @ mixing + mean).tobytes())
+        os.fsync(file.fileno())
+
+
+def fill_cache(root: Path, path: Path, dims: int) -> EmbeddingCache:
+    cache = EmbeddingCache(root, "0" * 64, dims, {"name": "benchmark"})
+    for number, block in enumerate(blocks(path, dims)):
+        cache.append(sentences(number, len(block)), block)
+    return cache
+
+
+def sentences(number: int, count: int) -> list[str]:
+    return [f"This is sentence {row} of block {number}, of about ten words." for row in range(count)]
+
+
+def forget(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def blocks(path: Path, dims: int) -> Iterator[NDArray[np.float32]]:
+    """One map per block: pages of a map of the whole file would count as this process's memory."""
+    rows = path.stat().st_size // (4 * dims)
+    for start in range(0, rows, BLOCK):
+        shape = (min(BLOCK, rows - start), dims)
+        yield np.memmap(path, dtype=np.float32, mode="r", offset=start * dims * 4, shape=shape)
+
+
+def cached_blocks(cache: EmbeddingCache, rows: int) -> Iterator[NDArray[np.float32]]:
+    for number, start in enumerate(range(0, rows, BLOCK)):
+        yield cache.lookup(sentences(number, min(BLOCK, rows - start)))[1]
+
+
+def seconds(action: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def read(source: Source) -> None:
+    for block in source():
+        np.array(block)
+
+
+def apply(whitening: Whitening, source: Source) -> None:
+    for block in source():
+        whitening.transform(block)
+
+
+def measure(name: str, source: Source, files: Iterable[Path], keep: int) -> None:
+    forget(files)
+    cold = seconds(lambda: read(source))
+    warm = min(seconds(lambda: read(source)) for _ in range(3))
+    fitted: list[Whitening] = []
+    fit = seconds(lambda: fitted.append(fit_whitening(source(), keep)))
+    applying = seconds(lambda: apply(fitted[0], source))
+    print(f"{name}: reading {cold:.2f} s cold, {warm:.2f} s warm; fitting {fit:.2f} s, applying {applying:.2f} s")
+    for what, spent in (("fitting", fit), ("applying", applying), ("both", fit + applying)):
+        print(f"    {what:<8} {spent / cold:5.1f} x reading cold, {spent / warm:5.1f} x warm")
+
+
+def peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--dims", type=int, default=768)
+    parser.add_argument("--keep", type=int, default=256)
+    parser.add_argument("--scratch", type=Path, required=True, help="folder with room for the vectors")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
+        path, root, rows, dims = Path(folder) / "vectors.f32", Path(folder) / "cache", arguments.rows, arguments.dims
+        write_vectors(path, rows, dims)
+        cache = fill_cache(root, path, dims)
+        print(f"{rows} x {dims}, keeping {arguments.keep}; peak memory before {peak_mib():.0f} MiB")
+        measure("plain file", lambda: blocks(path, dims), [path], arguments.keep)
+        measure("embedding cache", lambda: cached_blocks(cache, rows), root.glob("*/*.shard"), arguments.keep)
+        print(f"peak memory {peak_mib():.0f} MiB, numpy and this script included")
+
+
+if __name__ == "__main__":
+    main()
