@@ -1,0 +1,4 @@
+"""SimCSE training (Gao, Yao & Chen 2021, https://arxiv.org/abs/2104.08821), unsupervised and supervised.
+
+Read in this order: settings, objective, model, corpus, batches, train.
+"""

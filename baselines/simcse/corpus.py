@@ -1,0 +1,178 @@
+"""Training data on disk as token ids, memory-mapped: tokenised once, reused by every run, however large the text.
+
+A folder per data file, tokenizer and reading: `tokens.bin` (all ids one after another), `ends.bin` (where each view
+ends) and `meta.json`. While it is being made it is named `.partial` and an interrupted job goes on where it stopped.
+"""
+
+import hashlib
+import json
+import mmap
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.simcse.reading import Row, read_rows
+from baselines.simcse.settings import TrainSettings
+from harness.data.hub import locked, sha256_of
+from harness.encoders.checkpoint import Checkpoint
+from harness.encoders.context import Progress
+from harness.errors import DataError
+
+_AT_ONCE = 8192  # rows tokenised together, in the tokenizer's own threads, and written together
+_ROWS_MAPPED = 1024  # each may bring in 64 KiB of either file, as the kernel maps what surrounds a page
+_FORMAT = 1
+_READ_SETTINGS = ("method", "max_tokens", "positives", "hard_negatives")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What `meta.json` says of the data: rows, views of each, tokens, rows whose first text is blank."""
+
+    rows: int = 0
+    columns: int = 0
+    tokens: int = 0
+    blank: int = 0
+
+
+class Corpus:
+    """n examples of c views, as token ids with the special ones.
+
+    Attributes:
+        name: of the data file.
+        sha256: of its bytes.
+        facts: counts.
+    """
+
+    def __init__(self, folder: Path, name: str, sha256: str, dtype: type[np.generic]) -> None:
+        self.name = name
+        self.sha256 = sha256
+        self.facts = Facts(**json.loads((folder / "meta.json").read_text(encoding="utf-8")))
+        self._tokens = np.memmap(folder / "tokens.bin", dtype=dtype, mode="r")
+        self._ends = np.memmap(folder / "ends.bin", dtype=np.int64, mode="r")
+        self._touched = 0
+        for array in (self._tokens, self._ends):
+            cast(Any, array)._mmap.madvise(mmap.MADV_RANDOM)
+
+    def __len__(self) -> int:
+        return self.facts.rows
+
+    @property
+    def columns(self) -> int:
+        return self.facts.columns
+
+    def gather(self, rows: NDArray[np.int64], column: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Token ids of one view of n examples: all of them one after another, and the n lengths."""
+        index = rows * self.columns + column
+        ends = np.asarray(self._ends[index])
+        starts = np.where(index > 0, self._ends[np.maximum(index - 1, 0)], 0)
+        lengths = ends - starts
+        offsets = np.repeat(starts - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
+        tokens = self._tokens[offsets + np.arange(len(offsets))].astype(np.int64)
+        self._forget(len(rows))
+        return tokens, lengths
+
+    def _forget(self, touched: int) -> None:
+        """Unmap pages now and then: touched ones stay mapped, so that memory would grow to the size of the files."""
+        self._touched += touched
+        if self._touched >= _ROWS_MAPPED:
+            self._touched = 0
+            for array in (self._tokens, self._ends):
+                cast(Any, array)._mmap.madvise(mmap.MADV_DONTNEED)
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> Any:
+    """The checkpoint's fast tokenizer."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(checkpoint.transformer), local_files_only=True)
+
+
+def tokenizer_sha256(tokenizer: Any) -> str:
+    """Digest of everything that decides token ids."""
+    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+
+
+def open_corpus(path: Path, tokenizer: Any, settings: TrainSettings, cache: Path, progress: Progress) -> Corpus:
+    """The tokenised data, made now if they are not in the cache.
+
+    Args:
+        path: see `reading.read_rows`.
+        tokenizer: of the backbone.
+        settings: method, positives, hard negatives and max_tokens decide what is read.
+        cache: the folder is made below it; several processes may ask at once, one works and the others wait.
+        progress: told of rows.
+
+    Raises:
+        DataError, UsageError: as `read_rows`; also if the file is missing or holds no row.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file, expected training text; name a .txt or a .csv")
+    sha256 = sha256_of(path)
+    reading = {name: getattr(settings, name) for name in _READ_SETTINGS}
+    key = json.dumps([_FORMAT, sha256, tokenizer_sha256(tokenizer), reading], sort_keys=True)
+    folder = cache / "tokenized" / hashlib.sha256(key.encode()).hexdigest()[:32]
+    dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
+    if settings.hard_negative_weight:
+        next(read_rows(path, settings), None)  # the weight does not change the ids, but may not fit the columns
+    with locked(folder.with_suffix(".lock")):
+        if not (folder / "meta.json").is_file():
+            draft = folder.with_suffix(".partial")
+            facts = _tokenize(lambda: read_rows(path, settings), tokenizer, settings.max_tokens, draft, progress)
+            if facts.rows == 0:
+                raise DataError(f"{path}: no sentences, expected at least two; is it the right file?")
+            draft.replace(folder)
+    return Corpus(folder, path.name, sha256, dtype)
+
+
+def _tokenize(
+    rows: Callable[[], Iterator[Row]], tokenizer: Any, max_tokens: int, draft: Path, progress: Progress
+) -> Facts:
+    draft.mkdir(parents=True, exist_ok=True)
+    facts = _resume(draft)
+    size = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    with (draft / "tokens.bin").open("ab") as tokens, (draft / "ends.bin").open("ab") as ends:
+        tokens.truncate(facts.tokens * size.itemsize)
+        ends.truncate(facts.rows * facts.columns * 8)
+        remaining = islice(rows(), facts.rows, None)
+        while block := list(islice(remaining, _AT_ONCE)):
+            texts = [text for row in block for text in row]
+            ids = tokenizer(
+                texts,
+                truncation=True,
+                max_length=max_tokens,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+            )["input_ids"]
+            lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+            np.concatenate([np.asarray(one, dtype=size) for one in ids]).tofile(tokens)
+            (facts.tokens + np.cumsum(lengths)).tofile(ends)
+            facts = Facts(
+                rows=facts.rows + len(block),
+                columns=len(block[0]),
+                tokens=facts.tokens + int(lengths.sum()),
+                blank=facts.blank + sum(not row[0].strip() for row in block),
+            )
+            tokens.flush()
+            ends.flush()
+            _note(draft / "state.json", facts)
+            progress("tokenizing", facts.rows, facts.rows)
+    _note(draft / "meta.json", facts)
+    return facts
+
+
+def _resume(draft: Path) -> Facts:
+    state = draft / "state.json"
+    return Facts(**json.loads(state.read_text(encoding="utf-8"))) if state.is_file() else Facts()
+
+
+def _note(path: Path, facts: Facts) -> None:
+    written = path.with_suffix(".tmp")
+    written.write_text(json.dumps(asdict(facts)) + "\n", encoding="utf-8")
+    written.replace(path)

@@ -1,0 +1,156 @@
+"""`bench train` and `bench export`."""
+
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness.cli.console import err, out, print_json, progress_bars
+from harness.cli.evaluate import _device
+from harness.cli.options import Settings, command
+from harness.errors import UsageError
+
+_ENTRY_POINTS = "bench.trainers"
+
+
+@command
+def train(
+    settings: Settings,
+    model: Annotated[
+        str, typer.Argument(help="What to train: simcse-unsup, simcse-sup, or with [parameter=value,...].")
+    ],
+    data: Annotated[str, typer.Option("--data", help="Training text: a name, a .txt or a .csv.")] = "",
+    seed: Annotated[int | None, typer.Option("--seed", help="Of a single run.")] = None,
+    seeds: Annotated[int, typer.Option("--seeds", help="Train so many replicates, with the seeds 0, 1, ...")] = 0,
+    options: Annotated[
+        list[str] | None, typer.Option("--set", help="Any parameter of the model as name=value; repeat it.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Rows of a step.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate of the first step.")] = None,
+    epochs: Annotated[float | None, typer.Option("--epochs", help="Passes over the data.")] = None,
+    max_steps: Annotated[int | None, typer.Option("--max-steps", help="So many steps instead.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for the model; else the cache, where runs look for it."),
+    ] = None,
+) -> None:
+    """Train a model; killed, the same command goes on where the last checkpoint is.
+
+    For example: bench train simcse-unsup --backbone tiny --data wiki.txt --seeds 5
+    """
+    given = {
+        "data": data or None,
+        "batch_size": batch_size,
+        "learning_rate": lr,
+        "epochs": epochs,
+        "max_steps": max_steps,
+    }
+    changes = {name: str(value) for name, value in given.items() if value is not None}
+    changes |= dict(_pair(text) for text in options or [])
+    if seeds and seed is not None:
+        raise UsageError("--seed and --seeds: give one of them; --seeds N trains with the seeds 0 to N-1")
+    runs = []
+    for number in range(seeds) if seeds else [seed]:
+        own = changes | ({"seed": str(number)} if number is not None else {})
+        place = output / f"seed-{number}" if output and seeds else output
+        runs.append(_train_one(model, own, place, settings))
+        if not settings.json:
+            _tell(runs[-1])
+    if settings.json:
+        print_json({"runs": runs, "dev": _summary(runs)})
+    elif (summary := _summary(runs)) is not None and seeds > 1:
+        out.print(
+            "dev Spearman x 100: mean {mean:.2f}, standard deviation {sd:.2f}, range {low:.2f} to {high:.2f}".format(
+                **{name: 100 * value for name, value in summary.items()}
+            )
+        )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise UsageError(f"--set {text}: expected name=value, for instance --set temperature=0.1")
+    return name, value
+
+
+def _train_one(model: str, changes: dict[str, str], output: Path | None, settings: Settings) -> dict[str, Any]:
+    from importlib.metadata import entry_points
+
+    from harness.encoders.catalog import resolve
+    from harness.encoders.context import Context
+    from harness.registry import fill, parse_name, pick
+
+    name, written = parse_name(model)
+    trainer = pick("trainable model", {point.name: point for point in entry_points(group=_ENTRY_POINTS)}, name).load()
+    with progress_bars(quiet=settings.quiet) as progress:
+        context = Context(
+            cache_dir=settings.cache,
+            data_dir=settings.data_dir,
+            device=_device(settings.device),
+            dtype=settings.dtype,
+            backbone=settings.backbone,
+            offline=settings.offline,
+            progress=progress,
+        )
+        entry, _ = resolve(name, context)
+        if settings.backbone is not None:
+            written.setdefault("backbone", settings.backbone)
+        spec = fill(name, written | changes, entry.parameters)
+        return {"model": str(spec), **trainer(spec, context, output)}
+
+
+def _tell(run: Mapping[str, Any]) -> None:
+    selected = run["selected"]
+    score = selected["dev_spearman"]
+    chosen = f"step {selected['step']} of {run['steps']}" + (f", dev Spearman {100 * score:.2f}" if score else "")
+    err.print(f"{run['model']}: {chosen}; in {run['folder']}", markup=False, soft_wrap=True)
+
+
+def _summary(runs: list[dict[str, Any]]) -> dict[str, float] | None:
+    """Mean, standard deviation (n - 1) and range of the dev scores, -1..1; None where there are none."""
+    scores = [run["selected"]["dev_spearman"] for run in runs]
+    if not scores or None in scores:
+        return None
+    sd = statistics.stdev(scores) if len(scores) > 1 else 0.0
+    return {"mean": statistics.mean(scores), "sd": sd, "low": min(scores), "high": max(scores)}
+
+
+@command
+def export(
+    settings: Settings,
+    model: Annotated[str, typer.Argument(help="An encoder over one checkpoint, as for `bench run`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the model.")],
+    layout: Annotated[
+        str, typer.Option("--format", "-f", help="sentence-transformers or huggingface.")
+    ] = "sentence-transformers",
+) -> None:
+    """Write an encoder as a folder that other libraries load.
+
+    For example: bench export simcse-unsup --output model --format sentence-transformers
+    """
+    from harness.encoders.catalog import build
+    from harness.encoders.context import Context
+    from harness.encoders.export import export as write
+    from harness.encoders.transformer import TransformerEncoder
+
+    with progress_bars(quiet=settings.quiet) as progress:
+        context = Context(
+            cache_dir=settings.cache,
+            data_dir=settings.data_dir,
+            device=_device(settings.device),
+            backbone=settings.backbone,
+            offline=settings.offline,
+            progress=progress,
+        )
+        encoder = build(model, context)
+        if not isinstance(encoder, TransformerEncoder):
+            raise UsageError(
+                f"{model}: cannot be exported, expected an encoder that is one checkpoint with one pooling"
+            )
+        folder = write(encoder, output, layout)
+    if settings.json:
+        print_json({"folder": str(folder), "format": layout, "model": encoder.card.name})
+    else:
+        err.print(f"{encoder.card.name}: {layout} folder in {folder}", markup=False, soft_wrap=True)

@@ -1,0 +1,128 @@
+"""A transformer encoder as a folder that other libraries load: Hugging Face's or sentence-transformers' layout.
+
+The sentence-transformers folder has the dotted module types that every version since 2 reads, the current one too.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from harness.encoders.checkpoint import Loaded, load
+from harness.encoders.transformer import TransformerEncoder
+from harness.errors import UsageError
+
+FORMATS = ("huggingface", "sentence-transformers")
+_POOLING_MODES = {"cls": "cls", "cls_before_pooler": "cls", "avg": "mean"}
+
+
+def export(encoder: TransformerEncoder, output: Path, layout: str) -> Path:
+    """Write the folder, with a model card.
+
+    Args:
+        encoder: any encoder over one checkpoint.
+        output: is made; must be empty or absent.
+        layout: one of `FORMATS`. For "huggingface", the pooling cls is `pooler_output`, cls_before_pooler the first
+            row of `last_hidden_state`, and so on: the card says which. For "sentence-transformers" the head becomes a
+            Dense module, and vectors are those of the encoder.
+
+    Raises:
+        UsageError: if the folder is not empty, the layout is unknown, or sentence-transformers has no such pooling.
+    """
+    pooling, dense = encoder.pooling, encoder.backbone.checkpoint.declared
+    if layout not in FORMATS:
+        raise UsageError(f"--format {layout} is unknown; known: {', '.join(FORMATS)}")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UsageError(
+            f"{output}: not empty, expected a new folder to write the model to; name another with --output"
+        )
+    if layout == "sentence-transformers" and pooling not in _POOLING_MODES:
+        raise UsageError(
+            f"{encoder.card.name}: sentence-transformers has no pooling {pooling}, expected one of "
+            f"{', '.join(_POOLING_MODES)}; export with --format huggingface"
+        )
+    if dense is not None and dense.dense:
+        raise UsageError(
+            f"{encoder.card.name}: has Dense modules, expected a plain checkpoint; copy its folder instead"
+        )
+    loaded = load(encoder.backbone.checkpoint, dtype=torch.float32)
+    loaded.model.save_pretrained(output, state_dict=_tensors(loaded))  # type: ignore[operator]
+    loaded.tokenizer.save_pretrained(output)
+    if layout == "sentence-transformers":
+        _write_modules(encoder, loaded, output)
+    (output / "README.md").write_text(_model_card(encoder, layout), encoding="utf-8")
+    return output
+
+
+def _tensors(loaded: Loaded) -> dict[str, torch.Tensor]:
+    """The weights with the trained head as the pooler; without a pooler where it would be random."""
+    tensors = {name: value for name, value in loaded.model.state_dict().items() if not name.startswith("pooler.")}
+    if loaded.head is not None:
+        tensors |= {f"pooler.{name}": value for name, value in loaded.head.state_dict().items()}
+    return tensors
+
+
+def _write_modules(encoder: TransformerEncoder, loaded: Loaded, output: Path) -> None:
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    mode = _POOLING_MODES[encoder.pooling]
+    _write(
+        output / "1_Pooling" / "config.json",
+        {
+            "word_embedding_dimension": encoder.card.dim,
+            "pooling_mode_cls_token": mode == "cls",
+            "pooling_mode_mean_tokens": mode == "mean",
+            "pooling_mode_max_tokens": False,
+            "pooling_mode_mean_sqrt_len_tokens": False,
+        },
+    )
+    if encoder.pooling == "cls" and loaded.head is not None:
+        modules.append(("2_Dense", "Dense"))
+        width = encoder.card.dim
+        _write(
+            output / "2_Dense" / "config.json",
+            {
+                "in_features": width,
+                "out_features": width,
+                "bias": True,
+                "activation_function": "torch.nn.modules.activation.Tanh",
+            },
+        )
+        linear = loaded.head.dense
+        save_file(
+            {"linear.weight": linear.weight.detach().clone(), "linear.bias": linear.bias.detach().clone()},
+            output / "2_Dense" / "model.safetensors",
+        )
+    if encoder.card.normalized:
+        modules.append((f"{len(modules)}_Normalize", "Normalize"))
+        (output / modules[-1][0]).mkdir(exist_ok=True)
+    _write(
+        output / "modules.json",
+        [
+            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for i, (path, kind) in enumerate(modules)
+        ],
+    )
+    _write(output / "sentence_bert_config.json", {"max_seq_length": encoder.card.max_tokens, "do_lower_case": False})
+
+
+def _write(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def _model_card(encoder: TransformerEncoder, layout: str) -> str:
+    card = encoder.card
+    use = (
+        "    from sentence_transformers import SentenceTransformer\n\n"
+        '    SentenceTransformer("FOLDER").encode(["A sentence."])\n'
+        if layout == "sentence-transformers"
+        else f"    bench run --models hf:FOLDER[pooling={encoder.pooling}] --suite sts\n"
+    )
+    facts = "\n".join(f"- {name}: {value}" for name, value in asdict(card).items() if value not in (None, {}))
+    tags = "library_name: sentence-transformers\n" if layout == "sentence-transformers" else ""
+    return (
+        f"---\n{tags}pipeline_tag: sentence-similarity\n---\n\n# {card.name}\n\nA sentence encoder; a vector is the "
+        f"pooling `{encoder.pooling}` of the last layers.\n\n{use}\n{facts}\n"
+    )

@@ -1,0 +1,162 @@
+"""`bench train` and `bench export`, and what other libraries make of the exported folders."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import typer
+from simcse_models import random_bert, sentences
+from transformers import AutoModel, AutoTokenizer
+from typer.testing import CliRunner
+
+from harness.cli.train import export as export_command
+from harness.cli.train import train as train_command
+from harness.encoders.catalog import build
+from harness.encoders.context import Context
+from harness.encoders.export import export
+from harness.encoders.protocol import embed
+from harness.errors import UsageError
+
+TEXTS = ["the cat sees a dog", "a bird", "", "the old tree runs here and there"]
+QUICK = ["--batch-size", "8", "--max-steps", "4", "--set", "eval_every=2", "--set", "dev=mini"]
+
+app = typer.Typer()
+app.command()(train_command)
+app.command()(export_command)
+
+
+def bench(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def place(tmp_path):
+    random_bert(tmp_path / "bert")
+    (tmp_path / "text.txt").write_text("\n".join(sentences(40)))
+    return tmp_path
+
+
+def trained(place, method="simcse-unsup", data=None):
+    common = [
+        "--backbone",
+        place / "bert",
+        "--data",
+        data or place / "text.txt",
+        "--cache-dir",
+        place / "cache",
+        "--json",
+    ]
+    return ["train", method, *common, *QUICK]
+
+
+def test_replicates_and_their_spread(place):
+    result = bench(*trained(place), "--seeds", 3)
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    scores = [run["selected"]["dev_spearman"] for run in told["runs"]]
+    assert len(set(scores)) == 3
+    assert told["dev"]["mean"] == pytest.approx(np.mean(scores))
+    assert told["dev"]["sd"] == pytest.approx(np.std(scores, ddof=1))
+    assert (told["dev"]["low"], told["dev"]["high"]) == (min(scores), max(scores))
+    names = [run["model"] for run in told["runs"]]
+    assert [name.count(f"seed={seed}") for seed, name in enumerate(names)] == [1, 1, 1]
+    context = Context(cache_dir=place / "cache", offline=True)
+    encoder = build(names[2], context)  # what was trained is what a run of that name finds
+    assert str(encoder.backbone.checkpoint.folder) == told["runs"][2]["folder"]
+    assert encoder.card.name == names[2]
+
+
+def test_an_output_folder_of_ones_own(place):
+    result = bench(*trained(place), "--seed", 7, "--output", place / "model")
+    assert result.exit_code == 0, result.output
+    card = json.loads((place / "model" / "card.json").read_text())
+    assert card["settings"]["seed"] == 7 and card["settings"]["max_steps"] == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "temperature"], "--set temperature: expected name=value, for instance --set temperature=0.1"),
+        (
+            ["--seed", "1", "--seeds", "2"],
+            "--seed and --seeds: give one of them; --seeds N trains with the seeds 0 to N-1",
+        ),
+        (["--set", "temprature=1"], "model 'simcse-unsup' has no parameter 'temprature'; did you mean 'temperature'?"),
+    ],
+)
+def test_wrong_options(place, arguments, message):
+    result = bench(*trained(place), *arguments)
+    assert result.exit_code == 2
+    assert result.stderr.strip() == f"bench: {message}"
+
+
+def test_only_what_has_a_trainer_is_trained(place):
+    result = bench(*trained(place, "minilm"))
+    assert result.exit_code == 2
+    assert result.stderr.strip() == "bench: no trainable model is named 'minilm'; known: simcse-sup, simcse-unsup"
+
+
+def encoder_of(place, pooling):
+    return build(f"hf:{place / 'bert'}[pooling={pooling}]", Context(cache_dir=place / "cache", offline=True))
+
+
+def with_head(place):
+    """The random BERT with a pooler, as a trained folder has one."""
+    from safetensors.torch import load_file, save_file
+    from transformers import BertConfig, BertModel
+
+    folder = place / "bert"
+    torch.manual_seed(1)
+    model = BertModel(BertConfig.from_pretrained(folder))
+    tensors = {key: value for key, value in load_file(folder / "model.safetensors").items() if key.startswith("bert.")}
+    tensors |= {f"bert.pooler.{key}": value * 5 for key, value in model.pooler.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("pooling", ["cls", "cls_before_pooler", "avg"])
+def test_sentence_transformers_gives_identical_vectors(place, pooling):
+    from sentence_transformers import SentenceTransformer
+
+    with_head(place)
+    encoder = encoder_of(place, pooling)
+    folder = export(encoder, place / "out", "sentence-transformers")
+    expected = embed(encoder, TEXTS)
+    found = SentenceTransformer(str(folder), device="cpu").encode(TEXTS)
+    assert np.allclose(found, expected, atol=1e-6)
+    assert np.ptp(expected, axis=0).max() > 0.01
+    again = build(f"hf:{folder}", Context(cache_dir=place, offline=True))  # its pooling is declared
+    assert np.allclose(embed(again, TEXTS), expected, atol=1e-6)
+    assert f"# {encoder.card.name}" in (folder / "README.md").read_text()
+
+
+def test_the_hugging_face_folder_has_the_head_as_pooler_or_none(place):
+    export(encoder_of(place, "cls_before_pooler"), place / "without", "huggingface")
+    assert "pooler" not in (place / "without" / "model.safetensors").read_bytes()[:5000].decode("latin-1")
+    with_head(place)
+    encoder = encoder_of(place, "cls")
+    folder = export(encoder, place / "with", "huggingface")
+    tokens = AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        output = AutoModel.from_pretrained(folder).eval()(**tokens).pooler_output
+    assert np.allclose(output.numpy(), embed(encoder, TEXTS), atol=1e-6)
+
+
+def test_what_cannot_be_exported(place):
+    encoder = encoder_of(place, "avg_top2")
+    with pytest.raises(UsageError) as caught:
+        export(encoder, place / "out", "sentence-transformers")
+    assert str(caught.value) == (
+        f"{encoder.card.name}: sentence-transformers has no pooling avg_top2, expected one of cls, cls_before_pooler, "
+        "avg; export with --format huggingface"
+    )
+    with pytest.raises(UsageError) as caught:
+        export(encoder, place / "bert", "huggingface")
+    assert str(caught.value) == (
+        f"{place / 'bert'}: not empty, expected a new folder to write the model to; name another with --output"
+    )
+    result = bench("export", "random", "--output", place / "out")
+    assert result.exit_code == 2
+    assert result.stderr.strip() == (
+        "bench: random: cannot be exported, expected an encoder that is one checkpoint with one pooling"
+    )

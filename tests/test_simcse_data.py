@@ -1,0 +1,283 @@
+"""Training data: what is read, what is refused and in which words, and that tokenising is done once and goes on."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from simcse_models import WORDS, random_bert, sentences
+
+from baselines.simcse import corpus as corpus_module
+from baselines.simcse.augment import crop, delete, make_augment
+from baselines.simcse.batches import Batches, shuffled
+from baselines.simcse.corpus import load_tokenizer, open_corpus
+from baselines.simcse.reading import read_rows
+from baselines.simcse.settings import TrainSettings, published
+from harness.encoders.context import silent
+from harness.errors import DataError, UsageError
+
+UNSUP = TrainSettings()
+SUP = TrainSettings(method="simcse-sup")
+NLI = 'sent0,sent1,hard_neg,neutral\n"a, b",c,d,e\nf,,g,h\n'
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return load_tokenizer(random_bert(tmp_path_factory.mktemp("backbone") / "bert"))
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, text):
+        (tmp_path / name).write_bytes(text.encode() if isinstance(text, str) else text)
+        return tmp_path / name
+
+    return write
+
+
+def test_text_is_one_sentence_a_line_and_empty_lines_stay(write):
+    path = write("wiki.txt", "one\r\n\ntwo\u2028three\n")
+    assert list(read_rows(path, UNSUP)) == [("one",), ("",), ("two\u2028three",)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, [("a, b", "c", "d"), ("f", "", "g")]),
+        ({"hard_negatives": "none"}, [("a, b", "c"), ("f", "")]),
+        ({"hard_negatives": "neutral"}, [("a, b", "c", "e"), ("f", "", "h")]),
+        ({"hard_negatives": "both"}, [("a, b", "c", "d", "e"), ("f", "", "g", "h")]),
+        ({"positives": "contradiction"}, [("a, b", "d"), ("f", "g")]),
+        ({"positives": "neutral"}, [("a, b", "e"), ("f", "h")]),
+        ({"positives": "all"}, [("a, b", "c"), ("a, b", "d"), ("a, b", "e"), ("f", ""), ("f", "g"), ("f", "h")]),
+    ],
+)
+def test_columns_by_position(write, changes, expected):
+    assert list(read_rows(write("nli.csv", NLI), replace(SUP, **changes))) == expected
+
+
+def test_every_two_captions_of_an_image_are_a_pair(write):
+    path = write("captions.tsv", "image\tcaption\n1\ta\n1\tb\n1\tc\n2\td\n3\te\n3\tf\n")
+    pairs = list(read_rows(path, replace(SUP, positives="captions")))
+    assert pairs == [("a", "b"), ("a", "c"), ("b", "c"), ("e", "f")]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "settings", "message"),
+    [
+        (
+            "one.csv",
+            "sent0\na\n",
+            SUP,
+            "1 column (sent0), expected 2 or more for simcse-sup: sentence, positive",
+        ),
+        (
+            "two.csv",
+            "x,y\na,b\n",
+            UNSUP,
+            "2 columns (x, y), expected 1 for simcse-unsup; use simcse-sup, or a file of one column",
+        ),
+        (
+            "two.csv",
+            "x,y\na,b\n",
+            replace(SUP, hard_negative_weight=1.0),
+            "2 columns (x, y) and no hard negatives, expected a third column for hard_negative_weight=1",
+        ),
+        (
+            "three.csv",
+            "x,y,z\na,b,c\n",
+            replace(SUP, positives="neutral"),
+            "3 columns (x, y, z), expected one named 'neutral' for positives=neutral",
+        ),
+        (
+            "two.csv",
+            "x,y\na,b\n",
+            replace(SUP, positives="contradiction"),
+            "2 columns (x, y), expected a third one for positives=contradiction",
+        ),
+        (
+            "text.txt",
+            "a\nb\n",
+            SUP,
+            "supervised training needs pairs, expected a .csv with the columns sentence, positive and, if wanted, hard "
+            "negative",
+        ),
+    ],
+)
+def test_data_that_do_not_fit_the_settings(write, name, text, settings, message):
+    path = write(name, text)
+    with pytest.raises(UsageError) as caught:
+        list(read_rows(path, settings))
+    assert str(caught.value) == f"{path}: {message}"
+
+
+def test_damaged_data(write, tmp_path, tokenizer):
+    path = write("broken.csv", "x,y\na,b\nc,d,e\n")
+    with pytest.raises(DataError) as caught:
+        list(read_rows(path, SUP))
+    assert str(caught.value) == f"{path}:3: 3 cells, expected the header's 2; quote commas"
+    path = write("latin.txt", b"caf\xe9\n")
+    with pytest.raises(DataError) as caught:
+        list(read_rows(path, UNSUP))
+    assert str(caught.value) == f"{path}: byte 0xe9 is not UTF-8; convert the file"
+    path = write("empty.txt", "")
+    with pytest.raises(DataError) as caught:
+        open_corpus(path, tokenizer, UNSUP, tmp_path, silent)
+    assert str(caught.value) == f"{path}: no sentences, expected at least two; is it the right file?"
+    with pytest.raises(DataError) as caught:
+        open_corpus(tmp_path / "absent.txt", tokenizer, UNSUP, tmp_path, silent)
+    assert (
+        str(caught.value) == f"{tmp_path / 'absent.txt'}: no such file, expected training text; name a .txt or a .csv"
+    )
+
+
+def test_a_batch_larger_than_the_data(write, tmp_path, tokenizer):
+    corpus = open_corpus(write("few.txt", "a\nb\nc\n"), tokenizer, UNSUP, tmp_path, silent)
+    with pytest.raises(UsageError) as caught:
+        Batches(corpus, UNSUP, 0, None, (0, 1))
+    assert str(caught.value) == "few.txt: 3 examples, expected at least batch_size=64; lower it or add data"
+
+
+def decoded(corpus, tokenizer):
+    tokens, lengths = corpus.gather(np.arange(len(corpus)), 0)
+    return [tokenizer.decode(ids, skip_special_tokens=True) for ids in np.split(tokens, np.cumsum(lengths)[:-1])]
+
+
+def test_tokenised_once_cut_and_read_back(write, tmp_path, tokenizer, monkeypatch):
+    texts = [*sentences(50), "", "the cat " * 40]
+    path = write("text.txt", "\n".join(texts) + "\n")
+    corpus = open_corpus(path, tokenizer, UNSUP, tmp_path, silent)
+    assert corpus.facts.rows == 52 and corpus.facts.blank == 1 and corpus.facts.columns == 1
+    assert decoded(corpus, tokenizer)[:50] == texts[:50]
+    assert corpus.gather(np.array([50, 51]), 0)[1].tolist() == [2, 32]
+    monkeypatch.setattr(corpus_module, "_tokenize", None)  # the second time nothing is tokenised
+    assert decoded(open_corpus(path, tokenizer, UNSUP, tmp_path, silent), tokenizer) == decoded(corpus, tokenizer)
+
+
+def test_an_interrupted_tokenisation_goes_on(write, tmp_path, tokenizer, monkeypatch):
+    monkeypatch.setattr(corpus_module, "_AT_ONCE", 10)
+    path = write("text.txt", "\n".join(sentences(95)) + "\n")
+    whole = open_corpus(path, tokenizer, UNSUP, tmp_path / "whole", silent)
+    seen = []
+
+    def stop(what, done, total):
+        seen.append(done)
+        if done == 40:
+            for partial in (tmp_path / "cut" / "tokenized").glob("*.partial/tokens.bin"):
+                partial.write_bytes(partial.read_bytes() + b"half a block")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_corpus(path, tokenizer, UNSUP, tmp_path / "cut", stop)
+    again = open_corpus(path, tokenizer, UNSUP, tmp_path / "cut", stop)
+    assert seen == [10, 20, 30, 40, 50, 60, 70, 80, 90, 95]
+    assert again.facts == whole.facts
+    assert decoded(again, tokenizer) == decoded(whole, tokenizer)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 64, 1000])
+def test_shuffled_is_a_permutation(n):
+    assert sorted(shuffled(np.arange(n), n, 5)) == list(range(n))
+
+
+def test_orders_differ_between_epochs_and_cover_the_data(write, tmp_path, tokenizer):
+    corpus = open_corpus(write("text.txt", "\n".join(sentences(50))), tokenizer, UNSUP, tmp_path, silent)
+    batches = Batches(corpus, replace(UNSUP, batch_size=8, epochs=2.0), 0, None, (0, 1))
+    assert batches.per_epoch == 7 and batches.total == 14
+    epochs = [np.concatenate([batches.rows(step) for step in range(s, s + 7)]) for s in (0, 7)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(50))
+    assert not np.array_equal(epochs[0], epochs[1])
+    parts = [Batches(corpus, replace(UNSUP, batch_size=8), 0, None, (rank, 2))[3] for rank in (0, 1)]
+    ids = {tuple(row[row != 0].tolist()) for part in parts for row in part.ids[:, 0]}
+    whole = batches[3].ids[:, 0]
+    assert ids == {tuple(row[row != 0].tolist()) for row in whole}
+
+
+def test_crop_and_delete_take_the_share_of_words():
+    words = [np.array([i]) for i in range(10)]
+    rng = np.random.default_rng(0)
+    spans = [np.concatenate(crop(words, 0.3, rng)).tolist() for _ in range(50)]
+    assert all(span == list(range(span[0], span[0] + 7)) for span in spans)
+    assert {span[0] for span in spans} == {0, 1, 2, 3}
+    assert {len(delete(words, 0.2, rng)) for _ in range(20)} == {8}
+    assert {len(delete(words, 0.0, rng)) for _ in range(20)} == {9}
+    assert len(delete(words[:1], 0.0, rng)) == len(crop(words[:1], 0.9, rng)) == 1
+
+
+@pytest.mark.parametrize("name", ["none", "crop-20", "delete-20", "delete-one", "synonym", "next", "next-3"])
+def test_augmentations_change_the_second_view_alone(write, tmp_path, tokenizer, name):
+    thesaurus = write("thesaurus.tsv", "cat\tbig dog\n")
+    texts = [f"{a} cats {b}" for a in WORDS for b in WORDS]
+    corpus = open_corpus(write("text.txt", "\n".join(texts)), tokenizer, UNSUP, tmp_path, silent)
+    batches = Batches(corpus, UNSUP, 0, make_augment(name, tokenizer, str(thesaurus)), (0, 1))
+    batch, rows = batches[0], batches.rows(0)
+    first, second = (tokenizer.batch_decode(batch.ids[:, view], skip_special_tokens=True) for view in (0, 1))
+    assert first == [texts[row] for row in rows]
+    match name:
+        case "none":
+            assert second == first
+        case "next":
+            assert second == [texts[min(row + 1, len(texts) - 1)] for row in rows]
+        case "next-3":
+            assert all(two in texts[row + 1 : row + 4] or row > 396 for two, row in zip(second, rows, strict=True))
+            assert {1, 2, 3} <= {texts.index(two) - row for two, row in zip(second, rows, strict=True)}
+        case "synonym":
+            changed = [a for a, b in zip(first, second, strict=True) if a != b]
+            assert changed == [text for text in first if "cat" in text.split()]  # "cats" is another word, of two pieces
+        case _:
+            kept = 3 - (round(0.2 * 3) or (name == "delete-one"))
+            assert {len(two.split()) for two in second} == {kept}
+            assert {word for two in second for word in two.split()} <= {*WORDS, "cats"}
+
+
+def test_synonyms_need_a_thesaurus(tokenizer):
+    with pytest.raises(UsageError) as caught:
+        make_augment("synonym", tokenizer, None)
+    assert str(caught.value) == (
+        "augmentation=synonym needs a thesaurus and none comes with the package; name a text file with thesaurus=FILE, "
+        "a word and its synonyms per line, separated by tabs (WordNet's synsets, for instance)"
+    )
+
+
+def test_published_settings():
+    rows = {
+        (method, backbone): (s.batch_size, s.learning_rate, s.epochs, s.mlp_only_train)
+        for method in ("simcse-unsup", "simcse-sup")
+        for backbone in ("bert-base-uncased", "bert-large-uncased", "roberta-base", "roberta-large")
+        for s in [published(method, backbone)]
+    }
+    assert rows == {
+        ("simcse-unsup", "bert-base-uncased"): (64, 3e-5, 1.0, True),
+        ("simcse-unsup", "bert-large-uncased"): (64, 1e-5, 1.0, True),
+        ("simcse-unsup", "roberta-base"): (512, 1e-5, 1.0, True),
+        ("simcse-unsup", "roberta-large"): (512, 3e-5, 1.0, True),
+        ("simcse-sup", "bert-base-uncased"): (512, 5e-5, 3.0, False),
+        ("simcse-sup", "bert-large-uncased"): (512, 1e-5, 3.0, False),
+        ("simcse-sup", "roberta-base"): (512, 5e-5, 3.0, False),
+        ("simcse-sup", "roberta-large"): (512, 1e-5, 3.0, False),
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pooler": "max"}, "pooler=max is unknown; known: cls, cls_before_pooler, avg, avg_top2, "
+            "avg_first_last, avg_static_last"),
+        ({"temperature": 0.0}, "temperature=0.0: expected more than 0"),
+        (
+            {"augmentation": "crop-200"},
+            "augmentation=crop-200 is unknown; expected none, crop-K, delete-K, delete-one, synonym, mlm-K, next or "
+            "next-3, K in percent",
+        ),
+    ],
+)  # fmt: skip
+def test_impossible_settings(changes, message):
+    with pytest.raises(UsageError) as caught:
+        replace(UNSUP, **changes)
+    assert str(caught.value) == message
+
+
+def test_settings_survive_json():
+    from dataclasses import asdict
+
+    assert TrainSettings(**json.loads(json.dumps(asdict(SUP)))) == SUP

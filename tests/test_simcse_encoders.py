@@ -1,0 +1,120 @@
+"""The registry's entries: what is trained, what is loaded, and what the card says."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from simcse_models import random_bert, sentences
+from transformers import AutoModel, AutoTokenizer
+
+from baselines.simcse import encoders
+from baselines.simcse.encoders import SIMCSE_SUP, SIMCSE_UNSUP, train_settings, train_spec
+from baselines.simcse.settings import published
+from harness.encoders.context import Context
+from harness.encoders.protocol import embed
+from harness.errors import UsageError
+from harness.registry import fill
+
+TEXTS = ["the cat sees a dog", "a bird", "the old tree"]
+
+
+def specification(entry, **given):
+    return fill(entry.name, {key: str(value) for key, value in given.items()}, entry.parameters)
+
+
+def folder_and_data(tmp_path, entry):
+    random_bert(tmp_path / "bert")
+    texts = sentences(40)
+    if entry is SIMCSE_UNSUP:
+        (tmp_path / "data.txt").write_text("\n".join(texts))
+        return tmp_path / "bert", tmp_path / "data.txt"
+    rows = ["sent0,sent1,hard_neg", *(f"{a},{b},{c}" for a, b, c in zip(texts, texts[1:], texts[2:], strict=False))]
+    (tmp_path / "data.csv").write_text("\n".join(rows))
+    return tmp_path / "bert", tmp_path / "data.csv"
+
+
+@pytest.mark.parametrize("entry", [SIMCSE_UNSUP, SIMCSE_SUP], ids=lambda entry: entry.name)
+def test_it_is_trained_once_and_pooled_as_the_method_says(tmp_path, monkeypatch, entry):
+    backbone, data = folder_and_data(tmp_path, entry)
+    context = Context(cache_dir=tmp_path / "cache", offline=True)
+    spec = specification(entry, backbone=backbone, data=data, dev="none", batch_size=8, max_steps=3, seed=5)
+    encoder = entry.build(spec, context)
+    x = embed(encoder, TEXTS)
+    assert encoder.card.name == str(spec) and encoder.card.seed == 5 and encoder.card.backbone == str(backbone)
+    assert encoder.card.trained_on.startswith(f"{data.name}@") and encoder.card.parameters["learning_rate"] > 0
+    folder = encoder.backbone.checkpoint.folder
+    tokens = AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        output = AutoModel.from_pretrained(folder).eval()(**tokens)
+    expected = output.last_hidden_state[:, 0] if entry is SIMCSE_UNSUP else output.pooler_output
+    assert np.allclose(x, expected.numpy(), atol=1e-5)
+    monkeypatch.setattr(encoders, "train", lambda job: json.loads((job.folder / "card.json").read_text()))
+    assert np.array_equal(embed(entry.build(spec, context), TEXTS), x)
+
+
+def test_the_trainer_tells_where_and_how(tmp_path):
+    backbone, data = folder_and_data(tmp_path, SIMCSE_SUP)
+    spec = specification(SIMCSE_SUP, backbone=backbone, data=data, dev="mini", batch_size=8, max_steps=4, eval_every=2)
+    told = train_spec(spec, Context(cache_dir=tmp_path / "cache", offline=True), tmp_path / "out")
+    assert told["folder"] == str(tmp_path / "out") and told["selected"]["step"] in (2, 4)
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_settings_of_a_plain_name_are_the_published_ones():
+    for entry in (SIMCSE_UNSUP, SIMCSE_SUP):
+        for backbone in ("bert-base-uncased", "roberta-large", "tiny"):
+            assert train_settings(specification(entry, backbone=backbone)) == published(entry.name, backbone)
+    changed = train_settings(specification(SIMCSE_UNSUP, learning_rate=1e-4, train_tokens=64, dropout=0.2))
+    assert changed == replace(published("simcse-unsup", "bert"), learning_rate=1e-4, max_tokens=64, dropout=0.2)
+
+
+@pytest.mark.parametrize(
+    ("given", "released"),
+    [
+        ({}, True),
+        ({"max_tokens": 64}, True),
+        ({"weights": "trained"}, False),
+        ({"seed": 1}, False),
+        ({"backbone": "tiny"}, False),
+        ({"backbone": "roberta-large", "weights": "released"}, True),
+    ],
+)
+def test_released_weights_are_for_the_published_run_alone(given, released):
+    assert encoders._wants_release(specification(SIMCSE_UNSUP, **given)) is released
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"weights": "released", "seed": 1},
+            "simcse-unsup[weights=released,seed=1]: weights=released goes with no training parameter, found seed; "
+            "drop one",
+        ),
+        (
+            {"weights": "released", "backbone": "tiny"},
+            "simcse-unsup[backbone=tiny,weights=released]: released are the backbones bert-base-uncased, "
+            "bert-large-uncased, roberta-base, roberta-large, found tiny; use weights=trained",
+        ),
+    ],
+)
+def test_what_was_not_released(given, message):
+    with pytest.raises(UsageError) as caught:
+        encoders._wants_release(specification(SIMCSE_UNSUP, **given))
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("entry", "pooling"), [(SIMCSE_UNSUP, "cls_before_pooler"), (SIMCSE_SUP, "cls")])
+def test_the_release_is_loaded_with_its_pooling(tmp_path, monkeypatch, entry, pooling):
+    asked = []
+
+    def find(repository, *, offline):
+        asked.append(repository)
+        return random_bert(tmp_path / "bert")
+
+    monkeypatch.setattr(encoders, "find_checkpoint", find)
+    encoder = entry.build(specification(entry, backbone="roberta-base"), Context(cache_dir=tmp_path))
+    assert encoder.pooling == pooling
+    assert asked == [f"princeton-nlp/{entry.name.removeprefix('simcse-')}-simcse-roberta-base"]
