@@ -7,7 +7,7 @@ Every score's key names its definition, since people who left one part open got 
     <either>/low, <either>/high         95% bootstrap interval
 
 `unique` counts equal sentences once, `occurrences` as often as they stand in the file. Vectors are divided by their
-lengths first, but for IsoScore, which is of the vectors as the encoder gives them.
+lengths first, for every score: an encoder that does so itself gets the same numbers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -94,13 +94,13 @@ class GeometryTask:
                 **_alignments(vectors, split.gold, rng),
                 **_uniformities("unique", vectors.unit, rng),
                 **_uniformities("occurrences", vectors.unit[vectors.rows], rng),
-                **_anisotropies(vectors, spectra),
+                **_anisotropies(vectors.unit, spectra),
             }
             scores.update({_key(key, name): value for key, value in measured.items()})
             counts.update({f"{key}/{name}": value for key, value in _counts(split, len(vectors.unit)).items()})
             _add_points(items, f"pairs/{name}", split.gold, 1 - _distances(vectors) / 2)
             for kind, values in spectra.items():
-                _add_points(items, f"{kind}/{name}", np.arange(1, len(values) + 1), values)
+                _add_points(items, f"{kind}/{name}", np.arange(1.0, len(values) + 1), values)
         return Outcome(scores=scores, counts=counts, items=items)
 
 
@@ -120,23 +120,22 @@ def _joined(data: SimilarityData) -> _Split:
 
 @dataclass(frozen=True, slots=True)
 class _Vectors:
-    """Vectors of the distinct sentences as the encoder gives them and at length 1, and each occurrence's row in them."""
+    """Vectors of the distinct sentences, divided by their lengths, and the row in them of each occurrence."""
 
-    raw: Embeddings
     unit: Embeddings
     rows: NDArray[np.intp]
 
 
 def _vectors(encoder: Encoder, split: _Split, task: str) -> _Vectors:
     row = {sentence: i for i, sentence in enumerate(dict.fromkeys(split.sentences))}
-    raw = embed(encoder, list(row))
-    zero = [sentence for sentence, directed in zip(row, raw.any(axis=1), strict=True) if not directed]
-    if zero:
+    x = embed(encoder, list(row))
+    zero = np.flatnonzero((x == 0).all(axis=1))
+    if zero.size:
         raise TaskError(
-            f"{task}: {len(zero)} of {len(raw)} sentences have a zero vector, the first is {zero[0]!r}, and a zero "
-            "vector has no place on the sphere; give the encoder a vector for unknown words"
+            f"{task}: {zero.size} of {len(x)} sentences have a zero vector, the first is {list(row)[zero[0]]!r}, and a "
+            "zero vector has no place on the sphere; give the encoder a vector for unknown words"
         )
-    return _Vectors(raw, unit_rows(raw), np.array([row[sentence] for sentence in split.sentences]))
+    return _Vectors(unit_rows(x), np.array([row[sentence] for sentence in split.sentences]))
 
 
 def _distances(vectors: _Vectors) -> Vector:
@@ -181,12 +180,12 @@ def _add_mean(scores: Scores, key: str, values: Vector, rng: np.random.Generator
     scores[f"{key}/low"], scores[f"{key}/high"] = geometry.bootstrap_interval(values, rng)
 
 
-def _anisotropies(vectors: _Vectors, spectra: Mapping[str, Doubles]) -> Scores:
+def _anisotropies(unit: Embeddings, spectra: Mapping[str, Doubles]) -> Scores:
     return {
         "effective-rank/unique": anisotropy.effective_rank(spectra["spectrum"]),
         "effective-rank-centred/unique": anisotropy.effective_rank(spectra["spectrum-centred"]),
-        "isoscore/unique": anisotropy.isoscore(vectors.raw),
-        "hubness/unique": anisotropy.hubness(vectors.unit),
+        "isoscore/unique": anisotropy.isoscore(unit),
+        "hubness/unique": anisotropy.hubness(unit),
     }
 
 

@@ -8,6 +8,7 @@ from harness.data.classification import LOADERS
 from harness.data.probing import PROBING_LOADERS
 from harness.registry import catalog
 from harness.tasks.classification import ClassificationTask, Protocol
+from harness.tasks.geometry import GeometryTask
 from harness.tasks.outcome import Task
 from harness.tasks.regression import RegressionTask
 from harness.tasks.similarity import SimilarityTask
@@ -88,6 +89,22 @@ _ROWS: tuple[Task, ...] = (
         title="SICK relatedness with a trained regressor",
         load=partial(sts.sick_relatedness, splits=_ALL_SPLITS),
     ),
+    GeometryTask(
+        name="geometry-stsb",
+        title="alignment, uniformity and anisotropy on STS-B",
+        loads={
+            **{split: partial(sts.sts_benchmark, splits=(split,)) for split in _ALL_SPLITS},
+            "all": partial(sts.sts_benchmark, splits=_ALL_SPLITS),
+        },
+        load_target=partial(sts.sts_benchmark, splits=_ALL_SPLITS),
+    ),
+    GeometryTask(
+        name="mini-geometry",
+        title="bundled mini suite, alignment, uniformity and anisotropy",
+        loads={"test": _mini_sts},
+        load_target=_mini_sts,
+        bundled=True,
+    ),
     *(ClassificationTask(name=name, title=f"probing: {name}", load=load) for name, load in PROBING_LOADERS.items()),
 )
 TASKS = catalog("task", _ROWS)
@@ -99,7 +116,8 @@ SUITES = {
     "transfer": ("MR", "CR", "SUBJ", "MPQA", "SST2", "TREC", "MRPC"),
     "transfer-extra": ("SST5", "SICKEntailment", "STSBenchmark-finetune", "SICKRelatedness-finetune"),
     "probing": tuple(PROBING_LOADERS),
-    "mini": ("mini-sts", "mini-mr", "mini-mrpc"),
+    "geometry": ("geometry-stsb",),
+    "mini": ("mini-sts", "mini-mr", "mini-mrpc", "mini-geometry"),
 }
 
 CLASSIFIERS: dict[str, Protocol] = {"senteval": "senteval", "senteval-sklearn": "senteval-sklearn"}

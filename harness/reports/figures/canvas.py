@@ -1,0 +1,110 @@
+"""What figures share: style, two widths, and saving as PDF, SVG, PNG and CSV. Equal results give equal bytes."""
+
+import csv
+import io
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
+
+from harness.results.store import replace_file
+
+WIDTHS = {"column": 3.3, "page": 6.8}  # inches: one column, and both, of an ACL paper
+EDGE = "#333333"  # of markers: keeps the light end of the colours legible on white
+LINES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+_STYLE = Path(__file__).with_name("figures.mplstyle")
+_FORMATS: Mapping[str, Mapping[str, None]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """A figure and the numbers in it.
+
+    Attributes:
+        header: names of the columns.
+        rows: everything that is drawn, so that somebody else can draw it again.
+    """
+
+    figure: Figure
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The project's style while it lasts, whatever the user's matplotlibrc says."""
+    with matplotlib.style.context(["default", _STYLE]):
+        yield
+
+
+def blank(width: str, height: float) -> Figure:
+    """An empty figure that needs no display: `width` is a key of `WIDTHS`, `height` in inches. Call within `style`."""
+    figure = Figure(figsize=(WIDTHS[width], height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)  # type: ignore[union-attr, call-arg]
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def settle(figure: Figure) -> None:
+    """Lay the figure out now and for good: each format would do it again, with its own idea of how wide text is."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
+def colours(n: int) -> list[tuple[float, float, float, float]]:
+    """So many colours, dark to light: they differ in lightness too. The lightest would vanish on white."""
+    ramp = matplotlib.colormaps["viridis"]
+    return [ramp(0.87 * i / max(1, n - 1)) for i in range(n)]
+
+
+def columns(labels: Sequence[str], width: str) -> int:
+    """How many columns of a legend in 6 points fit, with 24 points for each handle and its gaps. Call within `style`."""
+    properties = FontProperties(family=matplotlib.rcParams["font.family"])
+    widest = max(TextPath((0, 0), label, size=6, prop=properties).get_extents().width for label in labels)
+    return max(1, int(72 * WIDTHS[width] / (1.05 * widest + 24)))
+
+
+def wrapped(text: str, width: str) -> str:
+    """Broken into lines that fit above axes of that width in 7 points."""
+    return textwrap.fill(text, int(20 * WIDTHS[width] - 10))
+
+
+def save(drawing: Drawing, folder: Path, name: str) -> tuple[Path, ...]:
+    """Write `<name>.pdf`, `.svg`, `.png` and `.csv`.
+
+    Raises:
+        ResultError: if they cannot be written.
+    """
+    contents = {}
+    with style():
+        settle(drawing.figure)
+        for suffix, metadata in _FORMATS.items():
+            buffer = io.BytesIO()
+            drawing.figure.savefig(buffer, format=suffix, metadata=metadata)
+            contents[suffix] = buffer.getvalue()
+    contents["csv"] = _csv(drawing).encode()
+    for suffix, content in contents.items():
+        replace_file(folder / f"{name}.{suffix}", content)
+    return tuple(folder / f"{name}.{suffix}" for suffix in contents)
+
+
+def _csv(drawing: Drawing) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(drawing.header)
+    writer.writerows([_field(value) for value in row] for row in drawing.rows)
+    return buffer.getvalue()
+
+
+def _field(value: Any) -> str:
+    if value is None:
+        return ""
+    return repr(value) if isinstance(value, float) else str(value)

@@ -1,0 +1,148 @@
+"""What figures are drawn from: the geometry results of some encoders, their points, and their average STS score."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import ResultError
+from harness.results.record import Card, Result
+from harness.results.store import cell_path, read_all, read_items
+
+PROTOCOL = "geometry[alpha=2,t=2]"
+POSITIVES = {"gt4": "gold > 4", "ge4": "gold ≥ 4", "eq5": "gold = 5"}
+SENTENCES = {"unique": "unique sentences", "occurrences": "sentences, repeated ones included"}
+SPLITS = ("test", "dev", "train", "all")
+DATA = {"geometry-stsb": "STS-B", "geometry-stsb-all": "STS-B", "mini-geometry": "mini pairs"}
+
+ALIGNMENT = r"$\mathrm{mean}\ \Vert f(x)-f(x^{+})\Vert^2$"  # with what `PROTOCOL` says, as axes print it
+UNIFORMITY = r"$\log\,\mathrm{mean}_{\,i<j}\ e^{-2\Vert f(x_i)-f(x_j)\Vert^2}$"
+
+_STS = ("STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark", "SICKRelatedness")
+COLOUR_TASKS = {task: ("mini-sts",) if task == "mini-geometry" else _STS for task in DATA}
+COLOUR_NAMES = {task: "mini-STS" if task == "mini-geometry" else "average STS" for task in DATA}
+_COLOUR_KEY = "spearman/all/test"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """Which of the measured variants is drawn; all of it is said on the axes.
+
+    Attributes:
+        task: a key of `DATA`.
+        positives: a key of `POSITIVES`.
+        sentences: a key of `SENTENCES`.
+        split: one of `SPLITS`, measured by the task.
+    """
+
+    task: str = "geometry-stsb"
+    positives: str = "gt4"
+    sentences: str = "unique"
+    split: str = "test"
+
+    @property
+    def alignment(self) -> str:
+        return f"alignment/{self.positives}/{self.split}"
+
+    @property
+    def uniformity(self) -> str:
+        return f"uniformity/{self.sentences}/{self.split}"
+
+    @property
+    def data(self) -> str:
+        return f"{DATA[self.task]} {self.split}"
+
+    @property
+    def suffix(self) -> str:
+        """For file names: whatever is not the default, so that variants do not overwrite each other."""
+        given = (self.task, self.split, self.positives, self.sentences)
+        usual = ("geometry-stsb", "test", "gt4", "unique")
+        return "".join(f"-{value}" for value, default in zip(given, usual, strict=True) if value != default)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One encoder's geometry.
+
+    Attributes:
+        result: of the geometry task.
+        path: its file.
+        sts: Spearman x 100, averaged over the tasks that give the colour; None unless all of them were scored.
+    """
+
+    result: Result
+    path: Path
+    sts: float | None
+
+    @property
+    def card(self) -> Card:
+        return self.result.encoder
+
+    def score(self, key: str) -> float:
+        """Of that key.
+
+        Raises:
+            ResultError: if the result has none, because the task measures other splits or variants.
+        """
+        if key not in self.result.scores:
+            known = sorted({name.split("/")[2] for name in self.result.scores})
+            raise ResultError(
+                f"{self.path}: has no score {key}, it covers the split(s) {', '.join(known)}; choose one of them, "
+                "or another --task"
+            )
+        return self.result.scores[key]
+
+    def series(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The points (x, y) of a series of the sidecar, e.g. `spectrum/test`.
+
+        Raises:
+            ResultError: if the sidecar is missing or damaged, or has no such series.
+        """
+        names, x, y = self._columns
+        rows = names == name
+        if not rows.any():
+            raise ResultError(f"{self.path}: its per-item file has no series {name}; choose another --split or --task")
+        return x[rows], y[rows]
+
+    @cached_property
+    def _columns(self) -> tuple[NDArray[np.str_], NDArray[np.float64], NDArray[np.float64]]:
+        table = read_items(self.path, self.result)
+        return tuple(np.array(table[name].to_pylist()) for name in ("series", "x", "y"))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Measured encoders in the order they were named, the names without a result, and unreadable files."""
+
+    measured: tuple[Measured, ...]
+    missing: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+def find(results_dir: Path, task: str, names: Sequence[str] = ()) -> Found:
+    """The geometry results of the named encoders, or of all.
+
+    Args:
+        results_dir: where result files are.
+        task: a key of `DATA`.
+        names: full names as results hold them; none: every encoder that has a result of the task.
+    """
+    results, problems = read_all(results_dir)
+    geometry = {r.encoder.name: r for r in results if r.task == task and r.protocol == PROTOCOL}
+    scores = {(r.encoder.name, r.task): r.scores[_COLOUR_KEY] for r in results if _COLOUR_KEY in r.scores}
+    wanted = list(dict.fromkeys(names or sorted(geometry)))
+    measured = tuple(
+        Measured(geometry[name], cell_path(results_dir, name, task, PROTOCOL), _average(scores, name, task))
+        for name in wanted
+        if name in geometry
+    )
+    return Found(measured, tuple(name for name in wanted if name not in geometry), tuple(problems))
+
+
+def _average(scores: Mapping[tuple[str, str], float], name: str, task: str) -> float | None:
+    values = [scores.get((name, other)) for other in COLOUR_TASKS[task]]
+    known = [value for value in values if value is not None]
+    return 100 * sum(known) / len(known) if len(known) == len(values) else None
