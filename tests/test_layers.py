@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "reports": {"errors", "registry", "results"},
     "run": {"errors", "registry", "data", "encoders", "tasks", "results"},
     "verify": {"errors", "registry", "data", "encoders", "tasks"},
-    "cli": {"errors", "registry", "data", "encoders", "tasks", "results", "reports", "run", "verify"},
+    "explain": {"errors", "registry", "data", "encoders", "tasks"},
+    "cli": {"errors", "registry", "data", "encoders", "tasks", "results", "reports", "run", "verify", "explain"},
     "__main__": {"cli"},
 }
 

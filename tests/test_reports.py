@@ -290,7 +290,7 @@ def test_latex_escapes_and_is_balanced():
     body = tex.partition(r"\toprule")[2].partition(r"\bottomrule")[0]
     rows = [line for line in body.splitlines() if line.endswith(r"\\") and r"\multicolumn" not in line]
     assert {len(re.findall(r"(?<!\\)&", line)) for line in rows} == {9}
-    assert len(rows) == 1 + 23 + 3
+    assert len(rows) == 1 + 23 + 4
     assert r"\quad difference &  & $-$2.37 & 0.00" in tex
     assert tex.count("{") == tex.count("}")
     assert tex.isascii()
@@ -299,7 +299,7 @@ def test_latex_escapes_and_is_balanced():
 def test_csv_is_tidy_and_at_full_precision():
     table = build(sts(card("minilm"), MINILM))[0]
     rows = list(csv.DictReader(io.StringIO(tidy_csv(table))))
-    assert list(rows[0]) == ["model", "source", "task", "protocol", "score", "value"]
+    assert list(rows[0]) == ["model", "source", "task", "protocol", "score", "value", "half_width"]
     measured = {row["task"]: float(row["value"]) for row in rows if row["source"] == "measured"}
     assert measured == {task: 100 * value for task, value in MINILM.items()} | {
         "Avg": sum(100 * value for value in MINILM.values()) / 7

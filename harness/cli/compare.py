@@ -1,62 +1,69 @@
-"""`bench verify`."""
+"""`bench compare`."""
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
 
-from harness.cli.console import err, print_json
-from harness.cli.evaluate import context_of, selected_tasks
+from harness.cli.console import err, out, print_json
 from harness.cli.options import Settings, command
-from harness.cli.show import show_rows
-from harness.errors import UsageError
+from harness.registry import pick
+
+if TYPE_CHECKING:
+    from harness.reports.comparison import Difference
 
 
 @command
-def verify(
+def compare(
     settings: Settings,
-    models: Annotated[str, typer.Option("--models", "-m", help="One encoder.")] = "minilm",
-    suite: Annotated[str, typer.Option("--suite", "-s", help="sts or transfer.")] = "",
-    tasks: Annotated[str, typer.Option("--tasks", "-t", help="Single tasks instead.")] = "",
-    mode: Annotated[str, typer.Option(help="Of the probes: test, fasttest or dev.")] = "test",
-    against: Annotated[str, typer.Option(help="The other implementation; senteval is the only one.")] = "senteval",
+    a: Annotated[str, typer.Argument(help="An encoder, by its name in the results.")],
+    b: Annotated[str, typer.Argument(help="Another one.")],
+    resamples: Annotated[int, typer.Option(min=100, help="Of the paired bootstrap.")] = 10_000,
 ) -> None:
-    """Run an encoder through the original senteval package too, and print both numbers and times.
+    """Compare two encoders, task by task, on the same pairs and rows.
 
-    The package has to be installed by you: it is not on the package index.
+    Needs results of both with per-item scores, and nothing else. The interval is that of the difference, 95 %, from a
+    bootstrap over the pairs within their subsets, clustered by shared sentences; Holm's correction is over all tasks.
+
+    For example: bench compare minilm bag-of-words
     """
-    if against != "senteval":
-        raise UsageError(f"--against {against}: unknown, expected senteval")
-    from harness.data.locate import data_root
-    from harness.encoders.protocol import Transductive
-    from harness.run import build_cached
-    from harness.verify import compare, find_senteval
+    from harness.reports.comparison import compare as compared
+    from harness.results.store import read_all
 
-    find_senteval()
-    root = data_root(settings.data_dir, settings.cache, offline=settings.offline, progress=not settings.quiet)
-    with context_of(settings) as context:
-        encoder = build_cached(models, context)
-        if isinstance(encoder, Transductive):
-            raise UsageError(f"{models}: fitted per task, which senteval cannot do; name an encoder that is not")
-        rows = compare(encoder, selected_tasks(suite, tasks, mode, "senteval"), root, context)
+    results, _ = read_all(settings.results_dir)
+    known = {result.encoder.name: result.encoder.name for result in results}
+    names = (pick("result's encoder", known, a), pick("result's encoder", known, b))
+    found = compared(results, names, settings.results_dir, resamples)
     if settings.json:
-        print_json([asdict(row) for row in rows])
+        rows = [asdict(row) for row in found.rows]
+        print_json({"a": a, "b": b, "resamples": resamples, "rows": rows, "left_out": list(found.left_out)})
         return
-    show_rows(
-        [
-            {
-                "task": row.task,
-                "score": row.score,
-                "bench": f"{100 * row.ours:.3f}",
-                "senteval": f"{100 * row.theirs:.3f}",
-                "difference": f"{100 * (row.ours - row.theirs):+.3f}",
-                "bench s": f"{row.our_seconds:.1f}",
-                "senteval s": f"{row.their_seconds:.1f}",
-            }
-            for row in rows
-        ],
-        settings,
-    )
-    worst = max(abs(row.ours - row.theirs) for row in rows)
+    for sentence in found.left_out:
+        err.print(f"bench: left out: {sentence}", markup=False, soft_wrap=True)
+    out.print(_table(a, b, found.rows))
     if not settings.quiet:
-        err.print(f"largest difference: {100 * worst:.3f} points")
+        err.print(f"p: paired bootstrap, {resamples:,} resamples; McNemar for accuracies. An average is not corrected.")
+
+
+def _table(a: str, b: str, rows: "tuple[Difference, ...]") -> Table:
+    table = Table(title=escape(f"A {a}\nB {b}"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("task", overflow="fold")
+    for head in ("A", "B", "A - B", "95 %", "p", "Holm", "higher"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for row in rows:
+        several = sum(row.task == other.task for other in rows) > 1
+        table.add_row(
+            escape(f"{row.task} ({row.table})" if several else row.task),
+            f"{row.a:.2f}",
+            f"{row.b:.2f}",
+            f"{row.difference:+.2f}",
+            f"{row.low:+.2f}..{row.high:+.2f}",
+            f"{row.p:.4f}",
+            f"{row.p_holm:.4f}",
+            {"a": "A", "b": "B", "tied": "tied"}[row.verdict],
+            style="bold" if row.task == "average" else None,
+        )
+    return table

@@ -18,6 +18,7 @@ from harness.registry import pick, split_specs
 
 if TYPE_CHECKING:
     from harness.encoders.context import Context
+    from harness.results.record import Result
     from harness.run import Cell
     from harness.tasks.outcome import Task
 
@@ -59,13 +60,24 @@ def run(
             ),
             context=context,
             force=force,
-            told=lambda cell: _tell(cell, quiet=settings.quiet),
+            told=lambda cell: tell(cell, quiet=settings.quiet),
         )
         cells = run_plan(plan)
     _show(cells, selected, settings)
     code = max((cell.error.exit_code for cell in cells if cell.error), default=0)
     if code:
         raise typer.Exit(code)
+
+
+def _main_score(result: "Result") -> str:
+    """Correlations and accuracies times 100, as papers print them; uniformity has no such unit."""
+    value = result.scores[result.metric]
+    return f"{value:.3f}" if result.metric.startswith("uniformity") else f"{100 * value:.2f}"
+
+
+def _short(task: str) -> str:
+    """The head that papers print, so that a suite fits a terminal."""
+    return task.replace("STSBenchmark", "STS-B").replace("SICK", "SICK-").replace("-Relatedness", "-R")
 
 
 @contextmanager
@@ -116,13 +128,15 @@ def _device(name: str) -> str:
     return name
 
 
-def _tell(cell: "Cell", *, quiet: bool) -> None:
+def tell(cell: "Cell", *, quiet: bool) -> None:
+    """One line on stderr for a cell that is done."""
     if cell.error is not None:
         report_error(cell.error)
     elif not quiet and cell.result is not None:
-        value = 100 * cell.result.scores[cell.result.metric]
         how = "kept" if cell.skipped else f"{cell.result.run.seconds:.1f} s"
-        err.print(f"{cell.task:<22}{value:7.2f}  {cell.encoder}  ({how})", markup=False, soft_wrap=True)
+        err.print(
+            f"{cell.task:<22}{_main_score(cell.result):>7}  {cell.encoder}  ({how})", markup=False, soft_wrap=True
+        )
 
 
 def _show(cells: "list[Cell]", tasks: "list[Task]", settings: Settings) -> None:
@@ -140,13 +154,13 @@ def _show(cells: "list[Cell]", tasks: "list[Task]", settings: Settings) -> None:
             ]
         )
         return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title="Main score x 100", title_justify="left")
-    table.add_column("encoder", overflow="fold")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title="Main scores", title_justify="left")
+    table.add_column("encoder", overflow="fold", min_width=16)
     for task in tasks:
-        table.add_column(task.name, justify="right", no_wrap=True)
+        table.add_column(_short(task.name), justify="right", overflow="fold", min_width=5)
     for encoder in dict.fromkeys(cell.encoder for cell in cells):
         row = {cell.task: cell.result for cell in cells if cell.encoder == encoder}
-        texts = [f"{100 * r.scores[r.metric]:.2f}" if (r := row[task.name]) else "-" for task in tasks]
+        texts = [_main_score(r) if (r := row[task.name]) else "-" for task in tasks]
         table.add_row(escape(encoder), *texts)
     out.print(table)
     if not settings.quiet:

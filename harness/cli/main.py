@@ -3,12 +3,18 @@
 import typer
 
 from harness import __version__
-from harness.cli.compare import verify
+from harness.cli.claims import claims
+from harness.cli.compare import compare
 from harness.cli.console import out
 from harness.cli.data import data_app
 from harness.cli.evaluate import run
+from harness.cli.explain import explain
+from harness.cli.paper import paper
+from harness.cli.plot import plot_app
 from harness.cli.report import report
 from harness.cli.show import cache, list_
+from harness.cli.train import export, train
+from harness.cli.verify import verify
 
 app = typer.Typer(
     name="bench",
@@ -19,8 +25,15 @@ app = typer.Typer(
     epilog="Start with: bench run --suite mini --models minilm,bag-of-words,random",
 )
 app.command()(run)
+app.command()(train)
 app.command()(report)
+app.add_typer(plot_app, name="plot")
+app.command()(paper)
+app.command()(compare)
+app.command()(explain)
+app.command()(claims)
 app.command()(verify)
+app.command()(export)
 app.command(name="list")(list_)
 app.add_typer(data_app, name="data")
 app.command()(cache)

@@ -20,23 +20,44 @@ if TYPE_CHECKING:
 def report(
     settings: Settings,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the tables.")] = Path("reports"),
-    formats: Annotated[str, typer.Option("--format", "-f", help="md, latex, csv, comma-separated.")] = "md,latex,csv",
+    formats: Annotated[
+        str, typer.Option("--format", "-f", help="md, html, latex, csv, comma-separated.")
+    ] = "md,latex,csv",
+    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap behind ± and ties; 0: none.")] = 2000,
+    pairs: Annotated[
+        int, typer.Option(min=0, help="Sentence pairs of the data, per encoder and task, in the HTML page; 0: none.")
+    ] = 50,
 ) -> None:
     """Render comparison tables, measured beside published, from the result files.
 
     Needs no torch, no data and no weights. Result files that are damaged are named and left out.
     """
     from harness.reports.report import report as render
-    from harness.reports.tables import text
+    from harness.reports.tables import text, verdicts_of
 
-    summary = render(settings.results_dir, output, split_specs(formats))
+    summary = render(
+        settings.results_dir,
+        output,
+        split_specs(formats),
+        resamples=resamples,
+        cache_dir=settings.cache,
+        pairs=pairs,
+    )
     if settings.json:
         print_json(
-            {"files": [str(p) for p in summary.paths], "results": summary.n_results, "problems": list(summary.problems)}
+            {
+                "files": [str(p) for p in summary.paths],
+                "results": summary.n_results,
+                "problems": list(summary.problems),
+                "without_interval": list(summary.without_interval),
+                "verdicts": verdicts_of(summary.tables),
+            }
         )
         return
     for problem in summary.problems:
         err.print(f"bench: left out: {problem}", markup=False, soft_wrap=True)
+    for problem in summary.without_interval:
+        err.print(f"bench: no interval: {problem}", markup=False, soft_wrap=True)
     for table in map(text, summary.tables):
         _show(table)
     if not settings.quiet:
@@ -45,15 +66,15 @@ def report(
 
 def _show(table: "TextTable") -> None:
     """The measured rows and what they are compared with; the published rows are in the files."""
-    shown = [(kind, cells) for kind, cells in table.rows if kind in ("measured", "counterpart", "difference")]
+    shown = [(kind, cells) for kind, cells in table.rows if kind not in ("section", "published")]
     grid = Table(title=escape(table.title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for head in table.header:
         if head != "Source":  # every row says it, by its style and its arrow
             grid.add_column(head, justify="left" if head == "Encoder" else "right", no_wrap=head != "Encoder")
     source = table.header.index("Source")
     for kind, cells in shown:
-        texts = [escape(cell) for position, cell in enumerate(cells) if position != source]
-        grid.add_row(*texts, style=None if kind == "measured" else "dim")
+        texts = [_fitting(cell, i, len(cells)) for i, cell in enumerate(cells) if i != source]
+        grid.add_row(*texts, style=None if kind in ("measured", "mean") else "dim")
     if not shown:
         return
     out.print(grid)
@@ -61,3 +82,9 @@ def _show(table: "TextTable") -> None:
     for footnote in table.footnotes:
         if footnote.split()[0] in printed:
             out.print(f" {footnote}", markup=False, highlight=False)
+
+
+def _fitting(cell: str, position: int, columns: int) -> str:
+    """What a terminal of 80 characters has no room for, the intervals of a wide table, is in the files."""
+    kept = columns <= 6 or (position == columns - 1 and out.width >= 100)
+    return escape(cell if kept else cell.partition(" ± ")[0])

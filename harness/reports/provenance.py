@@ -6,25 +6,37 @@ from collections.abc import Iterable, Sequence
 from harness.reports.render import grid
 from harness.results.record import Card, Result, Run
 
+Listing = tuple[tuple[str, ...], Sequence[tuple[str, ...]]]  # header and rows
 
-def markdown(results: Sequence[Result], problems: Sequence[str], no_table: Sequence[str]) -> str:
+
+def markdown(
+    results: Sequence[Result], problems: Sequence[str], no_table: Sequence[str], without_interval: Sequence[str] = ()
+) -> str:
     """The closing sections of a report.
 
     Args:
         results: those in the tables.
         problems: one sentence per result file that was left out.
         no_table: tasks measured but in no table.
+        without_interval: one sentence per per-item file that could not be used.
     """
-    sections = [f"## Encoders\n\n{_encoders(results)}", f"## Provenance\n\n{_runs(results)}\n\n{_packages(results)}"]
-    sections.append(f"## Data\n\n{_data(results)}")
+    where = _bullets(f"{run}: {number}" for run, number in runs(results))
+    sections = [
+        f"## Encoders\n\n{grid(*_as_code(encoders(results)), left=6)}",
+        f"## Provenance\n\n{where}\n\n{grid(*packages(results), left=2)}",
+        f"## Data\n\n{grid(*_as_code(data(results)), left=4)}",
+    ]
     if no_table:
         sections.append("## Measured, but in no table\n\n" + _bullets(no_table))
+    if without_interval:
+        sections.append("## Scores without an interval\n\n" + _bullets(without_interval))
     if problems:
         sections.append(f"## Left out\n\nResult files not used: {len(problems)}.\n\n" + _bullets(problems))
     return "\n\n".join(sections) + "\n"
 
 
-def _encoders(results: Sequence[Result]) -> str:
+def encoders(results: Sequence[Result]) -> Listing:
+    """One row per encoder, with what tells it apart from others of its name."""
     cards: dict[str, tuple[Card, int, float]] = {}
     for result in sorted(results, key=lambda r: r.encoder.name):
         key = repr(result.encoder)
@@ -44,7 +56,7 @@ def _encoders(results: Sequence[Result]) -> str:
     )
     body = [
         (
-            f"`{card.name}`",
+            card.name,
             card.backbone or "-",
             (card.revision or "-")[:12],
             (card.weights_sha256 or "-")[:12],
@@ -57,12 +69,13 @@ def _encoders(results: Sequence[Result]) -> str:
         )
         for card, cells, seconds in cards.values()
     ]
-    return grid(header, body, left=6)
+    return header, body
 
 
-def _runs(results: Sequence[Result]) -> str:
-    runs = Counter(_sentence(result.run) for result in results)
-    return _bullets(f"{what}: {_results(count)}" for what, count in sorted(runs.items()))
+def runs(results: Sequence[Result]) -> list[tuple[str, str]]:
+    """Machines, devices and commits, each with the number of its results."""
+    found = Counter(_sentence(result.run) for result in results)
+    return [(what, _results(count)) for what, count in sorted(found.items())]
 
 
 def _sentence(run: Run) -> str:
@@ -72,7 +85,8 @@ def _sentence(run: Run) -> str:
     return f"{where}, {machine.get('system')}; device {run.device}, {run.threads} threads; {commit}"
 
 
-def _packages(results: Sequence[Result]) -> str:
+def packages(results: Sequence[Result]) -> Listing:
+    """Versions; where there are several, with the number of their results."""
     found: dict[str, Counter[str]] = {}
     for result in results:
         for name, version in result.run.packages.items():
@@ -82,20 +96,27 @@ def _packages(results: Sequence[Result]) -> str:
         several = len(versions) > 1
         texts = [f"{version} ({_results(n)})" if several else version for version, n in sorted(versions.items())]
         body.append((name, ", ".join(texts)))
-    return grid(("Package", "Version"), body, left=2)
+    return ("Package", "Version"), body
 
 
-def _data(results: Sequence[Result]) -> str:
+def data(results: Sequence[Result]) -> Listing:
+    """Files that were read; a file that was read in two versions has two rows and says so."""
     found: dict[tuple[str, str], set[str]] = {}
     for result in results:
         for file, digest in result.data.items():
             found.setdefault((file, digest), set()).add(result.task)
     several = Counter(file for file, _ in found)
     body = [
-        (f"`{file}`", digest, ", ".join(sorted(tasks)), "differs" if several[file] > 1 else "")
+        (file, digest, ", ".join(sorted(tasks)), "differs" if several[file] > 1 else "")
         for (file, digest), tasks in sorted(found.items())
     ]
-    return grid(("File", "sha256", "Tasks", ""), body, left=4)
+    return ("File", "sha256", "Tasks", ""), body
+
+
+def _as_code(listing: Listing) -> Listing:
+    """The first column set as code."""
+    header, body = listing
+    return header, [(f"`{first}`", *rest) for first, *rest in body]
 
 
 def _results(count: int) -> str:

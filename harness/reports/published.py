@@ -13,7 +13,8 @@ from functools import cache
 from importlib import resources
 from itertools import groupby
 
-from harness.registry import parse_name
+from harness.errors import UsageError
+from harness.registry import parse_name, pick
 from harness.results.record import Card
 
 PAPERS: Mapping[str, str] = {"simcse": "SimCSE", "mteb": "MTEB", "simple-simcse": "simple-simcse"}
@@ -25,7 +26,7 @@ _RELEASED: Mapping[str, tuple[str, str, str]] = {
     for kind, pooling in (("unsup", "cls_before_pooler"), ("sup", "cls"))
     for backbone in ("bert-base-uncased", "roberta-base", "roberta-large")
 }
-_SAME_BACKBONE: Mapping[str, str] = {
+SAME_BACKBONE: Mapping[str, str] = {
     "google-bert/bert-base-uncased": "bert-base-uncased",
     "FacebookAI/roberta-base": "roberta-base",
     "FacebookAI/roberta-large": "roberta-large",
@@ -102,6 +103,12 @@ def rows(paper: str, table: str, metric: str, aggregation: str, split: str) -> t
     return tuple(_row(list(group)) for _, group in groupby(numbers, key=_identity))
 
 
+@cache
+def decimals(paper: str, table: str) -> int:
+    """How many digits behind the point a table prints; one whose numbers are not rounded has more than ten."""
+    return max(len(repr(number.value).partition(".")[2]) for number in load(paper) if number.table == table)
+
+
 def counterpart(card: Card, candidates: Sequence[PublishedRow]) -> PublishedRow | None:
     """The first published row that was made the way this encoder is, or None.
 
@@ -109,6 +116,28 @@ def counterpart(card: Card, candidates: Sequence[PublishedRow]) -> PublishedRow 
     description does not account for (a seed apart).
     """
     return next((row for row in candidates if _repeats(card, row)), None)
+
+
+def find(reference: str, metric: str = "spearman") -> list[PublishedRow]:
+    """The rows that `paper:table:model[:backbone[:variant]]` stands for, e.g. `simcse:5:bert` or `mteb::minilm`.
+
+    A row's numbers on several splits are together in it; those of other aggregations are rows of their own.
+
+    Raises:
+        UsageError: if the paper is unknown, or nothing of that name is in the table.
+    """
+    paper, *rest = reference.split(":", 4)
+    pick("paper", PAPERS, paper)
+    table, model, backbone, variant = (*rest, "", "", "", "")[:4]
+    inside = [n for n in load(paper) if n.table == table and n.metric == metric]
+    found = [n for n in inside if n.model == model and n.backbone.startswith(backbone) and variant in n.variant]
+    if not found:
+        what = dict.fromkeys(n.model for n in inside) or dict.fromkeys(f"{paper}:{n.table}" for n in load(paper))
+        raise UsageError(f"--published {reference}: nothing of that name; known: {', '.join(what)}")
+    groups: dict[tuple[str, ...], list[Published]] = {}
+    for number in found:
+        groups.setdefault((*_identity(number), number.aggregation), []).append(number)
+    return [_row(numbers) for numbers in groups.values()]
 
 
 def label(row: PublishedRow) -> str:
@@ -120,6 +149,11 @@ def label(row: PublishedRow) -> str:
 def source(row: PublishedRow) -> str:
     """`SimCSE Table 5`."""
     return f"{PAPERS[row.paper]} Table {row.table}" if row.table else PAPERS[row.paper]
+
+
+def plain_backbone(name: str) -> str:
+    """The name that papers use: `google-bert/bert-base-uncased` -> `bert-base-uncased`."""
+    return SAME_BACKBONE.get(name, name)
 
 
 def _published(row: Mapping[str, str]) -> Published:
@@ -165,7 +199,7 @@ def _repeats(card: Card, row: PublishedRow) -> bool:
     required = _VARIANTS.get(row.variant)
     if required is None or row.model != name:
         return False
-    if row.backbone and row.backbone != _SAME_BACKBONE.get(card.backbone or "", card.backbone):
+    if row.backbone and row.backbone != SAME_BACKBONE.get(card.backbone or "", card.backbone):
         return False
     known = {"pooling": card.pooling} | dict(card.parameters)
     return all(known.get(key) == value for key, value in required.items()) and set(printed) <= {

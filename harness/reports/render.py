@@ -5,7 +5,8 @@ import io
 from collections.abc import Sequence
 
 from harness.reports.published import AVERAGE
-from harness.reports.tables import SYMBOLS, Row, Table, text
+from harness.reports.rows import Row
+from harness.reports.tables import SYMBOLS, Table, TextTable, text
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -23,7 +24,7 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': "''",
     "↳": r"\quad",
     "†": r"\textdagger{}",
     "‡": r"\textdaggerdbl{}",
@@ -31,14 +32,22 @@ _LATEX = {
     "¶": r"\textparagraph{}",
     "‖": r"\textbardbl{}",
     "×": r"$\times$",
+    "±": r"$\pm$",
+    "α": r"$\alpha$",
+    "λ": r"$\lambda$",
     "“": "``",
     "”": "''",
 }
+_LINE = 75  # characters of a tabular in small type that fit the text of an article
 
 
 def markdown(table: Table) -> str:
     """Heading, caption, the table with aligned columns, and its footnotes; encoder names are set as code."""
-    shown = text(table)
+    return markdown_text(text(table))
+
+
+def markdown_text(shown: TextTable) -> str:
+    """As `markdown`, of a table that is text already."""
     body = [_emphasised(kind, texts) for kind, texts in shown.rows]
     parts = [f"## {shown.title}", shown.caption, grid(shown.header, body, left=2)]
     return "\n\n".join([*parts, "\n".join(f"- {line}" for line in shown.footnotes)]).rstrip() + "\n"
@@ -57,18 +66,33 @@ def grid(header: Sequence[str], body: Sequence[Sequence[str]], left: int) -> str
 
 
 def latex(table: Table) -> str:
-    r"""A `table` environment to `\input`; needs booktabs and, before TeX Live 2020, textcomp."""
-    shown = text(table)
+    r"""A `table` environment to `\input`; needs booktabs, graphicx, and before TeX Live 2020 textcomp."""
+    return latex_text(text(table), table.name)
+
+
+def latex_text(shown: TextTable, name: str) -> str:
+    """As `latex`, of a table that is text already. One that is wider than a page's text is shrunk to it."""
     columns = "ll" + "r" * (len(shown.header) - 2)
     body = "\n".join(_latex_row(kind, texts, len(shown.header)) for kind, texts in shown.rows)
     notes = "".join(f"\\par\\smallskip{{\\footnotesize {escape(line)}}}\n" for line in shown.footnotes)
-    return (
-        "\\begin{table}[t]\n\\centering\\small\n"
-        f"\\caption{{{escape(shown.caption)}}}\n\\label{{tab:{table.name}}}\n"
+    tabular = (
         f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n"
         f"{' & '.join(map(escape, shown.header))} \\\\\n"
-        f"{body}\n\\bottomrule\n\\end{{tabular}}\n{notes}\\end{{table}}\n"
+        f"{body}\n\\bottomrule\n\\end{{tabular}}\n"
     )
+    if _width(shown) > _LINE:
+        tabular = f"\\resizebox{{\\linewidth}}{{!}}{{%\n{tabular}}}\n"
+    return (
+        "\\begin{table}[t]\n\\centering\\small\n"
+        f"\\caption{{{escape(shown.caption)}}}\n\\label{{tab:{name}}}\n"
+        f"{tabular}{notes}\\end{{table}}\n"
+    )
+
+
+def _width(shown: TextTable) -> int:
+    """In characters; a column's gap counts as two."""
+    lines = [shown.header, *(texts for kind, texts in shown.rows if kind != "section")]
+    return sum(2 + max(len(line[i]) for line in lines) for i in range(len(shown.header)))
 
 
 def escape(plain: str) -> str:
@@ -77,26 +101,29 @@ def escape(plain: str) -> str:
 
 
 def tidy_csv(table: Table) -> str:
-    """One line per number, percent at full precision; differences are left to the reader."""
+    """One line per number, percent at full precision; differences are left to the reader.
+
+    The half width is that of the 95% bootstrap interval, and in the row of a mean the seeds' standard deviation.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("model", "source", "task", "protocol", "score", "value"))
+    writer.writerow(("model", "source", "task", "protocol", "score", "value", "half_width"))
     encoder = ""
     for row in table.rows:
-        if row.kind in ("section", "difference"):
+        if row.kind in ("section", "difference", "verdict"):
             continue
         encoder = encoder if row.kind == "counterpart" else row.label
         writer.writerows((encoder, row.source, *rest) for rest in _numbers(row, table))
     return buffer.getvalue()
 
 
-def _numbers(row: Row, table: Table) -> list[tuple[str, str, str, str]]:
+def _numbers(row: Row, table: Table) -> list[tuple[str, ...]]:
     layout = table.layout
     places = [(column.task, layout.key(column)) for column in layout.columns]
     if layout.average:
         places.append((AVERAGE, layout.key(layout.columns[0])))
     return [
-        (task, table.protocol, key, repr(cell.value))
+        (task, table.protocol, key, repr(cell.value), "" if cell.half_width is None else repr(cell.half_width))
         for (task, key), cell in zip(places, row.cells, strict=True)
         if cell.value is not None
     ]

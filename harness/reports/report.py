@@ -7,12 +7,21 @@ from pathlib import Path
 from harness.errors import ResultError
 from harness.registry import pick
 from harness.reports import provenance
+from harness.reports.draws import StoredDraws
 from harness.reports.render import latex, markdown, tidy_csv
 from harness.reports.tables import Table, build, without_table
 from harness.results.record import Result
 from harness.results.store import read_all, replace_file
 
-FORMATS = {"md": "report.md, one page", "latex": "a .tex file per table", "csv": "a .csv file per table"}
+RESAMPLES = 2000
+PAIRS = 50
+FORMATS = {
+    "md": "report.md, one page",
+    "html": "report.html, one page",
+    "latex": "a .tex file per table",
+    "csv": "a .csv file per table",
+}
+_PER_TABLE = {"latex": ("tex", latex), "csv": ("csv", tidy_csv)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,17 +32,35 @@ class ReportSummary:
         paths: the files written, in order.
         n_results: result files in use.
         problems: one sentence per result file that was left out.
+        without_interval: one sentence per per-item file that could not be used; its score is in the tables.
         tables: what was rendered; `harness.reports.tables.text` gives their printed form.
     """
 
     paths: tuple[Path, ...]
     n_results: int
     problems: tuple[str, ...]
+    without_interval: tuple[str, ...]
     tables: tuple[Table, ...]
 
 
-def report(results_dir: Path, out_dir: Path, formats: Sequence[str] = ("md", "latex", "csv")) -> ReportSummary:
+def report(
+    results_dir: Path,
+    out_dir: Path,
+    formats: Sequence[str] = ("md", "latex", "csv"),
+    *,
+    resamples: int = RESAMPLES,
+    cache_dir: Path | None = None,
+    pairs: int = PAIRS,
+) -> ReportSummary:
     """Read every result file and render the tables.
+
+    Args:
+        results_dir: of result files.
+        out_dir: for the tables; it is made if missing.
+        formats: keys of `FORMATS`.
+        resamples: of the bootstrap behind intervals and ties; 0 for tables without.
+        cache_dir: where its draws are kept; None for nowhere.
+        pairs: of sentences, per encoder and task, that the HTML page holds; 0 for none.
 
     Raises:
         UsageError: if a format is unknown.
@@ -45,30 +72,41 @@ def report(results_dir: Path, out_dir: Path, formats: Sequence[str] = ("md", "la
     if not results:
         found = f"{problems[0]} (the first of {len(problems)} left out)" if problems else "no result files"
         raise ResultError(f"{results_dir}: nothing to report, found {found}; run `bench run` first")
-    tables = build(results, len(problems))
+    draws = StoredDraws(results_dir, resamples, cache_dir)
+    tables = build(results, len(problems), draws)
+    without_interval = tuple(sorted(set(draws.problems)))
     files: dict[str, str] = {}
     if "md" in formats:
-        files["report.md"] = page(results, tables, problems)
-    for table in tables:
-        if "latex" in formats:
-            files[f"{table.name}.tex"] = latex(table)
-        if "csv" in formats:
-            files[f"{table.name}.csv"] = tidy_csv(table)
+        files["report.md"] = page(results, tables, problems, without_interval)
+    if "html" in formats:
+        from harness.reports.page import Gathered, html  # templates take a tenth of a second that tables need not wait
+
+        gathered = Gathered(results=results, tables=tables, problems=problems, without_interval=without_interval)
+        files["report.html"] = html(gathered, results_dir, out_dir / "figures", pairs)
+    files |= {
+        f"{table.name}.{ending}": render(table)
+        for table in tables
+        for name, (ending, render) in _PER_TABLE.items()
+        if name in formats
+    }
     for name, content in files.items():
         replace_file(out_dir / name, content.encode())
     return ReportSummary(
         paths=tuple(out_dir / name for name in files),
         n_results=len(results),
         problems=tuple(problems),
+        without_interval=without_interval,
         tables=tuple(tables),
     )
 
 
-def page(results: Sequence[Result], tables: Sequence[Table], problems: Sequence[str]) -> str:
+def page(
+    results: Sequence[Result], tables: Sequence[Table], problems: Sequence[str], without_interval: Sequence[str] = ()
+) -> str:
     """All tables and where their numbers are from, as one Markdown page."""
     encoders = len({result.encoder.name for result in results})
     days = sorted(result.run.started[:10] for result in results)
     span = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
     counted = f"Results: {len(results)}. Encoders: {encoders}. Measured: {span}. Left out: {len(problems)}."
-    closing = provenance.markdown(results, problems, without_table(results, tables))
+    closing = provenance.markdown(results, problems, without_table(results, tables), without_interval)
     return "\n".join(["# Report", "", counted, "", *(markdown(table) for table in tables), closing])

@@ -128,14 +128,15 @@ def read_items(path: Path, result: Result) -> "pa.Table":
     Raises:
         ResultError: if there are none, or not those that the result was written with.
     """
-    import pyarrow.parquet  # half a second that tables do not need
+    import pyarrow.parquet  # half a second that tables do not need, and read_table() would load pandas too
 
     if result.sidecar is None:
         raise ResultError(f"{path}: has no per-item scores; run its task again with --force")
     if not _sidecar_intact(path, result.sidecar):
         missing = sidecar_path(path, result.sidecar)
         raise ResultError(f"{missing}: is missing or not the file that {path.name} names; run the task again")
-    return pyarrow.parquet.read_table(sidecar_path(path, result.sidecar))
+    with pyarrow.parquet.ParquetFile(sidecar_path(path, result.sidecar)) as file:
+        return file.read()
 
 
 def read_all(root: Path) -> tuple[list[Result], list[str]]:

@@ -1,0 +1,49 @@
+"""`bench claims`."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from harness.cli.console import err, out, print_json
+from harness.cli.options import Settings, command
+
+_STYLES = {"holds": "green", "does not hold": "red", "not measured": "dim"}
+
+
+@command
+def claims(
+    settings: Settings,
+    paper: Annotated[str, typer.Argument(help="simcse.")] = "simcse",
+) -> None:
+    """Check what a paper claims against the results: holds, does not hold, or not measured.
+
+    Needs result files and nothing else. A backbone other than the paper's shows whether a claim carries over to it; it
+    does not test the paper's own numbers.
+    """
+    from harness.reports.claims import judge
+    from harness.results.store import read_all
+
+    results, problems = read_all(settings.results_dir)
+    findings = judge(paper, results)
+    if settings.json:
+        print_json([asdict(finding) for finding in findings])
+        return
+    for problem in problems:
+        err.print(f"bench: left out: {problem}", markup=False, soft_wrap=True)
+    table = Table(show_lines=True)
+    for head in ("claim", "verdict", "evidence"):
+        table.add_column(head, overflow="fold")
+    for finding in findings:
+        on = f"\non {finding.backbone}" if finding.backbone else ""
+        table.add_row(
+            escape(f"{finding.claim.text} ({finding.claim.where})"),
+            f"[{_STYLES[finding.verdict]}]{finding.verdict}[/]{escape(on)}",
+            escape("\n".join(finding.evidence)),
+        )
+    out.print(table)
+    if not settings.quiet:
+        counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in _STYLES}
+        err.print(", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number))

@@ -1,0 +1,147 @@
+"""`bench explain`."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from harness.cli.console import err, out, print_json
+from harness.cli.evaluate import context_of
+from harness.cli.options import Settings, command
+from harness.errors import UsageError
+from harness.registry import split_specs
+
+if TYPE_CHECKING:
+    from harness.explain import Explanation
+    from harness.reports.published import PublishedRow
+    from harness.results.record import Card
+
+_STS = "STS12,STS13,STS14,STS15,STS16,STSBenchmark,SICKRelatedness"
+
+
+@command
+def explain(
+    settings: Settings,
+    model: Annotated[str, typer.Option("--model", "-m", help="An encoder.")] = "minilm",
+    published: Annotated[
+        str, typer.Option(help="What to compare with: paper:table:model[:backbone[:variant]], e.g. simcse:5:bert.")
+    ] = "",
+    tasks: Annotated[str, typer.Option("--task", "--tasks", "-t", help="Similarity tasks; else all published.")] = "",
+    score: Annotated[
+        float | None, typer.Option(help="Your own number in percent, the mean over the tasks; else it is computed.")
+    ] = None,
+) -> None:
+    """Find the choice of protocol that accounts for the difference between a number and a published one.
+
+    One pass over the sentences gives the score under every pooling, similarity, aggregation, correlation, split and
+    text variant. Printed is the way from your number to the published one, the change that explains most first.
+
+    For example: bench explain --model minilm[pooling=cls_before_pooler] --task STSBenchmark
+    """
+    from harness.data.locate import data_root
+    from harness.encoders.catalog import build
+    from harness.explain import explain as explained
+    from harness.reports.published import label, source
+
+    with context_of(settings) as context:
+        row = _published(published, build(model, context).card)  # type: ignore[arg-type]  # equal fields
+        targets = {} if row is None else _by_benchmark(row)
+        chosen = split_specs(tasks or (",".join(targets) if row else _STS))
+        missing = [task for task in chosen if row is not None and task not in targets]
+        if row is not None and missing:
+            raise UsageError(f"{source(row)}, {label(row)}: has no number on {missing[0]}; it has {', '.join(targets)}")
+        found = explained(
+            model,
+            chosen,
+            lambda: data_root(settings.data_dir, settings.cache, offline=settings.offline, progress=not settings.quiet),
+            context,
+            given=score,
+            published=targets or None,
+        )
+    name = None if row is None else f"{source(row)}: {label(row)}"
+    if settings.json:
+        print_json({"model": model, "published": name, **asdict(found)})
+        return
+    out.print(_waterfall(model, name, found))
+    _remark(found, settings)
+
+
+def _published(reference: str, card: "Card") -> "PublishedRow | None":
+    """The row named, or the one nearest to what the encoder is; None if nothing is published for it.
+
+    Raises:
+        UsageError: if several rows fit the name and none of them is the encoder's.
+    """
+    from harness.reports.layouts import LAYOUTS
+    from harness.reports.published import counterpart, find, label, rows
+
+    if not reference:
+        layout = LAYOUTS[0]
+        usual = [r for where in layout.counterparts for r in rows(*where, layout.metric, layout.aggregation, "test")]
+        near = counterpart(card, usual) or next((r for r in usual if r.model == card.method and not r.backbone), None)
+        near = near or next((r for r in usual if (r.model, r.backbone) == (card.method, card.backbone)), None)
+        if near is None:
+            return None
+        reference = f"{near.paper}:{near.table}:{near.model}:{near.backbone}:{near.variant}"
+    found = find(reference)
+    same = [row for row in found if row.backbone == card.backbone] or found
+    chosen = counterpart(card, same) or (same[0] if len(same) == 1 else None)
+    if chosen is None:
+        names = ", ".join(f"{row.paper}:{row.table}:{row.model}:{row.backbone}:{row.variant}" for row in same)
+        raise UsageError(f"--published {reference}: {len(same)} rows, e.g. {label(same[0])}; name one of {names}")
+    return chosen
+
+
+def _by_benchmark(row: "PublishedRow") -> dict[str, float]:
+    """Percent by task without its split; averages are left out."""
+    from harness.reports.published import AVERAGE
+
+    values = {task: value for task, value in row.values.items() if task != AVERAGE}
+    return {task.removesuffix("-full").removesuffix("-dev"): value for task, value in values.items()}
+
+
+def _waterfall(model: str, published: str | None, found: "Explanation") -> Table:
+    tasks = found.tasks[0] if len(found.tasks) == 1 else f"mean of {', '.join(found.tasks)}"
+    table = Table(title=escape(f"{model}\n{tasks}"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", overflow="fold")
+    table.add_column("change", justify="right", no_wrap=True)
+    table.add_column("score", justify="right", no_wrap=True)
+    start = ", ".join(str(value) for value in asdict(found.start).values())
+    here = found.score
+    if found.given is not None:
+        table.add_row("your number", "", f"{found.given:.2f}")
+        table.add_row(escape(f"nearest: {start}"), f"{here - found.given:+.2f}", f"{here:.2f}")
+    else:
+        table.add_row(escape(f"measured: {start}"), "", f"{here:.2f}")
+    for step in found.steps:
+        table.add_row(
+            escape(f"{step.part}: {step.before} → {step.after}"), _signed(step.score - here), f"{step.score:.2f}"
+        )
+        here = step.score
+    if found.published is not None and found.gap is not None:
+        table.add_row("not explained", _signed(found.gap), "")
+        table.add_row(escape(f"{published}"), "", f"{found.published:.2f}", style="bold")
+    return table
+
+
+def _signed(points: float) -> str:
+    text = f"{points:+.2f}"
+    return "0.00" if float(text) == 0 else text
+
+
+def _remark(found: "Explanation", settings: Settings) -> None:
+    for note in found.notes:
+        err.print(f"bench: not tried: {note}", markup=False, soft_wrap=True)
+    if settings.quiet:
+        return
+    if found.published is None:
+        err.print("nothing is published for it; name a row with --published")
+    elif not found.steps:
+        err.print("no choice of protocol brings the number nearer")
+    else:
+        print_as = f"cause: {found.steps[0].part}"
+        err.print(f"{print_as}; {found.as_near} of {found.readings} readings are as near to the published numbers")
+    err.print("scaling vectors to length 1 changes no cosine, so it is not among the readings")

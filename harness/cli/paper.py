@@ -1,0 +1,261 @@
+"""`bench paper`."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from harness.cli.console import err, out, print_json
+from harness.cli.evaluate import context_of, tell
+from harness.cli.options import Settings, command, report_error
+from harness.cli.show import Rows, show_rows
+from harness.errors import BenchError, UsageError
+from harness.registry import pick, split_specs
+
+if TYPE_CHECKING:
+    from harness.encoders.context import Context
+    from harness.reports.choice import Choice
+    from harness.reports.paper import PaperTable, Wanted
+    from harness.reports.targets import Paper, Target
+    from harness.results.record import Result
+    from harness.run import Cell
+    from harness.tasks.outcome import Task
+
+
+@command
+def paper(
+    settings: Settings,
+    name: Annotated[str, typer.Argument(help="simcse.")] = "simcse",
+    list_: Annotated[bool, typer.Option("--list", help="Show tables and figures, and what is measured.")] = False,
+    table: Annotated[str, typer.Option("--table", help="Numbers, comma-separated: 5 or 1,3,C.1; or all.")] = "",
+    figure: Annotated[str, typer.Option("--figure", help="Likewise: 2, 3, F.1, G.1; or all.")] = "",
+    seeds: Annotated[str, typer.Option(help="Of trained encoders: 0,1,2 or 0-4. Else what is measured.")] = "",
+    nli: Annotated[str, typer.Option(help="Triplets to train and fit on, instead of the paper's.")] = "",
+    wiki: Annotated[str, typer.Option(help="Sentences to train on, instead of the paper's.")] = "",
+    captions: Annotated[str, typer.Option(help="Image captions, for tables 4 and 8.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Name what is missing, and run nothing.")] = False,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the tables.")] = Path("reports/paper"),
+    formats: Annotated[str, typer.Option("--format", "-f", help="md, latex, csv, comma-separated.")] = "md,latex,csv",
+) -> None:
+    """Fill a paper's tables: run what is missing, and render them in the paper's layout beside its values.
+
+    With --backbone tiny the paper's BERT-base rows are rerun on the bundled backbone, and said to be.
+
+    For example: bench paper simcse --table 5 --backbone tiny --dry-run
+    """
+    from harness.reports.paper import coverage, fill
+    from harness.reports.targets import load_paper
+    from harness.results.store import read_all
+
+    known = load_paper(name)
+    choice = _choice(settings, seeds, {"nli": nli, "wiki": wiki, "captions": captions})
+    results, problems = read_all(settings.results_dir)
+    for problem in problems:
+        err.print(f"bench: left out: {problem}", markup=False, soft_wrap=True)
+    if list_ or not (table or figure):
+        _show_list(known, choice, results, settings)
+        return
+    targets = [*_named(known, "table", table), *_named(known, "figure", figure)]
+    writers = _writers(formats)
+    missing = list(dict.fromkeys(one for t in targets for one in coverage(t, known, choice, results).missing))
+    if dry_run:
+        rows: Rows = [{"model": one.encoder, "task": one.task, "protocol": one.protocol} for one in missing]
+        show_rows(rows, settings, empty="nothing is missing")
+        return
+    code = _run(missing, settings) if missing else 0
+    results, _ = read_all(settings.results_dir)
+    filled = [
+        _search(target, known, choice, settings) if target.models and captions else fill(target, known, choice, results)
+        for target in targets
+    ]
+    paths = [path for one in filled for path in _write(one, output, writers)]
+    _show(filled, paths, settings)
+    if code:
+        raise typer.Exit(code)
+
+
+def _choice(settings: Settings, seeds: str, texts: Mapping[str, str]) -> "Choice":
+    from harness.reports.choice import Choice
+
+    return Choice(
+        backbone=settings.backbone,
+        seeds=parse_seeds(seeds),
+        texts={name: text for name, text in texts.items() if text},
+    )
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """`0,1,2` or `0-4`, ends included.
+
+    Raises:
+        UsageError: if it is something else.
+    """
+    numbers: list[int] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        first, dash, last = part.partition("-")
+        if not (first.isdecimal() and (last.isdecimal() or not dash)):
+            raise UsageError(f"--seeds {text}: {part!r} is neither a number nor a range; write 0,1,2 or 0-4")
+        numbers += range(int(first), int(last or first) + 1)
+    return tuple(dict.fromkeys(numbers))
+
+
+def _named(paper: "Paper", kind: str, numbers: str) -> "list[Target]":
+    own = {name.partition("-")[2]: target for name, target in paper.targets.items() if name.startswith(kind)}
+    if numbers == "all":
+        return list(own.values())
+    return [pick(kind, own, number) for number in (split_specs(numbers) if numbers else [])]
+
+
+def _show_list(paper: "Paper", choice: "Choice", results: "Sequence[Result]", settings: Settings) -> None:
+    from harness.reports.paper import coverage
+
+    rows: Rows = []
+    for target in paper.targets.values():
+        done = coverage(target, paper, choice, results)
+        published = sum(cell.published is not None for row in target.rows for cell in row.cells if cell is not None)
+        rows.append(
+            {
+                "target": target.label,
+                "what": target.title,
+                "numbers": published or "-",
+                "to fill": done.fillable or "-",
+                "filled": done.measured or "-",
+                "results missing": len(done.missing) or "-",
+            }
+        )
+    show_rows(rows, settings)
+
+
+def _run(missing: "Sequence[Wanted]", settings: Settings) -> int:
+    """Run what can be run, as `bench run` would; the exit code that its failures ask for."""
+    from harness.data.locate import data_root
+    from harness.run import Plan
+    from harness.run import run as run_plan
+
+    said: set[str] = set()
+
+    def told(cell: "Cell") -> None:
+        if cell.error is None or str(cell.error) not in said:
+            tell(cell, quiet=settings.quiet)
+            said.add(str(cell.error))
+
+    with context_of(settings) as context:
+        runnable, refused = _split(missing, context)
+        for error in refused:
+            report_error(error)
+        code = max((error.exit_code for error in refused), default=0)
+        for encoders, tasks in _groups(runnable):
+            plan = Plan(
+                models=encoders,
+                tasks=tasks,
+                results_dir=settings.results_dir,
+                data_root=lambda: data_root(
+                    settings.data_dir, settings.cache, offline=settings.offline, progress=not settings.quiet
+                ),
+                context=context,
+                force=False,
+                told=told,
+            )
+            code = max([code, *(cell.error.exit_code for cell in run_plan(plan) if cell.error)])
+    return code
+
+
+def _split(missing: "Sequence[Wanted]", context: "Context") -> "tuple[list[tuple[str, Task]], list[BenchError]]":
+    """What has an encoder and a task here, and one error for each that has not."""
+    from harness.encoders.catalog import resolve
+
+    tasks = _tasks()
+    runnable: list[tuple[str, Task]] = []
+    refused: dict[str, BenchError] = {}
+    for one in missing:
+        try:
+            resolve(one.encoder, context)
+            runnable.append((one.encoder, pick("task", tasks, f"{one.task} ({one.protocol})")))
+        except BenchError as error:
+            refused.setdefault(str(error), error)
+    return runnable, list(refused.values())
+
+
+def _tasks() -> "Mapping[str, Task]":
+    """By name and protocol, as results are."""
+    from harness.tasks.probes.settings import MODES
+    from harness.tasks.suites import TASKS, under
+
+    modes = [under(task, mode=mode, classifier="senteval") for task in TASKS.values() for mode in MODES]
+    return {f"{task.name} ({task.protocol})": task for task in modes}
+
+
+def _groups(pairs: "Iterable[tuple[str, Task]]") -> "Iterable[tuple[list[str], list[Task]]]":
+    """Encoders that need the same tasks, together; each is encoded once."""
+    by_encoder: dict[str, list[Task]] = {}
+    for encoder, task in pairs:
+        by_encoder.setdefault(encoder, []).append(task)
+    groups: dict[tuple[str, ...], tuple[list[str], list[Task]]] = {}
+    for encoder, tasks in by_encoder.items():
+        key = tuple(f"{task.name}@{task.protocol}" for task in tasks)
+        groups.setdefault(key, ([], tasks))[0].append(encoder)
+    return groups.values()
+
+
+def _search(target: "Target", paper: "Paper", choice: "Choice", settings: Settings) -> "PaperTable":
+    """A table of retrieved captions; nothing of it is stored, but the vectors are kept in the cache."""
+    from harness.data.captions import read_captions
+    from harness.encoders.protocol import Transductive
+    from harness.reports.choice import pattern_of
+    from harness.reports.paper import fill_words
+    from harness.run import build_cached
+    from harness.tasks.retrieval import nearest
+
+    corpus = read_captions(Path(choice.texts["captions"]))
+    seed = str(choice.seeds[0]) if choice.seeds else None
+    found: dict[int, list[str]] = {}
+    with context_of(settings) as context:
+        for column, model in enumerate(target.models):
+            pattern = pattern_of(model, paper, choice)
+            if pattern is None:
+                continue
+            encoder = build_cached(pattern.named(seed), context)
+            if isinstance(encoder, Transductive):
+                raise UsageError(f"{pattern.named(seed)}: fitted per task, which a search has not; name another fit")
+            found[column] = [one for group in nearest(encoder, target.queries, corpus, 3) for one in group]
+    return fill_words(target, paper, choice, found)
+
+
+def _writers(formats: str) -> list[str]:
+    return [pick("format", {"md": "md", "latex": "tex", "csv": "csv"}, name) for name in split_specs(formats)]
+
+
+def _write(filled: "PaperTable", folder: Path, endings: Sequence[str]) -> list[Path]:
+    from harness.reports.render import latex_text, markdown_text
+    from harness.results.store import replace_file
+
+    paths = []
+    for ending in endings:
+        if ending == "csv":
+            content = filled.tidy
+        else:
+            content = markdown_text(filled.text) if ending == "md" else latex_text(filled.text, filled.name)
+        paths.append(folder / f"{filled.name}.{ending}")
+        replace_file(paths[-1], content.encode())
+    return paths
+
+
+def _show(filled: "Sequence[PaperTable]", paths: Sequence[Path], settings: Settings) -> None:
+    if settings.json:
+        print_json({"files": [str(path) for path in paths]})
+        return
+    for one in filled:
+        grid = Table(title=escape(one.text.title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        shown = [i for i, head in enumerate(one.text.header) if head != "Source"]  # the label says it, by its arrow
+        for i in shown:
+            grid.add_column(escape(one.text.header[i]), justify="right" if i else "left", overflow="fold")
+        for kind, cells in one.text.rows:
+            grid.add_row(*(escape(cells[i]) for i in shown), style=None if kind == "counterpart" else "dim")
+        out.print(grid)
+        out.print("\n".join([one.text.caption, *one.text.footnotes]), markup=False, highlight=False, soft_wrap=True)
+    if not settings.quiet:
+        err.print(f"{len(paths)} files in {paths[0].parent}", soft_wrap=True)

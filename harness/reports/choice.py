@@ -1,0 +1,102 @@
+"""Which encoder fills a cell of a paper's table: the paper's own, or its rerun on another backbone or other text."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+from harness.registry import Value, parse_name
+from harness.reports.published import plain_backbone
+from harness.reports.targets import Paper, TargetCell
+from harness.results.record import Card
+
+TEXTS = ("nli", "wiki", "captions")
+_SEED = "{seed}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What to fill a paper's cells with.
+
+    Attributes:
+        backbone: None for each row's own. One of the paper's backbones fills its own rows; any other stands in for the
+            paper's first, and its numbers are never held against the paper's.
+        seeds: of trained encoders; empty for every seed that is measured.
+        texts: files or names that stand for the corpora `nli`, `wiki` and `captions`.
+    """
+
+    backbone: str | None = None
+    seeds: tuple[int, ...] = ()
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+    def comparable(self, paper: Paper) -> bool:
+        """Whether measured numbers may be compared with the paper's: its backbones, its corpora."""
+        return not self.texts and (self.backbone is None or self.backbone in paper.backbones)
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """The encoders that may fill a cell: a method and its parameters as text; the seed may be left open."""
+
+    method: str
+    parameters: Mapping[str, str]
+
+    @property
+    def seeded(self) -> bool:
+        """Whether there may be replicates."""
+        return self.parameters.get("seed") == _SEED
+
+    def named(self, seed: str | None) -> str:
+        """The specification with that seed; None leaves it at the method's own."""
+        known = {k: v.replace(_SEED, seed or "") for k, v in self.parameters.items()}
+        inside = ",".join(f"{key}={value}" for key, value in known.items() if value)
+        return f"{self.method}[{inside}]" if inside else self.method
+
+    def fits(self, card: Card) -> bool:
+        """Whether an encoder is one of those: the parameters given, and defaults for the rest."""
+        method, printed = _parts(card.name)
+        if method != self.method or not printed <= set(self.parameters):
+            return False
+        given = self.parameters.items()
+        return all(text == _SEED or _equal(card.parameters.get(key), text, key) for key, text in given)
+
+
+def pattern_of(cell: TargetCell, paper: Paper, choice: Choice) -> Pattern | None:
+    """The encoders of a cell under a choice; None if the choice does not fill this cell.
+
+    A model without `{backbone}` is one checkpoint, which a run on another backbone leaves alone.
+    """
+    if not cell.run:
+        return None
+    backbone = choice.backbone or cell.backbone
+    tiny = backbone == "tiny"
+    stands_in = backbone not in paper.backbones and cell.backbone == paper.backbones[0]
+    if "{backbone}" in cell.run and backbone != cell.backbone and not stands_in:
+        return None
+    if "{backbone}" not in cell.run and "{vectors}" not in cell.run and choice.backbone not in (None, cell.backbone):
+        return None
+    if "{captions}" in cell.run and not choice.texts.get("captions"):
+        return None
+    slots = {name: choice.texts.get(name, "") for name in TEXTS}
+    slots |= {"backbone": backbone, "vectors": "tiny" if tiny else cell.backbone, "seed": _SEED}
+    slots["fit"] = slots["nli"] or ("mini-nli" if tiny else "")  # as training on tiny has by default
+    method, parameters = parse_name(cell.run)
+    filled = {key: text.format(**slots) for key, text in parameters.items()}
+    return Pattern(method, {key: text for key, text in filled.items() if text})
+
+
+@cache
+def _parts(name: str) -> tuple[str, frozenset[str]]:
+    """An encoder's method, and the parameters that its name prints."""
+    method, printed = parse_name(name)
+    return method, frozenset(printed)
+
+
+def _equal(value: Value | None, text: str, key: str) -> bool:
+    if isinstance(value, bool):
+        return text == str(value).lower()
+    if isinstance(value, int | float):
+        try:
+            return float(text) == float(value)
+        except ValueError:
+            return False
+    return value is not None and (text == value or (key == "backbone" and text == plain_backbone(value)))

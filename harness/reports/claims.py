@@ -1,0 +1,191 @@
+"""A paper's claims as checks over results: holds, does not hold, or not measured, with the numbers that decided it."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from statistics import fmean
+from typing import Any, Literal
+
+from harness.registry import parse_name, pick
+from harness.reports.published import SAME_BACKBONE
+from harness.results.record import Result
+
+Verdict = Literal["holds", "does not hold", "not measured"]
+
+PAPERS: Mapping[str, str] = {"simcse": "simcse-claims.toml"}
+_LEFT_OPEN = {"backbone", "seed", "data"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What is compared: the mean over tasks of one key of their scores under one protocol, times a scale."""
+
+    tasks: tuple[str, ...]
+    key: str
+    protocol: str
+    scale: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """`left` minus `right` (a model) or `value`: more than `above`, or at most `margin` away from `near`."""
+
+    score: str
+    left: str
+    right: str | None = None
+    value: float = 0.0
+    above: float | None = None
+    near: float = 0.0
+    margin: float = 0.0
+
+    def passes(self, difference: float) -> bool:
+        if self.above is not None:
+            return difference > self.above
+        return abs(difference - self.near) <= self.margin
+
+    @property
+    def expected(self) -> str:
+        return f"> {self.above:g}" if self.above is not None else f"{self.near:g} ± {self.margin:g}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """One sentence of a paper; it holds if all its checks pass. `backbone` None: on any backbone."""
+
+    name: str
+    where: str
+    text: str
+    checks: tuple[Check, ...]
+    backbone: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A claim on one backbone.
+
+    Attributes:
+        claim: which.
+        backbone: as in results, or None where nothing was measured.
+        verdict: what was found.
+        evidence: one phrase per check, with its numbers, or what is missing.
+    """
+
+    claim: Claim
+    backbone: str | None
+    verdict: Verdict
+    evidence: tuple[str, ...]
+
+
+@cache
+def load(paper: str) -> tuple[Mapping[str, Score], tuple[Claim, ...]]:
+    """A paper's scores by name, and its claims in its order.
+
+    Raises:
+        UsageError: if there are no claims of that paper.
+    """
+    file = resources.files("harness.reports") / "published" / pick("paper", PAPERS, paper)
+    document: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+    scores = {name: Score(**{**one, "tasks": tuple(one["tasks"])}) for name, one in document["scores"].items()}
+    claims = [Claim(**{**one, "checks": tuple(Check(**check) for check in one["checks"])}) for one in document["claim"]]
+    return scores, tuple(claims)
+
+
+def judge(paper: str, results: Sequence[Result]) -> list[Finding]:
+    """Every claim on its backbone, or on each backbone on which all that it speaks of was measured.
+
+    Several seeds count with their mean.
+
+    Raises:
+        UsageError: if there are no claims of that paper.
+    """
+    scores, claims = load(paper)
+    by_backbone: dict[str, list[Result]] = {}
+    for result in results:
+        name = result.encoder.backbone
+        if name is not None:
+            by_backbone.setdefault(SAME_BACKBONE.get(name, name), []).append(result)
+    findings = []
+    for claim in claims:
+        found = [
+            _finding(claim, backbone, scores, own)
+            for backbone, own in sorted(by_backbone.items())
+            if claim.backbone in (None, backbone)
+        ]
+        measured = [finding for finding in found if finding.verdict != "not measured"]
+        findings += measured or [_nearest(claim, scores, found)]
+    return findings
+
+
+def _nearest(claim: Claim, scores: Mapping[str, Score], found: Sequence[Finding]) -> Finding:
+    """Of the backbones on which something is missing, the one with the least."""
+    nothing = _finding(claim, claim.backbone, scores, [])
+    return min([*found, nothing], key=lambda finding: len(finding.evidence))
+
+
+def _finding(claim: Claim, backbone: str | None, scores: Mapping[str, Score], results: Sequence[Result]) -> Finding:
+    missing: list[str] = []
+    evidence = []
+    passed = True
+    for check in claim.checks:
+        score = scores[check.score]
+        sides = [measure(model, score, results) for model in (check.left, check.right) if model]
+        named = [model for model in (check.left, check.right) if model]
+        missing += [f"{model} on {check.score}" for model, side in zip(named, sides, strict=True) if side is None]
+        known = [side for side in sides if side is not None]
+        if len(known) == len(named):
+            other = known[1] if check.right else (check.value, 0)
+            difference = known[0][0] - other[0]
+            passed = passed and check.passes(difference)
+            evidence.append(_phrase(check, known[0], other, difference))
+    if missing:
+        absent = tuple(f"missing: {what}" for what in dict.fromkeys(missing))
+        return Finding(claim=claim, backbone=backbone, verdict="not measured", evidence=absent)
+    verdict: Verdict = "holds" if passed else "does not hold"
+    return Finding(claim=claim, backbone=backbone, verdict=verdict, evidence=tuple(evidence))
+
+
+def _phrase(check: Check, left: tuple[float, int], right: tuple[float, int], difference: float) -> str:
+    other = f"{check.right} {right[0]:.2f}{_seeds(right[1])}" if check.right else f"{check.value:g}"
+    return (
+        f"{check.score}: {check.left} {left[0]:.2f}{_seeds(left[1])} - {other} = {difference:+.2f}, "
+        f"expected {check.expected}"
+    )
+
+
+def _seeds(count: int) -> str:
+    return f" ({count} seeds)" if count > 1 else ""
+
+
+def measure(model: str, score: Score, results: Sequence[Result]) -> tuple[float, int] | None:
+    """A model's score, the mean over its seeds, and their number; None if a task is missing from all of them.
+
+    Args:
+        model: specification; backbone, seed and data are left open, every other parameter must be as it says.
+        score: what to take.
+        results: of one backbone.
+    """
+    by_encoder: dict[str, dict[str, float]] = {}
+    for result in results:
+        inside = result.task in score.tasks and result.protocol == score.protocol and score.key in result.scores
+        if inside and _is(model, result):
+            by_encoder.setdefault(result.encoder.name, {})[result.task] = score.scale * result.scores[score.key]
+    values = [fmean(tasks.values()) for tasks in by_encoder.values() if len(tasks) == len(score.tasks)]
+    return (fmean(values), len(values)) if values else None
+
+
+def _is(model: str, result: Result) -> bool:
+    card = result.encoder
+    method, wanted = parse_name(model)
+    printed = parse_name(card.name)[1].keys() - _LEFT_OPEN
+    known = {"pooling": card.pooling} | dict(card.parameters)
+    return (
+        card.method == method
+        and printed <= wanted.keys()
+        and all(_text(known.get(key)) == text for key, text in wanted.items())
+    )
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

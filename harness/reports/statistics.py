@@ -1,0 +1,197 @@
+"""What may be said of scores: intervals, differences, ties, and whether a mean is equivalent to a published value."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, fmean, stdev
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MOST_SEEDS = 10_000
+_OWN_SPREAD = 5  # seeds; below that their standard deviation is too rough to be preferred to a known one
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Two-sided, in the unit of what it was made from."""
+
+    low: float
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        return (self.high - self.low) / 2
+
+
+def percentile_interval(draws: NDArray[np.float64], level: float = 0.95) -> Interval:
+    """Between the percentiles of bootstrap draws (b,) that leave equal shares outside; undefined draws do not count."""
+    rest = (1 - level) / 2
+    low, high = np.nanquantile(draws, [rest, 1 - rest])
+    return Interval(float(low), float(high))
+
+
+def bootstrap_p(differences: NDArray[np.float64]) -> float:
+    """Two-sided p-value, 0..1, of "no difference" from paired bootstrap differences (b,).
+
+    Twice the share of draws on the rarer side of 0, those at 0 counted on both, one draw added to each: with b draws
+    nothing below 2 / (b + 1) can be said.
+    """
+    drawn = differences[~np.isnan(differences)]
+    rarer = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    return min(1.0, 2 * (rarer + 1) / (len(drawn) + 1))
+
+
+def williams(r_a: float, r_b: float, r_ab: float, n: int) -> tuple[float, float]:
+    """Test of two dependent correlations, those of predictions a and b with the same gold scores.
+
+        t = (r_a - r_b) sqrt((n - 1)(1 + r_ab) / (2 (n - 1)/(n - 3) |R| + ((r_a + r_b)/2)^2 (1 - r_ab)^3))
+
+    Made for Pearson's correlation of normal scores; used on Spearman's as an approximation that knows nothing of
+    clusters or subsets.
+
+    Args:
+        r_a: correlation of a with gold, -1..1.
+        r_b: of b with gold.
+        r_ab: of a with b.
+        n: pairs, at least 4.
+
+    Returns:
+        t with n - 3 degrees of freedom (nan if a and b are equal), and the two-sided p-value.
+
+    Source: Williams 1959; Steiger 1980, Tests for comparing elements of a correlation matrix, equation 7.
+    """
+    from scipy.special import stdtr  # reports without tests do not wait for scipy
+
+    determinant = 1 - r_a**2 - r_b**2 - r_ab**2 + 2 * r_a * r_b * r_ab
+    scale = 2 * (n - 1) / (n - 3) * determinant + ((r_a + r_b) / 2) ** 2 * (1 - r_ab) ** 3
+    if scale <= 0:
+        return math.nan, 1.0 if r_a == r_b else 0.0
+    t = (r_a - r_b) * math.sqrt((n - 1) * (1 + r_ab) / scale)
+    return t, float(2 * stdtr(n - 3, -abs(t)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for their number, in the order given, 0..1: the family's error stays below the level.
+
+    Source: Holm 1979, A simple sequentially rejective multiple test procedure.
+    """
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
+def tied_groups(scores: Sequence[float], separable: NDArray[np.bool_]) -> list[tuple[int, ...]]:
+    """The longest runs, in the order of the scores, of which no two members are separable; best first.
+
+    Args:
+        scores: m of them, higher is better.
+        separable: (m, m), symmetric.
+
+    Returns:
+        Indices into `scores`. Groups may overlap: A = B and B = C, but A > C. A member that ties with none is in none.
+    """
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])
+    groups: list[tuple[int, ...]] = []
+    reached = 0
+    for start in range(len(order)):
+        stop = start + 1
+        while stop < len(order) and not separable[order[stop], order[start:stop]].any():
+            stop += 1
+        if stop - start > 1 and stop > reached:
+            groups.append(tuple(order[start:stop]))
+        reached = max(reached, stop)
+    return groups
+
+
+def wilson(correct: int, n: int, level: float = 0.95) -> Interval:
+    """Interval of an accuracy, 0..1. Source: Wilson 1927, Probable inference, the law of succession."""
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share = correct / n
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return Interval(middle - half, middle + half)
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Exact two-sided p-value of "equally accurate".
+
+    Args:
+        only_a: items that a gets right and b wrong.
+        only_b: the reverse.
+
+    Source: McNemar 1947, in its exact binomial form.
+    """
+    from scipy.special import bdtr
+
+    n = only_a + only_b
+    return 1.0 if n == 0 else min(1.0, 2 * float(bdtr(min(only_a, only_b), n, 0.5)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Equivalence:
+    """Whether a mean over seeds is equivalent to a value.
+
+    Attributes:
+        equivalent: True or False at the level asked for, None where the seeds cannot tell.
+        difference: mean minus value.
+        interval: of the difference, or None where there is one seed and no known spread.
+        more_seeds: about how many more would tell, if mean and spread stayed as they are; None if that cannot be said.
+    """
+
+    equivalent: bool | None
+    difference: float
+    interval: Interval | None
+    more_seeds: int | None
+
+
+def equivalence(
+    values: Sequence[float], target: float, margin: float, spread: float | None = None, alpha: float = 0.05
+) -> Equivalence:
+    """Two one-sided tests (TOST) of |mean - target| < margin, and the same interval against it.
+
+    The interval of the difference at level 1 - 2 alpha is inside the margin: equivalent; all of it is outside: not;
+    otherwise the seeds do not tell. Student's t with the seeds' own deviation from five seeds on; below that the
+    normal distribution with the known spread, if there is one.
+
+    Args:
+        values: one per seed, at least one.
+        target: what they should be equivalent to.
+        margin: differences below it do not matter; > 0.
+        spread: known standard deviation of one seed, or None.
+        alpha: of each of the two tests.
+
+    Source: Schuirmann 1987, A comparison of the two one-sided tests procedure and the power approach.
+    """
+    n, difference = len(values), fmean(values) - target
+    known = spread if n < _OWN_SPREAD else None
+    if known is None and n < 2:
+        return Equivalence(equivalent=None, difference=difference, interval=None, more_seeds=None)
+    deviation = stdev(values) if known is None else known
+    half = _half_width(n, deviation, known is not None, alpha)
+    interval = Interval(difference - half, difference + half)
+    if abs(difference) + half < margin:
+        equivalent = True
+    elif abs(difference) - half > margin:
+        equivalent = False
+    else:
+        more = _more_seeds(n, deviation, known is not None, abs(margin - abs(difference)), alpha)
+        return Equivalence(equivalent=None, difference=difference, interval=interval, more_seeds=more)
+    return Equivalence(equivalent=equivalent, difference=difference, interval=interval, more_seeds=0)
+
+
+def _half_width(n: int, deviation: float, known: bool, alpha: float) -> float:
+    if known:
+        return NormalDist().inv_cdf(1 - alpha) * deviation / math.sqrt(n)
+    from scipy.special import stdtrit
+
+    return float(stdtrit(n - 1, 1 - alpha)) * deviation / math.sqrt(n)
+
+
+def _more_seeds(n: int, deviation: float, known: bool, room: float, alpha: float) -> int | None:
+    for total in range(n + 1, _MOST_SEEDS):
+        if _half_width(total, deviation, known and total < _OWN_SPREAD, alpha) < room:
+            return total - n
+    return None

@@ -1,0 +1,207 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+from typer.testing import CliRunner
+
+from harness.cli.main import app
+from harness.errors import ResultError
+from harness.reports.comparison import compare
+from harness.reports.draws import StoredDraws
+from harness.reports.report import report
+from harness.reports.tables import build, text
+from harness.results import store
+from harness.results.record import SCHEMA, Card, Result, Run
+
+N = 240
+
+
+def card(name: str, **values: object) -> Card:
+    blank = dict(
+        method=name.partition("[")[0], parameters={}, backbone=None, revision=None, weights_sha256=name, pooling=None,
+        dim=4, max_tokens=None, dtype="float32", normalized=False, fitted_on=None, trained_on=None, seed=None,
+    )  # fmt: skip
+    return Card(name=name, **(blank | values))
+
+
+def record(encoder: Card, task: str, scores: dict[str, float], protocol: str = "sts", **values: object) -> Result:
+    run = Run(
+        started="2026-01-02T03:04:05+00:00", seconds=1.0, encoding_seconds=1.0, machine={"processor": "A"},
+        packages={"numpy": "2.4"}, commit=None, dirty=None, device="cpu", threads=1,
+    )  # fmt: skip
+    blank = dict(metric=next(iter(scores)), counts={}, data={f"{task}.txt": "ab"}, flags=(), seed=None, sidecar=None)
+    return Result(
+        schema=SCHEMA, task=task, protocol=protocol, scores=scores, encoder=encoder, run=run, **(blank | values)
+    )
+
+
+def similarity(root, encoder: Card, task: str, noise: float, seed: int, **values: object) -> np.ndarray:
+    """Store a result whose cosines follow the gold scores with that much noise; every task has the same pairs."""
+    gold = np.random.default_rng(0).random(N) * 5
+    cosine = gold / 5 + noise * np.random.default_rng(seed).normal(size=N)
+    items = {
+        "subset": ["a"] * N,
+        "left": [f"l{i}" for i in range(N)],
+        "right": [f"r{i}" for i in range(N)],
+        "gold": gold.tolist(),
+        "cosine": cosine.tolist(),
+    }
+    score = float(stats.spearmanr(gold, cosine).statistic)
+    split = "dev" if task.endswith("dev") else "test"
+    store.write(record(encoder, task, {f"spearman/all/{split}": score}, **values), items, root)
+    return cosine
+
+
+def probe(root, encoder: Card, task: str, wrong: int, offset: int = 0) -> None:
+    predicted = [int(offset <= i < offset + wrong) for i in range(N)]
+    scores = {"accuracy/test": 1 - wrong / N}
+    items = {"first": [""] * N, "gold": [0] * N, "predicted": predicted}
+    store.write(record(encoder, task, scores, "senteval[mode=test]"), items, root)
+
+
+@pytest.fixture
+def results(tmp_path):
+    """One encoder that is clearly better than another on STS12, and two that differ by nothing but noise on STS13."""
+    for name, noise, seed in (("good", 0.2, 1), ("bad", 0.6, 2)):
+        similarity(tmp_path, card(name), "STS12", noise, seed)
+        similarity(tmp_path, card(name), "STS13", 0.3, seed)
+        probe(tmp_path, card(name), "MR", 30 if name == "good" else 60, offset=0 if name == "good" else 5)
+    return tmp_path
+
+
+def test_each_task_has_its_paired_difference_and_verdict(results):
+    found = compare(store.read_all(results)[0], ("good", "bad"), results, 1000)
+    assert [(row.task, row.verdict) for row in found.rows] == [
+        ("STS12", "a"), ("STS13", "tied"), ("average", "a"), ("MR", "a")
+    ]  # fmt: skip
+    first, second, average, accuracy = found.rows
+    assert first.low < first.difference < first.high
+    assert first.p == pytest.approx(2 / 1001)  # no resample reverses it
+    assert first.p_holm == pytest.approx(3 * first.p, rel=1)
+    assert first.p_williams < 1e-6
+    assert average.difference == pytest.approx((first.difference + second.difference) / 2)
+    assert (average.p_williams, average.p_holm, average.n) == (None, average.p, 2 * N)
+    # good alone is wrong in rows 0-4, bad alone in rows 30-64
+    assert accuracy.p == pytest.approx(stats.binomtest(5, 40).pvalue)
+    assert accuracy.difference == pytest.approx(100 * 30 / N)
+    assert found.left_out == ()
+
+
+def test_the_interval_is_that_of_the_difference_and_not_of_the_scores(results):
+    gold = np.random.default_rng(0).random(N) * 5
+    a, b = (gold / 5 + 0.3 * np.random.default_rng(seed).normal(size=N) for seed in (1, 2))
+    rng = np.random.default_rng(9)
+    differences = []
+    for _ in range(1000):
+        rows = rng.integers(0, N, N)
+        differences.append(
+            stats.spearmanr(gold[rows], a[rows]).statistic - stats.spearmanr(gold[rows], b[rows]).statistic
+        )
+    expected = 100 * np.quantile(differences, [0.025, 0.975])
+    found = compare(store.read_all(results)[0], ("good", "bad"), results, 4000).rows[1]
+    error = 3 * 2.7 * 100 * np.std(differences) / np.sqrt(1000)
+    assert (found.low, found.high) == (pytest.approx(expected[0], abs=error), pytest.approx(expected[1], abs=error))
+
+
+def test_other_data_and_missing_items_are_named_and_left_out(results):
+    similarity(results, card("bad"), "STS12", 0.6, 2, data={"STS12.txt": "cd"})
+    sidecar = next((results / "bad").glob("STS13@sts-*.parquet"))
+    sidecar.unlink()
+    found = compare(store.read_all(results)[0], ("good", "bad"), results, 200)
+    assert [row.task for row in found.rows] == ["MR"]
+    assert found.left_out == (
+        "STS12: the two were scored on different data files; run one of them again",
+        f"STS13: {sidecar}: is missing or not the file that STS13@sts.json names; run the task again",
+    )
+
+
+def test_nothing_in_common_is_one_sentence(tmp_path):
+    similarity(tmp_path, card("one"), "STS12", 0.2, 1)
+    similarity(tmp_path, card("two"), "STS13", 0.2, 1)
+    with pytest.raises(ResultError) as caught:
+        compare(store.read_all(tmp_path)[0], ("one", "two"), tmp_path, 200)
+    assert str(caught.value) == (f"{tmp_path}: no task to compare one and two on; `bench run` both on one suite")
+
+
+def test_the_command_prints_a_table_or_json_and_knows_names(results):
+    runner = CliRunner()
+    options = ["--results-dir", str(results), "--resamples", "200"]
+    done = runner.invoke(app, ["compare", "good", "bad", *options])
+    assert done.exit_code == 0, done.output
+    assert "STS13" in done.stdout and "tied" in done.stdout
+    as_json = json.loads(runner.invoke(app, ["compare", "good", "bad", *options, "--json"]).stdout)
+    assert (as_json["a"], as_json["resamples"], len(as_json["rows"])) == ("good", 200, 4)
+    wrong = runner.invoke(app, ["compare", "good", "badd", *options])
+    assert wrong.exit_code == 2
+    assert wrong.stderr == "bench: no result's encoder is named 'badd'; did you mean 'bad'?\n"
+
+
+def test_tables_show_intervals_and_name_what_they_cannot_tell_apart(tmp_path):
+    tasks = ("STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark", "SICKRelatedness")
+    for number, task in enumerate(tasks):
+        for name, noise, seed in (("one", 0.3, 1), ("two", 0.3, 2), ("worse", 0.8, 3)):
+            similarity(tmp_path, card(name), task, noise, 10 * number + seed)
+    draws = StoredDraws(tmp_path, 500, tmp_path / "cache")
+    table = text(build(store.read_all(tmp_path)[0], draws=draws)[0])
+    rows = {cells[0]: cells for kind, cells in table.rows if kind == "measured"}
+    assert all(" ± " in cell for cell in rows["worse"][2:])
+    (tie,) = [line for line in table.footnotes if "tied on the average" in line]
+    marked = [name for name in rows if name.endswith(f" {tie[0]}")]
+    assert [name.split()[0] for name in marked] == ["one", "two"]
+    again = StoredDraws(tmp_path / "elsewhere", 500, tmp_path / "cache")  # from the kept draws alone
+    assert text(build(store.read_all(tmp_path)[0], draws=again)[0]) == table
+
+
+def test_a_table_without_items_has_no_intervals_and_a_damaged_file_is_named(tmp_path):
+    similarity(tmp_path, card("one"), "STS12", 0.3, 1)
+    sidecar = next((tmp_path / "one").glob("*.parquet"))
+    sidecar.write_bytes(b"")
+    summary = report(tmp_path, tmp_path / "out", ["md"])
+    assert summary.without_interval == (
+        f"{sidecar}: is missing or not the file that STS12@sts.json names; run the task again",
+    )
+    assert summary.n_results == 1
+    page = summary.paths[0].read_text()
+    assert "±" not in page
+    assert f"## Scores without an interval\n\n- {summary.without_interval[0]}\n" in page
+
+
+def published_run(seed: int, average: float, name: str = "simcse-unsup") -> list[Result]:
+    encoder = card(
+        name if seed == 42 else f"{name}[seed={seed}]", method="simcse-unsup", backbone="bert-base-uncased", seed=seed
+    )
+    published = {"STS12": 68.40, "STS13": 82.41, "STS14": 74.38, "STS15": 80.91, "STS16": 78.56,
+                 "STSBenchmark": 76.85, "SICKRelatedness": 72.23}  # fmt: skip
+    shift = average - 76.25
+    return [record(encoder, task, {"spearman/all/test": (value + shift) / 100}) for task, value in published.items()]
+
+
+def test_seeds_have_a_mean_with_their_deviation_and_one_verdict():
+    results = [r for seed, average in ((42, 75.0), (1, 76.0), (2, 77.0)) for r in published_run(seed, average)]
+    table = text(build(results)[0])
+    kinds = [kind for kind, _ in table.rows if kind not in ("published", "section")]
+    assert kinds == ["measured"] * 3 + ["mean", "counterpart", "difference", "verdict"]
+    mean = next(cells for kind, cells in table.rows if kind == "mean")
+    assert mean[0].startswith("simcse-unsup, mean of 3 seeds ")
+    assert mean[-1] == "76.00 ± 1.00"
+    verdict = next(cells for kind, cells in table.rows if kind == "verdict")
+    assert verdict[0].startswith("↳ reproduced")
+    assert verdict[-1] == "yes"
+
+
+def test_one_seed_says_how_many_more_would_tell():
+    table = text(build(published_run(42, 74.8))[0])
+    verdict = next(cells for kind, cells in table.rows if kind == "verdict")
+    assert verdict[-1] == "?"
+    assert any("undecided (?): about " in line for line in table.footnotes)
+
+
+def test_cells_made_with_other_versions_are_marked():
+    results = published_run(42, 76.25)
+    other = replace(results[0], run=replace(results[0].run, packages={"numpy": "1.0"}))
+    table = text(build([other, *results[1:]])[0])
+    assert any(
+        line.endswith("the cells of this row were made with different versions of numpy") for line in table.footnotes
+    )
