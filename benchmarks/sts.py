@@ -4,8 +4,8 @@
 
 Routes, each in a process of its own, encoder all-MiniLM-L6-v2 in float32 on all cores:
 
-- `senteval`: the loop of SentEval as SimCSE runs it: batches of 128, each side of each subset by itself (STS12-16 sorted
-  by word count, STS-B and SICK in file order), train and dev splits encoded too, padded to the longest of the batch.
+- `senteval`: the loop of SentEval as SimCSE runs it: batches of 128, each side of each subset by itself (STS12-16 in
+  order of length, STS-B and SICK in file order), train and dev splits encoded too, padded to the batch's longest.
 - `sentence-transformers`: `encode` over both sides of the seven test sets at its default batch size.
 - `bench`: `bench run --suite sts` with an empty embedding cache; then once more with the cache warm.
 
