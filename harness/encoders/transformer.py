@@ -24,7 +24,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 _TOKENIZE_AT_ONCE = 4096  # sentences: the unit of progress
 # Padded tokens per batch. On a CPU the activations of one block should stay in the processor's cache; a GPU needs
 # large launches.
-_CPU_BUDGET, _GPU_BUDGET = 1024, 32768
+_CPU_BUDGET, _GPU_BUDGET = 512, 32768
 
 
 @dataclass(slots=True)
