@@ -38,7 +38,8 @@ class FlowSettings:
     Attributes:
         shape: the architecture.
         ddi: data-dependent initialisation on the first batch. The authors' code defines it and never runs it;
-            UKPLab/pytorch-bertflow always does.
+            UKPLab/pytorch-bertflow always does. It makes the first gradients nothing but rounding, which Adam enlarges:
+            vectors that differ by 1e-7 then give flows that differ as between seeds, so results repeat on one machine.
         pairs: the vectors are 2P rows, rows i and P + i the two sentences of pair i. A batch then holds whole pairs,
             and the loss is the mean over the first sentences plus the mean over the second ones, as in the authors'
             code: twice the mean of the batch, which the gradient clip sees. Otherwise it is the mean of the batch.

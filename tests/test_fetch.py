@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 from hub_server import COMMIT, HubServer
+from typer.testing import CliRunner
 
+from harness.cli.main import app
 from harness.data.fetch import SIMCSE_DATA, Fetched, fetch_file, fetch_senteval
 from harness.errors import DataError
 
@@ -127,6 +129,19 @@ def test_single_file_is_fetched_once_and_found_offline(hub):
     asked = len(hub.requests)
     assert fetch_file(SIMCSE_DATA, "nli_for_simcse.csv", offline=True) == path
     assert len(hub.requests) == asked
+
+
+def test_the_command_fetches_by_name(hub, tmp_path):
+    def call(what):
+        done = CliRunner().invoke(app, ["data", "fetch", what, "--cache-dir", str(tmp_path / "cache"), "--json"])
+        assert done.exit_code == 0
+        return json.loads(done.stdout)
+
+    (archive,) = call("transfer")
+    assert (archive["from"], archive["revision"]) == (SIMCSE_DATA, COMMIT)
+    (text,) = call("nli")
+    assert Path(text["file"]).read_bytes() == hub.files["nli_for_simcse.csv"]
+    assert text["use"] == "fit=nli"
 
 
 def test_damaged_record_means_unpacking_again(hub, tmp_path):

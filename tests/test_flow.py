@@ -412,7 +412,9 @@ def test_another_kind_of_file_is_refused(tmp_path):
     save_file({"mean": np.zeros(3)}, path, {"kind": "whitening"})
     with pytest.raises(EncoderError) as caught:
         load_flow(path, BASE)
-    assert str(caught.value) == f"{path}: the file holds 'whitening', expected a fitted flow; delete the file to fit again"
+    assert (
+        str(caught.value) == f"{path}: the file holds 'whitening', expected a fitted flow; delete the file to fit again"
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_step():

@@ -149,7 +149,9 @@ def test_a_missing_or_damaged_fit_names_the_file(tmp_path):
     for content in (None, b"{}"):
         if content is not None:
             path.write_bytes(content)
-        with pytest.raises(EncoderError, match=r"expected a fitted whitening, found none .*; delete it to fit again$") as caught:
+        with pytest.raises(
+            EncoderError, match=r"expected a fitted whitening, found none .*; delete it to fit again$"
+        ) as caught:
             load_whitening(path, BASE)
         assert str(caught.value).startswith(f"{path}: ")
 

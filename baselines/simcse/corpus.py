@@ -1,18 +1,18 @@
-"""Training data on disk as token ids, memory-mapped: tokenised once, reused by every run, however large the text.
+"""Training data on disk as token ids: tokenised once, reused by every run, however large the text.
 
-A folder per data file, tokenizer and reading: `tokens.bin` (all ids one after another), `ends.bin` (where each view
-ends) and `meta.json`. While it is being made it is named `.partial` and an interrupted job goes on where it stopped.
+A folder per data file, tokenizer and reading: `tokens.bin` (all ids one after another), `ends.bin` (0, then where
+each view ends) and `meta.json`. Rows are read, not mapped: mapped pages count as memory, and would add up to the files.
+While it is being made, the folder is named `.partial`, and an interrupted job goes on where it stopped.
 """
 
 import hashlib
 import json
-import mmap
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,7 @@ from harness.encoders.context import Progress
 from harness.errors import DataError
 
 _AT_ONCE = 8192  # rows tokenised together, in the tokenizer's own threads, and written together
-_ROWS_MAPPED = 1024  # each may bring in 64 KiB of either file, as the kernel maps what surrounds a page
-_FORMAT = 1
+_FORMAT = 2
 _READ_SETTINGS = ("method", "max_tokens", "positives", "hard_negatives")
 
 
@@ -53,11 +52,9 @@ class Corpus:
         self.name = name
         self.sha256 = sha256
         self.facts = Facts(**json.loads((folder / "meta.json").read_text(encoding="utf-8")))
-        self._tokens = np.memmap(folder / "tokens.bin", dtype=dtype, mode="r")
-        self._ends = np.memmap(folder / "ends.bin", dtype=np.int64, mode="r")
-        self._touched = 0
-        for array in (self._tokens, self._ends):
-            cast(Any, array)._mmap.madvise(mmap.MADV_RANDOM)
+        self._dtype = np.dtype(dtype)
+        self._tokens = (folder / "tokens.bin").open("rb")
+        self._ends = (folder / "ends.bin").open("rb")
 
     def __len__(self) -> int:
         return self.facts.rows
@@ -68,22 +65,14 @@ class Corpus:
 
     def gather(self, rows: NDArray[np.int64], column: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Token ids of one view of n examples: all of them one after another, and the n lengths."""
-        index = rows * self.columns + column
-        ends = np.asarray(self._ends[index])
-        starts = np.where(index > 0, self._ends[np.maximum(index - 1, 0)], 0)
-        lengths = ends - starts
-        offsets = np.repeat(starts - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
-        tokens = self._tokens[offsets + np.arange(len(offsets))].astype(np.int64)
-        self._forget(len(rows))
-        return tokens, lengths
-
-    def _forget(self, touched: int) -> None:
-        """Unmap pages now and then: touched ones stay mapped, so that memory would grow to the size of the files."""
-        self._touched += touched
-        if self._touched >= _ROWS_MAPPED:
-            self._touched = 0
-            for array in (self._tokens, self._ends):
-                cast(Any, array)._mmap.madvise(mmap.MADV_DONTNEED)
+        ends, tokens, size = self._ends.fileno(), self._tokens.fileno(), self._dtype.itemsize
+        views = (rows * self.columns + column).tolist()
+        bounds = np.array([np.frombuffer(os.pread(ends, 16, 8 * view), np.int64) for view in views])
+        ids = [
+            np.frombuffer(os.pread(tokens, size * (end - start), size * start), self._dtype)
+            for start, end in bounds.tolist()
+        ]
+        return np.concatenate(ids).astype(np.int64), bounds[:, 1] - bounds[:, 0]
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Any:
@@ -139,7 +128,9 @@ def _tokenize(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     with (draft / "tokens.bin").open("ab") as tokens, (draft / "ends.bin").open("ab") as ends:
         tokens.truncate(facts.tokens * size.itemsize)
-        ends.truncate(facts.rows * facts.columns * 8)
+        ends.truncate(8 + facts.rows * facts.columns * 8 if facts.rows else 0)
+        if not facts.rows:
+            ends.write(bytes(8))
         remaining = islice(rows(), facts.rows, None)
         while block := list(islice(remaining, _AT_ONCE)):
             texts = [text for row in block for text in row]

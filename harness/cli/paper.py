@@ -74,6 +74,8 @@ def paper(
     ]
     paths = [path for one in filled for path in _write(one, output, writers)]
     _show(filled, paths, settings)
+    if not settings.quiet:
+        _tell_of_figures(zip(targets, filled, strict=True))
     if code:
         raise typer.Exit(code)
 
@@ -131,23 +133,31 @@ def _show_list(paper: "Paper", choice: "Choice", results: "Sequence[Result]", se
 
 
 def _run(missing: "Sequence[Wanted]", settings: Settings) -> int:
-    """Run what can be run, as `bench run` would; the exit code that its failures ask for."""
+    """Run what can be run, as `bench run` would; the exit code that its failures ask for.
+
+    An error that many cells share is said once, and keeps nothing else from being run or rendered.
+    """
     from harness.data.locate import data_root
     from harness.run import Plan
     from harness.run import run as run_plan
 
-    said: set[str] = set()
+    errors: dict[str, BenchError] = {}
+
+    def say(error: BenchError) -> None:
+        if str(error) not in errors:
+            report_error(error)
+        errors[str(error)] = error
 
     def told(cell: "Cell") -> None:
-        if cell.error is None or str(cell.error) not in said:
+        if cell.error is None:
             tell(cell, quiet=settings.quiet)
-            said.add(str(cell.error))
+        else:
+            say(cell.error)
 
     with context_of(settings) as context:
         runnable, refused = _split(missing, context)
         for error in refused:
-            report_error(error)
-        code = max((error.exit_code for error in refused), default=0)
+            say(error)
         for encoders, tasks in _groups(runnable):
             plan = Plan(
                 models=encoders,
@@ -160,24 +170,28 @@ def _run(missing: "Sequence[Wanted]", settings: Settings) -> int:
                 force=False,
                 told=told,
             )
-            code = max([code, *(cell.error.exit_code for cell in run_plan(plan) if cell.error)])
-    return code
+            try:
+                run_plan(plan)
+            except BenchError as error:
+                say(error)
+    return max((error.exit_code for error in errors.values()), default=0)
 
 
 def _split(missing: "Sequence[Wanted]", context: "Context") -> "tuple[list[tuple[str, Task]], list[BenchError]]":
-    """What has an encoder and a task here, and one error for each that has not."""
+    """What has an encoder and tasks here, and one error for each encoder that has not."""
     from harness.encoders.catalog import resolve
 
     tasks = _tasks()
     runnable: list[tuple[str, Task]] = []
-    refused: dict[str, BenchError] = {}
-    for one in missing:
+    refused: list[BenchError] = []
+    for encoder in dict.fromkeys(one.encoder for one in missing):
+        own = [one for one in missing if one.encoder == encoder]
         try:
-            resolve(one.encoder, context)
-            runnable.append((one.encoder, pick("task", tasks, f"{one.task} ({one.protocol})")))
+            resolve(encoder, context)
+            runnable += [(encoder, pick("task", tasks, f"{one.task} ({one.protocol})")) for one in own]
         except BenchError as error:
-            refused.setdefault(str(error), error)
-    return runnable, list(refused.values())
+            refused.append(error)
+    return runnable, refused
 
 
 def _tasks() -> "Mapping[str, Task]":
@@ -223,6 +237,15 @@ def _search(target: "Target", paper: "Paper", choice: "Choice", settings: Settin
                 raise UsageError(f"{pattern.named(seed)}: fitted per task, which a search has not; name another fit")
             found[column] = [one for group in nearest(encoder, target.queries, corpus, 3) for one in group]
     return fill_words(target, paper, choice, found)
+
+
+def _tell_of_figures(filled: "Iterable[tuple[Target, PaperTable]]") -> None:
+    for target, one in filled:
+        if target.figure == "trajectory":
+            err.print(f"{target.label}: draw it with `bench plot trajectory --runs FOLDER,FOLDER`", soft_wrap=True)
+        elif target.figure and one.encoders:
+            call = f"bench plot {target.figure} --models {','.join(one.encoders)}"
+            err.print(f"{target.label}: draw it with `{call}`", markup=False, soft_wrap=True)
 
 
 def _writers(formats: str) -> list[str]:

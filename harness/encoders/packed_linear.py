@@ -7,18 +7,20 @@ ones that its compiler emits. Results differ from `torch.nn.Linear` by rounding 
 
 import torch
 from torch import Tensor, nn
+from transformers.activations import GELUActivation
 
 
 class PackedLinear(nn.Module):
-    """`torch.nn.Linear` for inference on the CPU in float32: (..., in) -> (..., out)."""
+    """`torch.nn.Linear` for inference on the CPU in float32, and a GELU after it if asked: (..., in) -> (..., out)."""
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: nn.Linear, *, gelu: bool = False) -> None:
         super().__init__()
         self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
         self.bias = linear.bias
+        self.then: tuple[str, list[float], str] = ("gelu", [], "none") if gelu else ("none", [], "")
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")  # type: ignore[no-any-return]
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, *self.then)  # type: ignore[no-any-return]
 
 
 def can_pack() -> bool:
@@ -28,6 +30,9 @@ def can_pack() -> bool:
 
 def pack_linears(module: nn.Module) -> None:
     """Replace every plain float32 `nn.Linear` below `module`; the module can no longer be trained or saved."""
+    if isinstance(getattr(module, "intermediate_act_fn", None), GELUActivation):  # BERT's and RoBERTa's first FFN half
+        module.dense = PackedLinear(module.dense, gelu=True)  # type: ignore[arg-type]
+        module.intermediate_act_fn = nn.Identity()
     for name, child in module.named_children():
         if type(child) is nn.Linear and child.weight.dtype == torch.float32:
             setattr(module, name, PackedLinear(child))

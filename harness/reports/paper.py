@@ -35,11 +35,12 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaperTable:
-    """A target as it is printed, and its numbers at full precision as CSV."""
+    """A target as it is printed, its numbers at full precision as CSV, and the encoders that were measured for it."""
 
     name: str
     text: TextTable
     tidy: str
+    encoders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ def fill(target: Target, paper: Paper, choice: Choice, results: Sequence[Result]
     lines: list[tuple[Kind, tuple[str, ...]]] = []
     notes: dict[str, str] = {}
     numbers: list[tuple[object, ...]] = []
+    encoders: dict[str, None] = {}
     for row in target.rows:
         patterns = [pattern_of(cell, paper, choice) if cell else None for cell in row.cells]
         found = [
@@ -96,6 +98,7 @@ def fill(target: Target, paper: Paper, choice: Choice, results: Sequence[Result]
         ]
         lines += _lines(target, row, found, notes, choice, comparable=choice.comparable(paper))
         numbers += _numbers(target, row, found)
+        encoders |= dict.fromkeys(name for one in found for name in one.encoders)
     header = ("Model", "Source", *target.heads, *(("Avg.",) if target.average else ()))
     done = coverage(target, paper, choice, results)
     caption = f"{target.measure}. {done.measured} of {done.fillable} cells measured.{_rerun(paper, choice)}"
@@ -108,7 +111,7 @@ def fill(target: Target, paper: Paper, choice: Choice, results: Sequence[Result]
         rows=tuple(lines),
         footnotes=tuple(f"{symbol} {note}" for note, symbol in notes.items()),
     )
-    return PaperTable(name=_name(target, paper, choice), text=text, tidy=_tidy(numbers))
+    return PaperTable(name=_name(target, paper, choice), text=text, tidy=_tidy(numbers), encoders=tuple(encoders))
 
 
 def fill_words(target: Target, paper: Paper, choice: Choice, found: Mapping[int, Sequence[str]]) -> PaperTable:

@@ -7,10 +7,9 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from harness.errors import TaskError
-from harness.tasks.blocks import in_threads
+from harness.tasks.blocks import blas, in_threads
 from harness.tasks.metrics import Matrix
 from harness.tasks.unit_vectors import Doubles, as_rows, check_count, check_unit, lengths_of
 
@@ -70,9 +69,7 @@ def singular_values(x: Matrix, *, centred: bool) -> Doubles:
     check_unit(x, "singular values", at_least=2)
     moments = _second_moments(x, x.mean(axis=0, dtype=np.float64) if centred else np.zeros(x.shape[1]))
     _check_spread(moments, np.ones(len(x)), "singular values")
-    with threadpool_limits(
-        1, user_api="blas"
-    ):  # threads make so small a problem slower, and far slower on a busy machine
+    with blas().limit(limits=1):  # threads make so small a problem slower, and far slower on a busy machine
         ascending = np.linalg.eigvalsh(moments)
     eigenvalues = ascending[::-1][: min(x.shape)]
     values: Doubles = np.sqrt(np.clip(eigenvalues, 0, None) / eigenvalues[0])

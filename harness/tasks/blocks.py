@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar
 
-from threadpoolctl import threadpool_info, threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 Block = TypeVar("Block")
 Part = TypeVar("Part")
@@ -16,6 +17,12 @@ def in_threads(work: Callable[[Block], Part], blocks: Sequence[Block]) -> Iterat
     As many blocks go at once as BLAS has threads (OMP_NUM_THREADS is heeded), and meanwhile BLAS has one for each:
     threads inside its products spin while the others wait for their exponentials, which costs half as much again.
     """
-    workers = max((library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"), default=1)
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+    workers = max((library["num_threads"] for library in blas().info()), default=1)
+    with blas().limit(limits=1), ThreadPoolExecutor(workers) as pool:
         yield from pool.map(work, blocks)
+
+
+@cache
+def blas() -> ThreadpoolController:
+    """What sets the number of BLAS's threads; to find the libraries takes as long as a small task."""
+    return ThreadpoolController().select(user_api="blas")

@@ -66,7 +66,7 @@ def colours(n: int) -> list[tuple[float, float, float, float]]:
 
 
 def columns(labels: Sequence[str], width: str) -> int:
-    """How many columns of a legend in 6 points fit, with 24 points for each handle and its gaps. Call within `style`."""
+    """How many columns of a legend in 6 points fit, 24 points left for each handle. Call within `style`."""
     properties = FontProperties(family=matplotlib.rcParams["font.family"])
     widest = max(TextPath((0, 0), label, size=6, prop=properties).get_extents().width for label in labels)
     return max(1, int(72 * WIDTHS[width] / (1.05 * widest + 24)))

@@ -1,0 +1,208 @@
+"""The HTML page: valid structure, nothing from outside, data that parse, and pairs by a second route."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import rankdata
+from test_reports import card, result, sts
+
+from harness.reports.pairs import choose, explore, overlap, percentiles
+from harness.reports.report import report
+from harness.results import store
+from harness.results.store import read_all
+
+VOID = {"meta", "link", "input", "img", "wbr", "br"}
+MINE = {"STS12": 0.72, "STSBenchmark": 0.82}
+NASTY = '</script><script>alert("x")</script> & <b>'
+
+
+class Page(HTMLParser):
+    """Elements as (tag, attributes, text); fails on a tag that is closed out of order."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.elements = [], []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        element = [tag, dict(attrs), ""]
+        self.elements.append(element)
+        if tag not in VOID:
+            self.open.append(element)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()[0] == tag, tag
+
+    def handle_data(self, data):
+        for element in self.open:
+            element[2] += data
+
+    def all(self, tag, **wanted):
+        return [e for e in self.elements if e[0] == tag and all(e[1].get(k.strip("_")) == v for k, v in wanted.items())]
+
+    def json(self, name):
+        (element,) = self.all("script", id=name)
+        return json.loads(element[2])
+
+
+def pairs(n, seed, left="a man runs"):
+    rng = np.random.default_rng(seed)
+    gold = np.linspace(0, 5, n)
+    return {
+        "subset": ["one" if i % 2 else "two" for i in range(n)],
+        "left": [f"{left} {i}" for i in range(n)],
+        "right": [f"a dog walks {i}" for i in range(n)],
+        "gold": gold.tolist(),
+        "cosine": (gold / 5 + rng.normal(0, 0.3, n)).tolist(),
+    }
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for one in sts(card("minilm", parameters={"pooling": "avg"}), MINE, flags=("a flag",)):
+        store.write(one, pairs(40, seed=1), tmp_path / "results")
+    for one in sts(card("hf:some/model[pooling=cls]"), MINE):
+        store.write(one, pairs(40, seed=2), tmp_path / "results")
+    (tmp_path / "out" / "figures").mkdir(parents=True)
+    (tmp_path / "out" / "figures" / "a-spectrum.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    return tmp_path
+
+
+def made(folder, **options):
+    summary = report(folder / "results", folder / "out", ["html"], resamples=0, **options)
+    assert [path.name for path in summary.paths] == ["report.html"]
+    return summary.paths[0].read_text(encoding="utf-8")
+
+
+def test_the_page_is_whole_and_asks_for_nothing_outside(folder):
+    html = made(folder)
+    page = Page(html)
+    assert html.startswith("<!doctype html>")
+    assert not re.search(r"https?://|@import|url\(", html.replace("http://www.w3.org/2000/svg", ""))
+    assert not [e for e in page.elements if {"onclick", "onload", "style"} & set(e[1])]
+    links = [e[1].get("src") or e[1].get("href") for e in page.elements if {"src", "href"} & set(e[1])]
+    assert {link.partition(":")[0] for link in links if not link.startswith("#")} == {"data"}
+    (policy,) = page.all("meta", **{"http-equiv": "Content-Security-Policy"})
+    assert policy[1]["content"].startswith("default-src 'none'; img-src data:;")
+    names = [e[1]["id"] for e in page.elements if "id" in e[1]]
+    assert len(names) == len(set(names))
+    assert {link[1:] for link in links if link.startswith("#")} <= set(names)
+    assert page.all("img", alt="A spectrum")
+
+
+def test_columns_are_sorted_by_buttons_that_say_their_state(folder):
+    page = Page(made(folder))
+    buttons = page.all("button", class_="sort")
+    heads = [head for head in page.all("th", scope="col") if "aria-sort" in head[1]]
+    assert len(buttons) == len(heads) and {head[1]["aria-sort"] for head in heads} == {"none"}
+    assert [b[2] for b in buttons[:3]] == ["Encoder", "STS12", "STS13"]
+    assert all(e[1].get("aria-labelledby") or e[1].get("aria-label") for e in page.all("div", role="region"))
+    assert all(e[1].get("tabindex") == "0" for e in page.all("div", role="region"))
+
+
+def test_every_measured_number_leads_to_its_result(folder):
+    page = Page(made(folder))
+    data = page.json("provenance-data")
+    results, _ = read_all(folder / "results")
+    shown = {}
+    for button in page.all("button", class_="number"):
+        entry = data["results"][int(button[1]["data-result"])]
+        shown[data["cards"][entry["card"]]["name"], entry["task"]] = button[2]
+    assert shown == {(r.encoder.name, r.task): f"{100 * next(iter(r.scores.values())):.2f}" for r in results}
+    first = data["results"][0]
+    assert data["runs"][first["run"]]["packages"] == {"numpy": "2.4"}
+    assert data["data"][first["data"]] == {"STS12.txt": "ab"}
+    assert len(data["runs"]) == 1 and len(data["cards"]) == 2
+    assert first["sidecar"] == results[0].sidecar
+
+
+def test_text_from_results_cannot_break_out_of_the_page(tmp_path):
+    nasty = replace(sts(card("minilm"), {"STS12": 0.5})[0], flags=(NASTY,))
+    store.write(nasty, pairs(5, 0, left=NASTY), tmp_path / "results")
+    html = made(tmp_path)
+    page = Page(html)
+    assert len(page.all("script")) == 3
+    assert page.json("explorer-data")["tasks"][0]["left"][0] == f"{NASTY} 0"
+    assert page.json("provenance-data")["results"][0]["flags"] == [NASTY]
+    assert any(NASTY in e[2] for e in page.all("li"))
+
+
+def test_pairs_are_left_out_when_not_asked_for(folder):
+    html = made(folder, pairs=0)
+    assert "a man runs" not in html
+    assert not Page(html).all("form", id="explorer")
+
+
+def test_percentiles_are_average_ranks():
+    values = np.array([3.0, 1.0, 1.0, 2.0, 9.0, 2.0, 2.0])
+    assert percentiles(values) == pytest.approx(100 * (rankdata(values) - 1) / 6)
+    assert percentiles(np.array([4.0])) == pytest.approx([0.0])
+
+
+def test_the_largest_residuals_and_disagreements_are_chosen():
+    rng = np.random.default_rng(0)
+    gold, cosines = rng.uniform(0, 100, 60), rng.uniform(0, 100, (3, 60))
+    rows, depth = choose(gold, cosines, 4, room=60)
+    expected = set()
+    for values in (*(row - gold for row in cosines), *(cosines[a] - cosines[b] for a, b in ((0, 1), (0, 2), (1, 2)))):
+        expected |= set(sorted(range(60), key=lambda i: -abs(values[i]))[:4])
+    assert depth == 4 and set(rows) == expected and list(rows) == sorted(rows)
+    fewer, depth = choose(gold, cosines, 4, room=12)
+    assert depth < 4 and len(fewer) <= 12
+    assert choose(gold, cosines[:1], 4, room=60)[1] == 0
+
+
+def test_the_explorer_holds_what_it_says(folder):
+    results, _ = read_all(folder / "results")
+    found = explore(results, folder / "results", 3)
+    assert found.encoders == ("hf:some/model[pooling=cls]", "minilm") and found.notes == ()
+    assert [task["name"] for task in found.tasks] == ["STS12", "STSBenchmark"]
+    task = found.tasks[0]
+    own = pairs(40, seed=1)
+    place = own["left"].index(task["left"][0])
+    assert task["total"] == 40 and task["depth"] == 3
+    assert task["subsets"][task["subset"][0]] == own["subset"][place]
+    assert task["cosines"][1][0] == round(own["cosine"][place], 3)
+    assert task["ranks"][1][0] == round(100 * (rankdata(own["cosine"])[place] - 1) / 39, 1)
+    assert task["words"][0] == 4
+
+
+def test_overlap_is_of_words():
+    assert overlap("A dog runs", "a dog sleeps well") == 40  # 2 of 5
+    assert overlap("", " ") == 0
+
+
+def test_other_pairs_and_lost_files_are_named(folder):
+    stray = result(card("random"), "STS12", {"spearman/all/test": 0.1})
+    store.write(stray, pairs(39, seed=3), folder / "results")
+    results, _ = read_all(folder / "results")
+    lost = next((folder / "results" / "minilm").glob("STS12*.parquet"))
+    lost.unlink()
+    notes = explore(results, folder / "results", 3).notes
+    gone = f"{lost}: is missing or not the file that STS12@sts.json names; run the task again"
+    assert notes == (
+        f"minilm on STS12 is left out: {gone}.",
+        "random on STS12 is left out: it was scored on other pairs than the encoders above.",
+    )
+
+
+def test_the_page_needs_no_torch(folder):
+    program = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from pathlib import Path\n"
+        "from harness.reports.report import report\n"
+        "report(Path(sys.argv[1]), Path(sys.argv[2]), ['html'], resamples=0)\n"
+        "print([m for m in ('transformers', 'pandas', 'matplotlib') if m in sys.modules])\n"
+    )
+    command = [sys.executable, "-c", program, folder / "results", folder / "page"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert Path(folder / "page" / "report.html").stat().st_size > 10_000

@@ -1,0 +1,302 @@
+"""A paper's tables as data: every published number once, cells matched to results, the paper's layout, the command."""
+
+import csv
+import io
+import json
+from collections import Counter
+
+import pytest
+from test_reports import card, result
+from typer.testing import CliRunner
+
+from baselines.simcse.settings import published as published_settings
+from harness.cli.main import app
+from harness.encoders.catalog import resolve
+from harness.encoders.context import Context
+from harness.errors import DataError, UsageError
+from harness.reports import published
+from harness.reports.choice import Choice, pattern_of
+from harness.reports.paper import coverage, fill, fill_words
+from harness.reports.render import latex_text, markdown_text
+from harness.reports.targets import PAPERS, load_paper
+from harness.results import store
+from harness.tasks.suites import TASKS
+
+SIMCSE = load_paper("simcse")
+STS = ("STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark", "SICKRelatedness")
+TINY = Choice(backbone="tiny")
+bench = CliRunner()
+
+
+def encoder(name, **parameters):
+    return card(name, parameters=parameters)
+
+
+def dev(name, value, **parameters):
+    return result(encoder(name, **parameters), "STSBenchmark-dev", {"spearman/all/dev": value})
+
+
+def rows(table, kind):
+    return [texts for k, texts in table.text.rows if k == kind]
+
+
+def numbers_of(target):
+    for row in target.rows:
+        yield from (cell.published for cell in row.cells if cell is not None and cell.published is not None)
+        if row.average is not None:
+            yield row.average
+
+
+def test_every_table_and_figure_of_the_paper_is_there():
+    assert list(SIMCSE.targets) == [
+        *(f"table-{n}" for n in (1, 2, 3, 4, 5, 6, 7, 8, "A.1", "B.1", "B.2", "B.3", "C.1", "D.1", "D.2", "E.1")),
+        *(f"figure-{n}" for n in (2, 3, "F.1", "G.1")),
+    ]
+    assert tuple(PAPERS) == ("simcse",)
+
+
+def test_every_published_number_is_in_one_cell():
+    for name, target in SIMCSE.targets.items():
+        kind, _, number = name.partition("-")
+        expected = [n.value for n in published.load("simcse") if n.table == number and kind == "table"]
+        assert Counter(numbers_of(target)) == Counter(expected), name
+
+
+def test_cells_stand_where_the_paper_has_them():
+    table = fill(SIMCSE.targets["table-3"], SIMCSE, Choice(), [])
+    assert table.text.header == ("Model", "Source", "0.0", "0.01", "0.05", "0.1", "0.15", "0.2", "0.5", "Fixed 0.1")
+    assert rows(table, "published") == [
+        ("STS-B", "published", "71.1", "72.6", "81.1", "82.5", "81.4", "80.5", "71.0", "43.6")
+    ]
+    pooling = fill(SIMCSE.targets["table-6"], SIMCSE, Choice(), [])
+    assert [texts[2:] for texts in rows(pooling, "published")] == [
+        ("81.7", "86.2"), ("82.5", "85.8"), ("80.9", "86.2"), ("81.2", "86.1")
+    ]  # fmt: skip
+    crop = rows(fill(SIMCSE.targets["table-1"], SIMCSE, Choice(), []), "published")[1]
+    assert crop == ("Crop", "published", "-", "77.8", "71.4", "63.6")
+    flow = rows(fill(SIMCSE.targets["table-5"], SIMCSE, Choice(), []), "published")[2]
+    assert flow == (
+        "BERT-base-flow", "published", "58.40", "67.10", "60.85", "75.16", "71.22", "68.66", "64.47", "66.55"
+    )  # fmt: skip
+
+
+def test_table_a1_is_what_training_does_by_default():
+    batch, rate = SIMCSE.targets["table-A.1"].texts
+    own = [
+        published_settings(f"simcse-{kind}", backbone)
+        for kind, backbones in (
+            ("unsup", ("bert-base-uncased", "bert-large-uncased", "roberta-base", "roberta-large")),
+            ("sup", ("bert-base-uncased", "bert-large-uncased")),
+        )
+        for backbone in backbones
+    ]
+    assert [int(text) for text in batch[1:]] == [settings.batch_size for settings in own]
+    assert [float(text) for text in rate[1:]] == [settings.learning_rate for settings in own]
+
+
+@pytest.mark.parametrize("choice", [Choice(), TINY], ids=["paper", "tiny"])
+def test_every_cell_names_an_encoder_and_a_task_that_exist(choice, tmp_path):
+    missing = {one for target in SIMCSE.targets.values() for one in coverage(target, SIMCSE, choice, []).missing}
+    assert missing
+    for name in {one.encoder for one in missing}:
+        resolve(name, Context(cache_dir=tmp_path))
+    assert {one.task for one in missing} <= {*TASKS, "geometry-stsb"}
+    assert {one.protocol for one in missing} == {
+        "sts", "senteval[mode=test]", "senteval[mode=dev]", "geometry[alpha=2,t=2]"
+    }  # fmt: skip
+
+
+def named(target, choice):
+    return {one.encoder for one in coverage(SIMCSE.targets[target], SIMCSE, choice, []).missing}
+
+
+def test_a_backbone_fills_its_own_rows_and_any_other_stands_in_for_the_first():
+    assert named("table-5", Choice(backbone="roberta-large")) == {
+        "simcse-unsup[backbone=roberta-large]", "simcse-sup[backbone=roberta-large]",
+        "avg-glove[backbone=glove.840B.300d]",
+    }  # fmt: skip
+    assert named("table-5", TINY) == {
+        "avg-glove[backbone=tiny]", "bert[backbone=tiny,pooling=avg_static_last]",
+        "bert-flow[backbone=tiny,fit=mini-nli]", "bert-whitening[backbone=tiny,fit=mini-nli]",
+        "simcse-unsup[backbone=tiny]", "simcse-sup[backbone=tiny]",
+    }  # fmt: skip
+    other = Choice(backbone="some/folder", seeds=(0, 1), texts={"nli": "my.csv"})
+    assert named("table-7", other) >= {
+        "simcse-sup[backbone=some/folder,data=my.csv,seed=1]",
+        "simcse-sup[backbone=some/folder,data=my.csv,seed=0,hard_negatives=none]",
+    }
+    assert not named("table-4", TINY) & {"simcse-sup[backbone=tiny,positives=captions,hard_negatives=none]"}
+    with_captions = Choice(backbone="tiny", texts={"captions": "c.tsv"})
+    assert "simcse-sup[backbone=tiny,data=c.tsv,positives=captions,hard_negatives=none]" in named(
+        "table-4", with_captions
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "expected"),
+    [
+        ("simcse-unsup[backbone=tiny]", {"backbone": "tiny", "seed": 42, "dropout": -1.0}, True),
+        ("simcse-unsup[backbone=tiny,seed=7]", {"backbone": "tiny", "seed": 7}, True),
+        ("simcse-unsup[backbone=tiny,epochs=2.0]", {"backbone": "tiny", "seed": 42, "epochs": 2.0}, False),
+        ("simcse-unsup", {"backbone": "bert-base-uncased", "seed": 42}, False),
+        ("simcse-sup[backbone=tiny]", {"backbone": "tiny", "seed": 42}, False),
+    ],
+)
+def test_a_result_counts_if_it_is_the_cells_encoder_with_any_seed(name, parameters, expected):
+    cell = SIMCSE.targets["table-3"].rows[0].cells[3]
+    assert pattern_of(cell, SIMCSE, TINY).fits(encoder(name, **parameters)) is expected
+
+
+def test_values_are_compared_by_their_type():
+    fixed, half = (SIMCSE.targets["table-3"].rows[0].cells[i] for i in (7, 6))
+    own = {"backbone": "google-bert/bert-base-uncased", "seed": 42}
+    name = "simcse-unsup[backbone=google-bert/bert-base-uncased,{}]"
+    assert pattern_of(fixed, SIMCSE, Choice()).fits(encoder(name.format("fixed_mask=true"), fixed_mask=True, **own))
+    assert pattern_of(half, SIMCSE, Choice()).fits(encoder(name.format("dropout=0.5"), dropout=0.5, **own))
+    assert not pattern_of(half, SIMCSE, Choice()).fits(encoder(name.format("dropout=0.05"), dropout=0.05, **own))
+
+
+def test_seeds_are_summarised_and_a_rerun_says_what_it_is():
+    found = [
+        dev("simcse-unsup[backbone=tiny]", 0.50, backbone="tiny", seed=42),
+        dev("simcse-unsup[backbone=tiny,seed=1]", 0.60, backbone="tiny", seed=1),
+        dev("simcse-unsup[backbone=tiny,dropout=0.0]", 0.40, backbone="tiny", seed=42, dropout=0.0),
+        dev("minilm", 0.9),
+    ]
+    table = fill(SIMCSE.targets["table-3"], SIMCSE, TINY, found)
+    # sd of 50 and 60 with n - 1: sqrt(2 * 25) = 7.07
+    assert rows(table, "counterpart") == [
+        ("↳ measured", "measured, tiny", "40.0", "-", "-", "55.0 ± 7.1", "-", "-", "-", "-")
+    ]
+    assert rows(table, "difference") == []
+    assert table.text.title == ("SimCSE (Gao et al. 2021), Table 3: Dropout probabilities (small-scale rerun on tiny)")
+    assert table.text.caption.endswith(
+        "2 of 8 cells measured. Measured rows are a small-scale rerun with the backbone tiny, not the paper's setting: "
+        "compare them with each other only. ±: standard deviation over seeds."
+    )
+    assert coverage(SIMCSE.targets["table-3"], SIMCSE, TINY, found).measured == 2
+    one_seed = fill(SIMCSE.targets["table-3"], SIMCSE, Choice(backbone="tiny", seeds=(1,)), found)
+    assert rows(one_seed, "counterpart")[0][5] == "60.0"
+
+
+def test_the_papers_own_setting_is_held_against_the_paper():
+    own = {"backbone": "bert-base-uncased", "seed": 42}
+    scores = dict(zip(STS, (0.684, 0.8241, 0.7438, 0.8091, 0.7856, 0.7685, 0.7223), strict=True))
+    found = [
+        result(encoder("simcse-unsup", **own), task, {"spearman/all/test": value + 0.01})
+        for task, value in scores.items()
+    ]
+    table = fill(SIMCSE.targets["table-5"], SIMCSE, Choice(), found)
+    assert rows(table, "difference") == [("↳ difference", "", *["+1.00"] * 7, "+1.00")]
+    assert rows(table, "counterpart")[0][-1] == "77.25"
+    assert table.text.title.endswith("Sentence embeddings on STS tasks")
+    lines = list(csv.DictReader(io.StringIO(table.tidy)))
+    assert [float(line["value"]) for line in lines if line["kind"] == "measured" and line["column"] == "STS12"] == [
+        pytest.approx(69.4, abs=1e-9)
+    ]
+
+
+def test_aggregations_and_means_of_tasks_come_from_their_own_scores():
+    whitened = encoder("bert-whitening[backbone=tiny,fit=mini-nli]", backbone="tiny", fit="mini-nli")
+    pools = {"spearman/all/test": 0.5, "spearman/wmean/test": 0.6, "spearman/subset:x/test": 0.6}
+    found = [result(whitened, task, pools, flags=("a flag",)) for task in STS]
+    table = fill(SIMCSE.targets["table-B.2"], SIMCSE, TINY, found)
+    assert [texts[-1] for texts in rows(table, "counterpart")] == ["50.00", "60.00"]
+    assert table.text.footnotes == ("† a flag", "‡ number from Su et al. 2021")
+    sup = encoder("simcse-sup[backbone=tiny]", backbone="tiny", seed=42)
+    transfer = ("MR", "CR", "SUBJ", "MPQA", "SST2", "TREC", "MRPC")
+    half = [result(sup, task, {"accuracy/dev": 0.5 + i / 100}, protocol="senteval[mode=dev]") for i, task in
+            enumerate(transfer)]  # fmt: skip
+    done = fill(SIMCSE.targets["table-D.2"], SIMCSE, TINY, half)
+    assert rows(done, "counterpart")[0][2:] == ("-", "53.0")
+    partly = fill(SIMCSE.targets["table-D.2"], SIMCSE, TINY, half[1:])
+    assert rows(partly, "counterpart") == []
+    assert len([one for one in coverage(SIMCSE.targets["table-D.2"], SIMCSE, TINY, half[1:]).missing
+                if one.encoder == "simcse-sup[backbone=tiny]"]) == 2  # fmt: skip
+
+
+def test_markdown_and_latex_of_every_target():
+    for target in SIMCSE.targets.values():
+        table = fill(target, SIMCSE, TINY, [])
+        assert all(len(texts) == len(table.text.header) for _, texts in table.text.rows), target.name
+        assert markdown_text(table.text).startswith(f"## SimCSE (Gao et al. 2021), {target.label}: ")
+        tex = latex_text(table.text, table.name)
+        assert tex.isascii() and tex.count("{") == tex.count("}"), target.name
+
+
+def test_captions_found_stand_under_the_papers():
+    found = {1: [f"caption {i}" for i in range(6)]}
+    table = fill_words(SIMCSE.targets["table-8"], SIMCSE, Choice(backbone="tiny", texts={"captions": "c"}), found)
+    assert rows(table, "counterpart") == [("↳ measured", "-", f"caption {i}") for i in range(6)]
+
+
+def test_a_search_leaves_the_query_out(tmp_path):
+    from harness.data.captions import read_captions
+    from harness.encoders.catalog import build
+    from harness.tasks.retrieval import nearest
+
+    (tmp_path / "c.tsv").write_text(
+        "image\tcaption\n1\tA dog runs .\n2\tA cat sleeps\n3\tA dog runs far\n3\tA cat sleeps\n"
+    )
+    captions = read_captions(tmp_path / "c.tsv")
+    assert captions == ["A dog runs .", "A cat sleeps", "A dog runs far"]
+    words = build("bag-of-words", Context(cache_dir=tmp_path))
+    assert nearest(words, ["a dog runs."], captions, 2) == [["A dog runs far", "A cat sleeps"]]
+    (tmp_path / "empty.txt").write_text("\n")
+    with pytest.raises(DataError) as caught:
+        read_captions(tmp_path / "empty.txt")
+    assert (
+        str(caught.value)
+        == f"{tmp_path / 'empty.txt'}: holds no captions, expected one a line, or a .tsv with a header"
+    )
+
+
+def call(tmp_path, *arguments):
+    folders = ["--results-dir", tmp_path / "results", "--cache-dir", tmp_path / "cache", "--offline"]
+    return bench.invoke(app, [str(a) for a in ["paper", "simcse", *arguments, *folders]])
+
+
+def test_the_command_lists_and_names_what_is_missing(tmp_path):
+    listed = {row["target"]: row for row in json.loads(call(tmp_path, "--list", "--json").stdout)}
+    assert listed["Table 5"]["numbers"] == 161
+    assert listed["Figure 3"]["to fill"] == 27
+    dry = json.loads(call(tmp_path, "--table", "B.2", "--backbone", "tiny", "--dry-run", "--json").stdout)
+    assert len(dry) == 14
+    assert dry[0] == {"model": "bert-whitening[backbone=tiny,fit=mini-nli]", "task": "STS12", "protocol": "sts"}
+    assert not (tmp_path / "reports").exists()
+
+
+def test_the_command_runs_renders_and_keeps_what_failed_as_an_exit_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    unsup = dev("simcse-unsup[backbone=tiny]", 0.5, backbone="tiny", seed=42)
+    store.write(unsup, None, tmp_path / "results")
+    done = call(tmp_path, "--table", "3", "--backbone", "tiny", "--data-dir", tmp_path / "nothing")
+    assert done.exit_code == 2
+    assert len(set(done.stderr.splitlines())) == len(done.stderr.splitlines())
+    written = tmp_path / "reports" / "paper"
+    assert sorted(path.name for path in written.iterdir()) == [f"simcse-table-3@tiny.{e}" for e in ("csv", "md", "tex")]
+    assert "| ↳ measured | measured, tiny |" in (written / "simcse-table-3@tiny.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ("--table", "9"),
+            "no table is named '9'; known: 1, 2, 3, 4, 5, 6, 7, 8, A.1, B.1, B.2, B.3, C.1, D.1, D.2, E.1",
+        ),
+        (("--figure", "4"), "no figure is named '4'; known: 2, 3, F.1, G.1"),
+        (("--table", "5", "--seeds", "0-"), "--seeds 0-: '0-' is neither a number nor a range; write 0,1,2 or 0-4"),
+        (("--table", "5", "--format", "html"), "no format is named 'html'; known: md, latex, csv"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_asked_for(tmp_path, arguments, sentence):
+    done = call(tmp_path, *arguments)
+    assert done.exit_code == 2
+    assert done.stderr == f"bench: {sentence}\n"
+
+
+def test_an_unknown_paper():
+    with pytest.raises(UsageError) as caught:
+        load_paper("simsce")
+    assert str(caught.value) == "no paper is named 'simsce'; did you mean 'simcse'?"
