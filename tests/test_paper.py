@@ -179,6 +179,12 @@ def test_seeds_are_summarised_and_a_rerun_says_what_it_is():
     assert rows(one_seed, "counterpart")[0][5] == "60.0"
 
 
+def test_a_caption_names_the_texts_that_its_table_is_made_with():
+    choice = Choice(texts={"nli": "folder/my.csv", "captions": "c.tsv"})
+    assert "with my.csv for the corpus nli, not" in fill(SIMCSE.targets["table-5"], SIMCSE, choice, []).text.caption
+    assert fill(SIMCSE.targets["table-3"], SIMCSE, choice, []).text.caption.endswith("0 of 8 cells measured.")
+
+
 def test_the_papers_own_setting_is_held_against_the_paper():
     own = {"backbone": "bert-base-uncased", "seed": 42}
     scores = dict(zip(STS, (0.684, 0.8241, 0.7438, 0.8091, 0.7856, 0.7685, 0.7223), strict=True))

@@ -22,7 +22,7 @@ from harness.errors import UsageError
 from harness.registry import catalog
 from harness.results import store
 from harness.tasks.outcome import text_id
-from harness.tasks.suites import TASKS
+from harness.tasks.suites import SUITES, TASKS
 
 MINI = TASKS["mini-sts"]
 STSB = TASKS["STSBenchmark"]
@@ -219,7 +219,7 @@ def test_two_runs_at_once_into_one_folder(tmp_path, bert_folder):
     models = f"hf:{bert_folder}[pooling=avg],bag-of-words,random"
     both = [bench(tmp_path, "run", "--suite", "mini", "--models", models, "--force") for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0]
-    assert len(scores(tmp_path / "results")) == 3
+    assert len(scores(tmp_path / "results")) == 3 * len(SUITES["mini"])
     assert bench(tmp_path, "run", "--suite", "mini", "--models", models).wait() == 0
 
 
@@ -240,7 +240,7 @@ def test_interrupting_keeps_what_is_finished(tmp_path):
 
 @pytest.mark.shared
 def test_the_reference_scores_of_minilm(shared, tmp_path):
-    """Every figure of the golden file to 1e-5, and SICK-R over all pairs as MTEB publishes it."""
+    """The golden file to 1e-5 (but see STS12 below), and SICK-R over all pairs as MTEB publishes it."""
     golden = json.loads((shared / "golden" / "sts_minilm.json").read_text())
     tasks = [TASKS[name] for name in (*golden["spearman"], "STSBenchmark-dev", "SICKRelatedness-dev")]
     cells = running.run(
@@ -254,5 +254,8 @@ def test_the_reference_scores_of_minilm(shared, tmp_path):
                 score = found[task].scores[f"spearman/{key}/test"]
             else:
                 score = found[task if key == "test" else f"{task}-dev"].scores[f"spearman/all/{key}"]
-            assert score == pytest.approx(expected, abs=1e-5), (task, key)
+            # 79 pairs of STS12 are one sentence twice. Their cosines are 1 up to float32 rounding, and rounding alone
+            # ranks them: equally exact arithmetic gives a mean over subsets from 0.69997 to 0.70014.
+            tolerance = 2e-4 if task == "STS12" and key != "all" else 1e-5
+            assert score == pytest.approx(expected, abs=tolerance), (task, key)
     assert found["SICKRelatedness-full"].scores["spearman/all/full"] == pytest.approx(0.77582, abs=1e-4)

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 
 from harness.registry import Value, parse_name
 from harness.reports.published import plain_backbone
-from harness.reports.targets import Paper, TargetCell
+from harness.reports.targets import Paper, Target, TargetCell
 from harness.results.record import Card
 
 TEXTS = ("nli", "wiki", "captions")
@@ -100,3 +101,29 @@ def _equal(value: Value | None, text: str, key: str) -> bool:
         except ValueError:
             return False
     return value is not None and (text == value or (key == "backbone" and text == plain_backbone(value)))
+
+
+def file_name(target: Target, paper: Paper, choice: Choice) -> str:
+    """Of a target's files, without an ending: `simcse-table-5@tiny`."""
+    own = choice.backbone is None
+    suffix = "" if own else "@" + "".join(c if c.isalnum() or c in ".-_" else "-" for c in str(choice.backbone))
+    return f"{paper.name}-{target.name}{suffix}"
+
+
+def title_of(target: Target, paper: Paper, choice: Choice) -> str:
+    """Heading of a filled target; a rerun is called one."""
+    title = f"{paper.title}, {target.label}: {target.title}"
+    if choice.comparable(paper):
+        return title
+    kind = "small-scale rerun" if choice.backbone == "tiny" else "rerun"
+    return f"{title} ({kind} on {choice.backbone or 'other text'})"
+
+
+def rerun_note(paper: Paper, choice: Choice) -> str:
+    """What a caption says of measured rows that are not in the paper's setting; empty for those that are."""
+    if choice.comparable(paper):
+        return ""
+    other = [f"{Path(text).name} for the corpus {name}" for name, text in choice.texts.items()]
+    what = " and ".join([*([f"the backbone {choice.backbone}"] if choice.backbone else []), *other])
+    kind = "a small-scale rerun" if choice.backbone == "tiny" else "a rerun"
+    return f" Measured rows are {kind} with {what}, not the paper's setting: compare them with each other only."

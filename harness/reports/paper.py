@@ -3,10 +3,10 @@
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import mean, stdev
 
-from harness.reports.choice import Choice, Pattern, pattern_of
+from harness.reports.choice import Choice, Pattern, file_name, pattern_of, rerun_note, title_of
 from harness.reports.rows import Kind
 from harness.reports.tables import SYMBOLS, TextTable
 from harness.reports.targets import Paper, Target, TargetCell, TargetRow
@@ -85,6 +85,7 @@ def fill(target: Target, paper: Paper, choice: Choice, results: Sequence[Result]
     """A target in the paper's layout: the paper's rows, and under each what was measured for it."""
     if target.texts:
         return fill_words(target, paper, choice, {})
+    choice = replace(choice, texts=_used(choice.texts, target))
     places = _by_place(results)
     lines: list[tuple[Kind, tuple[str, ...]]] = []
     notes: dict[str, str] = {}
@@ -101,17 +102,17 @@ def fill(target: Target, paper: Paper, choice: Choice, results: Sequence[Result]
         encoders |= dict.fromkeys(name for one in found for name in one.encoders)
     header = ("Model", "Source", *target.heads, *(("Avg.",) if target.average else ()))
     done = coverage(target, paper, choice, results)
-    caption = f"{target.measure}. {done.measured} of {done.fillable} cells measured.{_rerun(paper, choice)}"
+    caption = f"{target.measure}. {done.measured} of {done.fillable} cells measured.{rerun_note(paper, choice)}"
     if any("±" in text for _, texts in lines for text in texts[2:]):
         caption += " ±: standard deviation over seeds."
     text = TextTable(
-        title=_title(target, paper, choice),
+        title=title_of(target, paper, choice),
         caption=caption,
         header=header,
         rows=tuple(lines),
         footnotes=tuple(f"{symbol} {note}" for note, symbol in notes.items()),
     )
-    return PaperTable(name=_name(target, paper, choice), text=text, tidy=_tidy(numbers), encoders=tuple(encoders))
+    return PaperTable(name=file_name(target, paper, choice), text=text, tidy=_tidy(numbers), encoders=tuple(encoders))
 
 
 def fill_words(target: Target, paper: Paper, choice: Choice, found: Mapping[int, Sequence[str]]) -> PaperTable:
@@ -131,9 +132,9 @@ def fill_words(target: Target, paper: Paper, choice: Choice, found: Mapping[int,
             texts = [found[i][number] if i in found else "-" for i in range(len(target.heads))]
             lines.append(("counterpart", ("↳ measured", *texts)))
             number += 1
-    caption = f"{target.measure}.{_rerun(paper, choice) if found else ''}"
+    caption = f"{target.measure}.{rerun_note(paper, choice) if found else ''}"
     text = TextTable(
-        title=_title(target, paper, choice) if found else f"{paper.title}, {target.label}: {target.title}",
+        title=title_of(target, paper, choice) if found else f"{paper.title}, {target.label}: {target.title}",
         caption=caption,
         header=("", *target.heads),
         rows=tuple(lines),
@@ -141,8 +142,15 @@ def fill_words(target: Target, paper: Paper, choice: Choice, found: Mapping[int,
     )
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows([text.header, *(texts for _, texts in lines)])
-    name = _name(target, paper, choice) if found else f"{paper.name}-{target.name}"
+    name = file_name(target, paper, choice) if found else f"{paper.name}-{target.name}"
     return PaperTable(name=name, text=text, tidy=buffer.getvalue())
+
+
+def _used(texts: Mapping[str, str], target: Target) -> Mapping[str, str]:
+    """The texts that a cell of the target is made with; what is fitted is fitted on `nli`."""
+    slots = {"nli": ("{nli}", "{fit}")}
+    runs = " ".join(cell.run for cell in _cells(target))
+    return {k: text for k, text in texts.items() if any(slot in runs for slot in slots.get(k, (f"{{{k}}}",)))}
 
 
 def _cells(target: Target) -> Iterator[TargetCell]:
@@ -270,26 +278,3 @@ def _tidy(numbers: Sequence[tuple[object, ...]]) -> str:
     writer.writerow(("target", "row", "column", "kind", "source", "seed", "value"))
     writer.writerows((*rest, repr(value)) for *rest, value in numbers)
     return buffer.getvalue()
-
-
-def _name(target: Target, paper: Paper, choice: Choice) -> str:
-    own = choice.backbone is None
-    suffix = "" if own else "@" + "".join(c if c.isalnum() or c in ".-_" else "-" for c in str(choice.backbone))
-    return f"{paper.name}-{target.name}{suffix}"
-
-
-def _title(target: Target, paper: Paper, choice: Choice) -> str:
-    title = f"{paper.title}, {target.label}: {target.title}"
-    if choice.comparable(paper):
-        return title
-    kind = "small-scale rerun" if choice.backbone == "tiny" else "rerun"
-    return f"{title} ({kind} on {choice.backbone or 'other text'})"
-
-
-def _rerun(paper: Paper, choice: Choice) -> str:
-    if choice.comparable(paper):
-        return ""
-    other = [f"{text} for the corpus {name}" for name, text in choice.texts.items()]
-    what = " and ".join([*([f"the backbone {choice.backbone}"] if choice.backbone else []), *other])
-    kind = "a small-scale rerun" if choice.backbone == "tiny" else "a rerun"
-    return f" Measured rows are {kind} with {what}, not the paper's setting: compare them with each other only."

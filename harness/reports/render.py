@@ -49,7 +49,7 @@ def markdown(table: Table) -> str:
 def markdown_text(shown: TextTable) -> str:
     """As `markdown`, of a table that is text already."""
     body = [_emphasised(kind, texts) for kind, texts in shown.rows]
-    parts = [f"## {shown.title}", shown.caption, grid(shown.header, body, left=2)]
+    parts = [f"## {shown.title}", shown.caption, grid(shown.header, body, left=_left(shown))]
     return "\n\n".join([*parts, "\n".join(f"- {line}" for line in shown.footnotes)]).rstrip() + "\n"
 
 
@@ -72,7 +72,7 @@ def latex(table: Table) -> str:
 
 def latex_text(shown: TextTable, name: str) -> str:
     """As `latex`, of a table that is text already. One that is wider than a page's text is shrunk to it."""
-    columns = "ll" + "r" * (len(shown.header) - 2)
+    columns = "l" * _left(shown) + "r" * (len(shown.header) - _left(shown))
     body = "\n".join(_latex_row(kind, texts, len(shown.header)) for kind, texts in shown.rows)
     notes = "".join(f"\\par\\smallskip{{\\footnotesize {escape(line)}}}\n" for line in shown.footnotes)
     tabular = (
@@ -83,10 +83,15 @@ def latex_text(shown: TextTable, name: str) -> str:
     if _width(shown) > _LINE:
         tabular = f"\\resizebox{{\\linewidth}}{{!}}{{%\n{tabular}}}\n"
     return (
-        "\\begin{table}[t]\n\\centering\\small\n"
+        "\\begin{table}[t]\n\\centering\\small\\setlength{\\belowcaptionskip}{6pt}\n"
         f"\\caption{{{escape(shown.caption)}}}\n\\label{{tab:{name}}}\n"
         f"{tabular}{notes}\\end{{table}}\n"
     )
+
+
+def _left(shown: TextTable) -> int:
+    """How many columns are words: the label and the source, or all of them where there is no source."""
+    return 2 if "Source" in shown.header else len(shown.header)
 
 
 def _width(shown: TextTable) -> int:
