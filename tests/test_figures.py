@@ -355,7 +355,7 @@ def test_what_is_not_measured_is_named_and_the_rest_drawn(only_csv, folder, tmp_
         f"bench: minilm: not drawn, {folder} has no result of geometry-stsb; `bench run -t geometry-stsb -m minilm`",
         f"bench: {MODELS[4]}: drawn hollow, because it lacks a result of STS12,STS13,STS14,STS15,STS16,STSBenchmark,"
         "SICKRelatedness; `bench run -t STS12,STS13,STS14,STS15,STS16,STSBenchmark,SICKRelatedness "
-        f"-m {MODELS[4]}`",
+        f"-m '{MODELS[4]}'`",
     ]
     assert len(read_csv(tmp_path / "alignment-uniformity.csv")) == 2
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 Models = Annotated[str, typer.Option("--models", "-m", help="Encoders, comma-separated. Else all with a result.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for .pdf, .svg, .png and .csv.")]
 Width = Annotated[str, typer.Option(help="Of the figure: column (3.3 in) or page (6.8 in).")]
-TaskName = Annotated[str, typer.Option("--task", help="geometry-stsb, geometry-stsb-all (all splits), mini-geometry.")]
-Split = Annotated[str, typer.Option(help="test; with geometry-stsb-all also dev, train, all.")]
+TaskName = Annotated[str, typer.Option("--task", help="geometry-stsb or mini-geometry.")]
+Split = Annotated[str, typer.Option(help="test; with geometry-stsb also dev, train or all.")]
 
 _FOLDER = Path("reports/figures")
 
@@ -136,14 +137,18 @@ def _measured(
     for problem in found.problems:
         _tell(f"left out: {problem}")
     for name in found.missing:
-        _tell(f"{name}: not drawn, {settings.results_dir} has no result of {task}; `bench run -t {task} -m {name}`")
+        _tell(
+            f"{name}: not drawn, {settings.results_dir} has no result of {task}; `bench run -t {task} -m {quote(name)}`"
+        )
     for name in (m.card.name for m in found.measured if colour and m.sts is None):
         lacking = ",".join(COLOUR_TASKS[task])
-        _tell(f"{name}: drawn hollow, because it lacks a result of {lacking}; `bench run -t {lacking} -m {name}`")
+        _tell(
+            f"{name}: drawn hollow, because it lacks a result of {lacking}; `bench run -t {lacking} -m {quote(name)}`"
+        )
     if not found.measured:
         raise ResultError(
             f"{settings.results_dir}: nothing to draw, found no result of {task}; "
-            f"run `bench run -t {task} -m {','.join(names) or 'MODEL,MODEL'}` first"
+            f"run `bench run -t {task} -m {quote(','.join(names) or 'MODEL,MODEL')}` first"
         )
     return found.measured, found.missing
 

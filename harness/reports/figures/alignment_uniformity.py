@@ -33,7 +33,7 @@ _HEADER = (
     *("uniformity", "uniformity_low", "uniformity_high", "sts", "data", "positives", "sentences", "protocol"),
 )
 _UNSCORED = "white"
-_LEADER = 7.0  # points: from this distance on, a line joins label and point
+_LEADER = 4.5  # points: from this distance on, a line joins label and point
 
 
 def alignment_uniformity(measured: Sequence[Measured], definition: Definition, *, width: str = "column") -> Drawing:
@@ -77,7 +77,8 @@ def _marker(card: Card) -> str:
         return "D"
     if card.trained_on is not None:
         return "^"
-    return "s" if card.backbone is None else "o"
+    wordwise = card.max_tokens is None  # word vectors have a backbone too, but no context that a limit could cut
+    return "s" if card.backbone is None or wordwise else "o"
 
 
 def _colours(figure: Figure, axes: Axes, measured: Sequence[Measured], definition: Definition) -> Mapping[str, object]:

@@ -11,16 +11,15 @@ Box = tuple[float, float, float, float]  # left, bottom, right, top
 
 _ANGLES = np.deg2rad(np.arange(0, 360, 15))
 _GAPS = (1.0, 1.8, 3.0, 4.5, 6.5, 9.0, 12.0, 16.0)  # in units of the nearest one
-_STARTS, _ROUNDS = 6, 20
-_STEPS = np.linspace(0.1, 0.9, 9)  # along a leader, from the point to the label's centre
+_STARTS, _ROUNDS = 30, 20
 # Costs: per share of a label that lies outside, on a label or on a point; per leader that runs through one, or another.
-_OUTSIDE, _ON_LABEL, _ON_POINT, _THROUGH, _CROSS = 300.0, 40.0, 15.0, 6.0, 4.0
+_OUTSIDE, _ON_LABEL, _ON_POINT, _THROUGH, _CROSS = 300.0, 40.0, 15.0, 12.0, 6.0
 
 
 def place(anchors: Points, sizes: Points, bounds: Box, *, gap: float) -> Points:
     """Centres of the labels: each in turn takes the best of its places until none would rather move.
 
-    That is done from several orders of the labels, and the best outcome counts.
+    That is done in several orders of the labels, and the best outcome counts.
 
     Args:
         anchors: (n, 2) the points.
@@ -46,12 +45,14 @@ def place(anchors: Points, sizes: Points, bounds: Box, *, gap: float) -> Points:
 def _settle(
     order: NDArray[np.int64], candidates: Sequence[Points], fixed: Sequence[Costs], anchors: Points, sizes: Points
 ) -> tuple[Points, float]:
-    chosen = np.array([places[cost.argmin()] for places, cost in zip(candidates, fixed, strict=True)])
-    total = np.zeros(len(anchors))
-    for _ in range(_ROUNDS):
+    """Places and their total cost: one label after the other, then again with all of them there, until none moves."""
+    chosen = anchors.copy()
+    total = np.full(len(anchors), np.inf)
+    for done in range(_ROUNDS):
         before = chosen.copy()
-        for i in order:
-            cost = fixed[i] + _crowding(candidates[i], i, anchors, chosen, sizes)
+        for turn, i in enumerate(order):
+            others = order[:turn] if done == 0 else order[order != i]
+            cost = fixed[i] + _crowding(candidates[i], i, others, anchors, chosen, sizes)
             chosen[i], total[i] = candidates[i][cost.argmin()], cost.min()
         if np.array_equal(before, chosen):
             break
@@ -71,21 +72,21 @@ def _standing(places: Points, i: int, anchors: Points, size: Points, bounds: Box
     points = np.full_like(anchors, 2 * gap)
     on_points = _overlap(places, size, anchors, points).sum(axis=1)
     others = np.arange(len(anchors)) != i
-    through = _crossings(anchors[i], places, anchors[others], points[others]).sum(axis=1)
+    through = _through(anchors[i], places[:, None], anchors[others], points[others]).sum(axis=1)
     far = np.linalg.norm(places - anchors[i], axis=1) / np.linalg.norm(size / 2 + gap)
     cost: Costs = _OUTSIDE * (over / size).sum(axis=1) + _ON_POINT * on_points + _THROUGH * through + far
     return cost
 
 
-def _crowding(places: Points, i: int, anchors: Points, chosen: Points, sizes: Points) -> Costs:
-    """Of each place, with the other labels where they are: on one, its leader through one, or across another's."""
-    others = np.flatnonzero(np.arange(len(anchors)) != i)
+def _crowding(
+    places: Points, i: int, others: NDArray[np.int64], anchors: Points, chosen: Points, sizes: Points
+) -> Costs:
+    """Of each place, with others where they are: on one, its leader through one or across another's, under a leader."""
     on_labels = _overlap(places, sizes[i], chosen[others], sizes[others]).sum(axis=1)
-    through = _crossings(anchors[i], places, chosen[others], sizes[others]).sum(axis=1)
-    leaders = anchors[others, None] + _STEPS[:, None] * (chosen[others] - anchors[others])[:, None]  # (n - 1, 9, 2)
-    across = _across(anchors[i], places, anchors[others], chosen[others]).sum(axis=1)
-    apart = np.abs(leaders[None] - places[:, None, None])
-    under = (apart < sizes[i] / 2).all(axis=3).any(axis=2).sum(axis=1)
+    leader, theirs = (anchors[i], places[:, None]), (anchors[others], chosen[others])
+    through = _through(*leader, chosen[others], sizes[others]).sum(axis=1)
+    under = _through(*theirs, places[:, None], sizes[i]).sum(axis=1)
+    across = _cross(*leader, *theirs).sum(axis=1)
     cost: Costs = _ON_LABEL * on_labels + _THROUGH * (through + under) + _CROSS * across
     return cost
 
@@ -97,18 +98,15 @@ def _overlap(places: Points, size: Points, centres: Points, sizes: Points) -> Co
     return np.asarray(shared / sizes.prod(axis=1) + 0.2 * (shared > 0))
 
 
-def _crossings(anchor: Points, places: Points, centres: Points, sizes: Points) -> NDArray[np.bool_]:
-    """(places, boxes) whether the way from the anchor to the place leads through the box."""
-    steps = anchor + _STEPS[:, None, None] * (places - anchor)  # (9, places, 2)
-    inside = np.abs(steps[:, :, None] - centres) < sizes / 2
-    return np.asarray(inside.all(axis=3).any(axis=0))
+def _through(start: Points, end: Points, centre: Points, size: Points) -> NDArray[np.bool_]:
+    """Whether each way from start to end leads through the box, that is across one of its diagonals."""
+    one, other = size / 2, size / 2 * (1, -1)
+    return _cross(start, end, centre - one, centre + one) | _cross(start, end, centre - other, centre + other)
 
 
-def _across(anchor: Points, places: Points, starts: Points, ends: Points) -> NDArray[np.bool_]:
-    """(places, leaders) whether the way from the anchor to the place crosses the way from a start to its end."""
-    sides = [_side(starts, ends, anchor), _side(starts, ends, places[:, None])]
-    others = [_side(anchor, places[:, None], starts), _side(anchor, places[:, None], ends)]
-    return np.asarray((sides[0] != sides[1]) & (others[0] != others[1]))
+def _cross(a: Points, b: Points, c: Points, d: Points) -> NDArray[np.bool_]:
+    """Whether the way from a to b crosses that from c to d."""
+    return np.asarray((_side(a, b, c) != _side(a, b, d)) & (_side(c, d, a) != _side(c, d, b)))
 
 
 def _side(start: Points, end: Points, point: Points) -> NDArray[np.bool_]:

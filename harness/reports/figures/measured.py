@@ -16,7 +16,7 @@ PROTOCOL = "geometry[alpha=2,t=2]"
 POSITIVES = {"gt4": "gold > 4", "ge4": "gold ≥ 4", "eq5": "gold = 5"}
 SENTENCES = {"unique": "unique sentences", "occurrences": "sentences, repeated ones included"}
 SPLITS = ("test", "dev", "train", "all")
-DATA = {"geometry-stsb": "STS-B", "geometry-stsb-all": "STS-B", "mini-geometry": "mini pairs"}
+DATA = {"geometry-stsb": "STS-B", "mini-geometry": "mini pairs"}
 
 ALIGNMENT = r"$\mathrm{mean}\ \Vert f(x)-f(x^{+})\Vert^2$"  # with what `PROTOCOL` says, as axes print it
 UNIFORMITY = r"$\log\,\mathrm{mean}_{\,i<j}\ e^{-2\Vert f(x_i)-f(x_j)\Vert^2}$"

@@ -15,12 +15,12 @@ from harness.reports.figures.names import short_names
 BANDS = 5  # of human ratings: 0 to 1, ..., 4 to 5
 _HEADER = ("model", "label", "band", "cosine", "density", "pairs", "bandwidth", "data", "protocol")
 _STEPS = 241
-_OVERLAP = 1.7  # height of the tallest density, in bands
+_OVERLAP = 1.5  # height of a panel's tallest density, in bands
 _COLUMNS = {"column": 2, "page": 4}
 
 
 def similarity_density(measured: Sequence[Measured], definition: Definition, *, width: str = "column") -> Drawing:
-    """Gaussian kernel densities of the cosine of all pairs, by human rating; all panels share their scales.
+    """Gaussian kernel densities of the cosine of all pairs, by human rating; heights are relative to the panel's peak.
 
     Args:
         measured: one or more encoders.
@@ -42,9 +42,8 @@ def similarity_density(measured: Sequence[Measured], definition: Definition, *, 
         lines = -(-len(measured) // columns)
         figure = canvas.blank(width, 0.5 + 1.25 * lines)
         panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
-        scale = _OVERLAP / max(float(curve.max()) for each in curves for curve, _ in each)
         for axes, one, each in zip(panels.flat, measured, curves, strict=False):
-            _panel(axes, grid, [curve for curve, _ in each], scale)
+            _panel(axes, grid, [curve for curve, _ in each])
             axes.set_title(labels[one.card.name], fontsize=7, pad=2)
         for axes in panels.flat[len(measured) :]:
             axes.set_visible(False)
@@ -62,7 +61,7 @@ def similarity_density(measured: Sequence[Measured], definition: Definition, *, 
 
 def _described(definition: Definition, n: int, note: str, width: str) -> str:
     pairs = canvas.wrapped(f"{n:,} pairs of {definition.data}{note}", width)
-    return f"Cosine, Gaussian kernel density with Scott's bandwidth\n{pairs}"
+    return f"Cosine; kernel densities, height relative to each panel's peak\n{pairs}"
 
 
 def _band(gold: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -83,7 +82,8 @@ def _density(values: NDArray[np.float64], grid: NDArray[np.float64]) -> tuple[ND
     return density / (len(values) * bandwidth * np.sqrt(2 * np.pi)), bandwidth
 
 
-def _panel(axes: Axes, grid: NDArray[np.float64], curves: Sequence[NDArray[np.float64]], scale: float) -> None:
+def _panel(axes: Axes, grid: NDArray[np.float64], curves: Sequence[NDArray[np.float64]]) -> None:
+    scale = _OVERLAP / max(float(curve.max()) for curve in curves)
     for band, colour in reversed(list(enumerate(canvas.colours(BANDS)))):
         line = band + scale * curves[band]
         axes.fill_between(grid, band, line, color=colour, alpha=0.6, linewidth=0, zorder=2 * (BANDS - band))
