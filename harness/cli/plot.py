@@ -94,7 +94,9 @@ def similarity_density(
 @command
 def trajectory(
     settings: Settings,
-    runs: Annotated[str, typer.Option(help="Training logs or folders of runs, comma-separated. Required.")] = "",
+    runs: Annotated[
+        str, typer.Option(help="Folders of training runs, comma-separated, or NAME=FOLDER. Required.")
+    ] = "",
     output: Output = _FOLDER,
     width: Width = "column",
 ) -> None:
@@ -104,10 +106,11 @@ def trajectory(
     from harness.reports.figures.trajectory import trajectory as draw
 
     pick("width", WIDTHS, width)
-    paths = [Path(part.strip()) for part in runs.split(",") if part.strip()]
-    if not paths:
+    parts = [part.strip().rpartition("=") for part in runs.split(",") if part.strip()]
+    if not parts:
         raise UsageError("--runs: nothing to draw; name the folders of training runs, or their logs")
-    _finish(settings, draw([read_log(path) for path in paths], width=width), output, "trajectory", ())
+    logs = [read_log(Path(path), name) for name, _, path in parts]
+    _finish(settings, draw(logs, width=width), output, "trajectory", ())
 
 
 def _definition(width: str, task: str, split: str, positives: str = "gt4", sentences: str = "unique") -> "Definition":

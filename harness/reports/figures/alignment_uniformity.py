@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from harness.errors import ResultError
 from harness.reports.figures import canvas
 from harness.reports.figures.canvas import EDGE, Drawing
-from harness.reports.figures.labels import place
+from harness.reports.figures.labels import leader_end, place
 from harness.reports.figures.measured import (
     ALIGNMENT,
     COLOUR_NAMES,
@@ -152,17 +152,23 @@ def _labels(figure: Figure, axes: Axes, texts: Sequence[str], points: np.ndarray
     sizes = np.array([[box.width + 2 * scale, box.height + scale] for box in boxes])
     centres = place(anchors, sizes, bounds, gap=4 * scale)
     for text, point, anchor, centre, size in zip(texts, points, anchors, centres, sizes, strict=True):
-        shift = (centre - anchor) / scale
-        space = np.linalg.norm(np.clip(np.abs(shift) - size / scale / 2, 0, None))
-        line = {"arrowstyle": "-", "color": "#777777", "linewidth": 0.4, "shrinkA": 0, "shrinkB": 3}
+        end = leader_end(anchor, centre, size)
+        line = {
+            "arrowstyle": "-",
+            "color": "#777777",
+            "linewidth": 0.4,
+            "shrinkA": 0,
+            "shrinkB": 3,
+            "relpos": tuple((end - centre) / size + 0.5),
+        }
         axes.annotate(
             text,
             point,
-            shift,
+            (centre - anchor) / scale,
             textcoords="offset points",
             ha="center",
             va="center",
             fontsize=6.5,
             zorder=4,
-            arrowprops=line if space > _LEADER else None,
+            arrowprops=line if np.linalg.norm(end - anchor) > _LEADER * scale else None,
         )

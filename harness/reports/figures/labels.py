@@ -11,7 +11,7 @@ Box = tuple[float, float, float, float]  # left, bottom, right, top
 
 _ANGLES = np.deg2rad(np.arange(0, 360, 15))
 _GAPS = (1.0, 1.8, 3.0, 4.5, 6.5, 9.0, 12.0, 16.0)  # in units of the nearest one
-_STARTS, _ROUNDS = 30, 20
+_KICKS, _KICKED, _ROUNDS = 80, 3, 20
 # Costs: per share of a label that lies outside, on a label or on a point; per leader that runs through one, or another.
 _OUTSIDE, _ON_LABEL, _ON_POINT, _THROUGH, _CROSS = 300.0, 40.0, 15.0, 12.0, 6.0
 
@@ -19,7 +19,7 @@ _OUTSIDE, _ON_LABEL, _ON_POINT, _THROUGH, _CROSS = 300.0, 40.0, 15.0, 12.0, 6.0
 def place(anchors: Points, sizes: Points, bounds: Box, *, gap: float) -> Points:
     """Centres of the labels: each in turn takes the best of its places until none would rather move.
 
-    That is done in several orders of the labels, and the best outcome counts.
+    Then some of the worst are put elsewhere at random and all may move again; the best outcome of many kicks counts.
 
     Args:
         anchors: (n, 2) the points.
@@ -32,31 +32,38 @@ def place(anchors: Points, sizes: Points, bounds: Box, *, gap: float) -> Points:
     """
     candidates = [_around(anchor, size, gap) for anchor, size in zip(anchors, sizes, strict=True)]
     fixed = [_standing(places, i, anchors, sizes[i], bounds, gap) for i, places in enumerate(candidates)]
+    start = np.array([places[cost.argmin()] for places, cost in zip(candidates, fixed, strict=True)])
+    best, costs = _settle(start, candidates, fixed, anchors, sizes)
     rng = np.random.default_rng(0)
-    best, lowest = anchors, np.inf
-    for _ in range(_STARTS):
-        order = rng.permutation(len(anchors))
-        chosen, cost = _settle(order, candidates, fixed, anchors, sizes)
-        if cost < lowest - 1e-9:
-            best, lowest = chosen, cost
+    for _ in range(_KICKS):
+        kicked = best.copy()
+        for i in rng.choice(len(anchors), size=_KICKED, p=costs / costs.sum()):
+            kicked[i] = rng.choice(candidates[i])
+        chosen, found = _settle(kicked, candidates, fixed, anchors, sizes)
+        if found.sum() < costs.sum() - 1e-9:
+            best, costs = chosen, found
     return best
 
 
+def leader_end(anchor: Points, centre: Points, size: Points) -> Points:
+    """Where the line from a point meets its label: the nearest of the label's box."""
+    return np.clip(anchor, centre - size / 2, centre + size / 2)
+
+
 def _settle(
-    order: NDArray[np.int64], candidates: Sequence[Points], fixed: Sequence[Costs], anchors: Points, sizes: Points
-) -> tuple[Points, float]:
-    """Places and their total cost: one label after the other, then again with all of them there, until none moves."""
-    chosen = anchors.copy()
-    total = np.full(len(anchors), np.inf)
-    for done in range(_ROUNDS):
+    chosen: Points, candidates: Sequence[Points], fixed: Sequence[Costs], anchors: Points, sizes: Points
+) -> tuple[Points, Costs]:
+    """Places and what each costs when none moves any more; `chosen` is where to begin."""
+    chosen = chosen.copy()
+    total = np.zeros(len(anchors))
+    for _ in range(_ROUNDS):
         before = chosen.copy()
-        for turn, i in enumerate(order):
-            others = order[:turn] if done == 0 else order[order != i]
-            cost = fixed[i] + _crowding(candidates[i], i, others, anchors, chosen, sizes)
-            chosen[i], total[i] = candidates[i][cost.argmin()], cost.min()
+        for i, places in enumerate(candidates):
+            cost = fixed[i] + _crowding(places, i, anchors, chosen, sizes)
+            chosen[i], total[i] = places[cost.argmin()], cost.min()
         if np.array_equal(before, chosen):
             break
-    return chosen, float(total.sum())
+    return chosen, total
 
 
 def _around(anchor: Points, size: Points, gap: float) -> Points:
@@ -72,18 +79,20 @@ def _standing(places: Points, i: int, anchors: Points, size: Points, bounds: Box
     points = np.full_like(anchors, 2 * gap)
     on_points = _overlap(places, size, anchors, points).sum(axis=1)
     others = np.arange(len(anchors)) != i
-    through = _through(anchors[i], places[:, None], anchors[others], points[others]).sum(axis=1)
-    far = np.linalg.norm(places - anchors[i], axis=1) / np.linalg.norm(size / 2 + gap)
+    ends = leader_end(anchors[i], places, size)
+    through = _through(anchors[i], ends[:, None], anchors[others], points[others]).sum(axis=1)
+    lengths = np.linalg.norm(ends - anchors[i], axis=1) + 0.1 * np.linalg.norm(places - anchors[i], axis=1)
+    far = lengths / (5 * gap)
     cost: Costs = _OUTSIDE * (over / size).sum(axis=1) + _ON_POINT * on_points + _THROUGH * through + far
     return cost
 
 
-def _crowding(
-    places: Points, i: int, others: NDArray[np.int64], anchors: Points, chosen: Points, sizes: Points
-) -> Costs:
+def _crowding(places: Points, i: int, anchors: Points, chosen: Points, sizes: Points) -> Costs:
     """Of each place, with others where they are: on one, its leader through one or across another's, under a leader."""
+    others = np.flatnonzero(np.arange(len(anchors)) != i)
     on_labels = _overlap(places, sizes[i], chosen[others], sizes[others]).sum(axis=1)
-    leader, theirs = (anchors[i], places[:, None]), (anchors[others], chosen[others])
+    leader = (anchors[i], leader_end(anchors[i], places, sizes[i])[:, None])
+    theirs = (anchors[others], leader_end(anchors[others], chosen[others], sizes[others]))
     through = _through(*leader, chosen[others], sizes[others]).sum(axis=1)
     under = _through(*theirs, places[:, None], sizes[i]).sum(axis=1)
     across = _cross(*leader, *theirs).sum(axis=1)

@@ -15,7 +15,8 @@ from harness.reports.figures import canvas
 from harness.reports.figures.canvas import EDGE, Drawing
 from harness.reports.figures.measured import ALIGNMENT, UNIFORMITY
 
-LOG = "training_log.jsonl"
+LOG = "log.jsonl"
+_SPEARMAN, _ALIGNMENT, _UNIFORMITY = "dev_spearman", "dev_alignment", "dev_uniformity"  # keys of a log's line
 _HEADER = ("run", "step", "alignment", "uniformity", "dev")
 _MARKERS = "o^sDvPX"
 _SHORTEST = 5.0  # points: an arrow's head is drawn on longer pieces only
@@ -39,12 +40,13 @@ class Trajectory:
     points: tuple[Point, ...]
 
 
-def read_log(path: Path) -> Trajectory:
+def read_log(path: Path, name: str = "") -> Trajectory:
     """Read one training log, or the one in a run's folder.
 
     Args:
-        path: a JSON Lines file, or a folder that holds `training_log.jsonl`. Lines without alignment and uniformity
-            are of training alone and passed over; `step` is required with them, `dev` (-1..1) is not.
+        path: a JSON Lines file, or a folder that holds `log.jsonl`. A line with `dev_alignment`, `dev_uniformity` and
+            `step` is an evaluation, with `dev_spearman` (-1..1) or without; lines of training alone are passed over.
+        name: of the run; else the name of its folder, or of the file.
 
     Raises:
         ResultError: if it cannot be read, a line is not JSON or lacks a number, or nothing was evaluated.
@@ -60,10 +62,12 @@ def read_log(path: Path) -> Trajectory:
     ]
     if not points:
         raise ResultError(
-            f"{file}: no line has alignment and uniformity; train again with the evaluation of both switched on"
+            f"{file}: no line has {_ALIGNMENT} and {_UNIFORMITY}; train again with a development set, or for longer"
         )
-    name = file.parent.name if file.name == LOG else file.stem
-    return Trajectory(name, tuple(sorted(points, key=lambda point: point.step)))
+    return Trajectory(
+        name or (file.parent.name if file.name == LOG else file.stem),
+        tuple(sorted(points, key=lambda point: point.step)),
+    )
 
 
 def _points(line: str, where: str) -> list[Point]:
@@ -71,16 +75,16 @@ def _points(line: str, where: str) -> list[Point]:
         entry = json.loads(line)
     except ValueError as error:
         raise ResultError(f"{where}: is not JSON ({error}); delete the line if the run was cut off there") from error
-    if not isinstance(entry, dict) or not {"alignment", "uniformity"} <= entry.keys():
+    if not isinstance(entry, dict) or not {_ALIGNMENT, _UNIFORMITY} <= entry.keys():
         return []
-    for key in ("step", "alignment", "uniformity", "dev"):
+    for key in ("step", _ALIGNMENT, _UNIFORMITY, _SPEARMAN):
         value = entry.get(key)
-        if key == "dev" and value is None:
+        if key == _SPEARMAN and value is None:
             continue
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise ResultError(f"{where}: {key} is {value!r}, expected a number; look at what wrote the log")
-    dev = None if entry.get("dev") is None else 100 * entry["dev"]
-    return [Point(entry["step"], entry["alignment"], entry["uniformity"], dev)]
+    dev = None if entry.get(_SPEARMAN) is None else 100 * entry[_SPEARMAN]
+    return [Point(entry["step"], entry[_ALIGNMENT], entry[_UNIFORMITY], dev)]
 
 
 def trajectory(runs: Sequence[Trajectory], *, width: str = "column") -> Drawing:
