@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import make_bert
 from scipy import stats
 
 from harness import run as running
@@ -181,6 +182,13 @@ def test_poolings_of_one_checkpoint_share_a_pass(tmp_path, bert_folder, monkeypa
     running.run(plan(tmp_path, [f"hf:{bert_folder}[pooling={p}]" for p in ("avg", "cls", "avg_first_last")]))
     distinct = len(dict.fromkeys(MINI.prepare(BUNDLED).sentences))
     assert passes == [(distinct, ["avg", "cls", "avg_first_last"])]
+
+
+def test_a_pooling_that_fails_does_not_sink_those_that_share_its_pass(tmp_path):
+    folder = make_bert(tmp_path / "headless", pooler=False)
+    cells = running.run(plan(tmp_path, [f"hf:{folder}[pooling={p}]" for p in ("avg", "cls", "cls_before_pooler")]))
+    assert [cell.error is None for cell in cells] == [True, False, True]
+    assert "the pooling cls needs a trained head" in str(cells[1].error)
 
 
 def bench(tmp_path, *arguments, **environment):

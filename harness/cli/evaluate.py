@@ -89,7 +89,7 @@ def context_of(settings: Settings) -> "Iterator[Context]":
         yield Context(
             cache_dir=settings.cache,
             data_dir=settings.data_dir,
-            device=_device(settings.device),
+            device=torch_device(settings.device),
             dtype=settings.dtype,
             backbone=settings.backbone,
             offline=settings.offline,
@@ -115,7 +115,12 @@ def selected_tasks(suite: str, tasks: str, mode: str, classifier: str) -> "list[
     return [under(pick("task", TASKS, name), mode=mode, classifier=chosen) for name in dict.fromkeys(names)]
 
 
-def _device(name: str) -> str:
+def torch_device(name: str) -> str:
+    """A torch device string that works here; `auto` is the GPU if there is one.
+
+    Raises:
+        UsageError: if torch cannot use the device.
+    """
     import torch
 
     if name == "auto":

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from harness.cli.console import err, out, print_json, progress_bars
-from harness.cli.evaluate import _device
+from harness.cli.evaluate import torch_device
 from harness.cli.options import Settings, command
 from harness.errors import UsageError
 
@@ -88,7 +88,7 @@ def _train_one(model: str, changes: dict[str, str], output: Path | None, setting
         context = Context(
             cache_dir=settings.cache,
             data_dir=settings.data_dir,
-            device=_device(settings.device),
+            device=torch_device(settings.device),
             dtype=settings.dtype,
             backbone=settings.backbone,
             offline=settings.offline,
@@ -139,7 +139,7 @@ def export(
         context = Context(
             cache_dir=settings.cache,
             data_dir=settings.data_dir,
-            device=_device(settings.device),
+            device=torch_device(settings.device),
             backbone=settings.backbone,
             offline=settings.offline,
             progress=progress,

@@ -52,16 +52,20 @@ class CachedEncoder:
         return rows[np.fromiter((position[s] for s in sentences), dtype=np.intp, count=len(sentences))]
 
     def _encode_and_store(self, sentences: list[str], part: Part) -> Embeddings:
-        together = [self, *self.companions]
-        encoders = [cached.encoder for cached in together]
-        if isinstance(self.encoder, TransformerEncoder):
-            transformers = [encoder for encoder in encoders if isinstance(encoder, TransformerEncoder)]
-            matrices = encode_poolings(self.encoder.backbone, sentences, transformers, part)
-        else:
-            matrices = [self.encoder.encode(sentences)]
-        for cached, x in zip(together, matrices, strict=True):
-            cached._cache.append(sentences, checked(x, cached.card, sentences))
-        return matrices[0]
+        if not isinstance(self.encoder, TransformerEncoder):
+            x = checked(self.encoder.encode(sentences), self.card, sentences)
+            self._cache.append(sentences, x)
+            return x
+        backbone = self.encoder.backbone
+        # A companion that cannot be pooled, or pools to nan, fails when its own turn comes; it must not sink this one.
+        companions = {c: c.encoder for c in self.companions if isinstance(c.encoder, TransformerEncoder)}
+        able = {c: e for c, e in companions.items() if backbone.offers(e.pooling)}
+        x, *others = encode_poolings(backbone, sentences, [self.encoder, *able.values()], part)
+        self._cache.append(sentences, checked(x, self.card, sentences))
+        for companion, y in zip(able, others, strict=True):
+            if np.isfinite(y).all():
+                companion._cache.append(sentences, y)
+        return x
 
 
 def remembered(encoder: T, context: Context) -> "T | CachedEncoder":

@@ -87,7 +87,12 @@ class Backbone:
             EncoderError: if the checkpoint cannot be loaded, or has no trained head and the pooling `cls` is asked for.
         """
         part = part or Part(0, len(sentences))
-        loaded = self._load(poolings)
+        loaded = self._load()
+        if not all(map(self.offers, poolings)):
+            raise EncoderError(
+                f"{self.checkpoint.name}: the pooling cls needs a trained head and the weights hold none, so it would "
+                "be random; use pooling=cls_before_pooler, or convert the checkpoint"
+            )
         tokens = self._tokenize(loaded.tokenizer, sentences, part)
         budget = _CPU_BUDGET if self._context.device == "cpu" else _GPU_BUDGET
         batches = plan_batches([len(t) for t in tokens], budget)
@@ -118,7 +123,11 @@ class Backbone:
                 workers.shutdown(wait=False, cancel_futures=True)
                 torch.set_num_threads(threads)
 
-    def _load(self, poolings: Sequence[str]) -> Loaded:
+    def offers(self, pooling: str) -> bool:
+        """Whether the weights hold what the pooling needs: a trained head for `cls`. Loads them if need be."""
+        return pooling != "cls" or self._load().head is not None
+
+    def _load(self) -> Loaded:
         if self._loaded is None:
             self._loaded = load(self.checkpoint, dtype=_DTYPES[self._context.dtype])
             if self._context.device == "cpu" and self._context.dtype == "float32" and can_pack():
@@ -126,11 +135,6 @@ class Backbone:
             for module in (self._loaded.model, self._loaded.head, *(linear for linear, _ in self._loaded.dense)):
                 if module is not None:
                     module.to(self._context.device)
-        if "cls" in poolings and self._loaded.head is None:
-            raise EncoderError(
-                f"{self.checkpoint.name}: the pooling cls needs a trained head and the weights hold none, so it would "
-                "be random; use pooling=cls_before_pooler, or convert the checkpoint"
-            )
         return self._loaded
 
     def _tokenize(self, tokenizer: Any, sentences: Sequence[str], job: Part) -> list[Tokens]:
