@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
-from baselines.pretraining import corpus, glove, mlm, spans
+from baselines.pretraining import corpus, glove, mlm, sample, spans
 from harness.errors import DataError, UsageError
 
 ASSETS = Path(__file__).parents[1] / "baselines" / "assets"
@@ -38,6 +38,21 @@ def test_sentences_are_split_after_closing_marks_but_not_after_titles_or_initial
         "He left at 5.30 p.m. today!",
         "3 came.",
     ]
+
+
+def test_a_sample_takes_equal_parts_and_what_a_small_corpus_lacks_from_the_larger_ones():
+    assert sample.equal_parts({"a": 10, "b": 2, "c": 7}, 12) == {"b": 2, "c": 5, "a": 5}
+    assert sample.equal_parts({"a": 10, "b": 2, "c": 4}, 16) == {"b": 2, "c": 4, "a": 10}
+    with pytest.raises(DataError, match="16 sentences of 3 words or more, expected 17 at least"):
+        sample.equal_parts({"a": 10, "b": 2, "c": 4}, 17)
+
+
+def test_a_sample_repeats_no_sentence_and_is_the_same_for_the_same_seed():
+    texts = {"a": [f"a {i}" for i in range(50)], "b": [f"b {i}" for i in range(5)]}
+    chosen = sample.sample(texts, 20, seed=1)
+    assert len(set(chosen)) == 20
+    assert sum(text.startswith("b") for text in chosen) == 5
+    assert chosen == sample.sample(texts, 20, seed=1) != sample.sample(texts, 20, seed=2)
 
 
 def test_evaluation_sentences_are_removed_and_counted(tmp_path):
