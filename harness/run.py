@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 
 from harness.data.locate import BUNDLED
+from harness.data.overlap import YEARS, selection_flag
 from harness.encoders.cached import CachedEncoder, remembered, share_passes
 from harness.encoders.catalog import Built, build, resolve
 from harness.encoders.context import Context
 from harness.encoders.encoded import Encoded
 from harness.encoders.protocol import EncoderCard, Transductive
-from harness.errors import BenchError
+from harness.errors import BenchError, DataError
 from harness.results import store
 from harness.results.machine import provenance
 from harness.results.record import SCHEMA, Card, Result
@@ -22,6 +23,8 @@ from harness.tasks.outcome import Prepared, Task
 
 OTHER_COPY = "another copy of the data than the known one"
 FITTED_ON_TARGET = "fitted on the evaluated sentences"
+SELECTED_ON_STS_B = "selected on STS-B dev"
+_SEEN_IN_SELECTION = (*YEARS, "STSBenchmark-dev")  # tasks with pairs of STS-B dev
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +177,7 @@ def _score(encoder: Built, task: Task, data: Prepared, encoding_seconds: float, 
         scores=outcome.scores,
         counts=outcome.counts,
         data=data.files,
-        flags=_flags(encoder, data),
+        flags=_flags(encoder.card, task, data, plan),
         encoder=Card(**asdict(encoder.card)),
         seed=task.seed,
         sidecar=None,
@@ -190,10 +193,28 @@ def _score(encoder: Built, task: Task, data: Prepared, encoding_seconds: float, 
     return result
 
 
-def _flags(encoder: Built, data: Prepared) -> tuple[str, ...]:
+def _flags(card: EncoderCard, task: Task, data: Prepared, plan: Plan) -> tuple[str, ...]:
     flags = list(data.flags)
-    if encoder.card.fitted_on == "target":
+    if card.fitted_on == "target":
         flags.append(FITTED_ON_TARGET)
+    if task.name in _SEEN_IN_SELECTION and _selected_on_sts_b(card):
+        flags.append(_selection_flag(plan.data_root()))
     if data.other_copies:
         flags.append(OTHER_COPY)
     return tuple(flags)
+
+
+def _selected_on_sts_b(card: EncoderCard) -> bool:
+    """Whether the best step was chosen on STS-B dev: what SimCSE's authors did, and training here does by default."""
+    if "princeton-nlp/" in card.name:
+        return True
+    dev, backbone = card.parameters.get("dev"), card.parameters.get("backbone")
+    return dev == "sts-b" or (dev == "auto" and backbone != "tiny")
+
+
+def _selection_flag(root: Path) -> str:
+    """With the numbers of shared pairs where the data of all those tasks are there."""
+    try:
+        return selection_flag(root)
+    except DataError:
+        return SELECTED_ON_STS_B

@@ -1,9 +1,11 @@
 """A paper's tables as data: every published number once, cells matched to results, the paper's layout, the command."""
 
 import csv
+import hashlib
 import io
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from test_reports import card, result
@@ -16,6 +18,8 @@ from harness.encoders.context import Context
 from harness.errors import DataError, UsageError
 from harness.reports import published
 from harness.reports.choice import Choice, pattern_of
+from harness.reports.claims import judge
+from harness.reports.figures import canvas
 from harness.reports.paper import coverage, fill, fill_words
 from harness.reports.render import latex_text, markdown_text
 from harness.reports.targets import PAPERS, load_paper
@@ -179,6 +183,139 @@ def test_seeds_are_summarised_and_a_rerun_says_what_it_is():
     assert rows(one_seed, "counterpart")[0][5] == "60.0"
 
 
+RERUN = Choice(
+    backbone="tiny",
+    texts={"wiki": "sentences-100k.txt", "nli": "pairs.csv"},
+    fit="snli",
+    settings={"dev": "sts-b", "dtype": "bfloat16", "length_groups": "4", "bert-flow:dropout": "false"},
+)
+RERUN_OPTIONS = (
+    "--backbone", "tiny", "--wiki", "sentences-100k.txt", "--nli", "pairs.csv", "--fit", "snli", "--set", "dev=sts-b",
+    "--set", "dtype=bfloat16", "--set", "length_groups=4", "--set", "bert-flow:dropout=false",
+)  # fmt: skip
+
+
+def rerun(name, seeds=(None,)):
+    """Cards as the registry writes them: of every seed, with the parameters of the rerun."""
+    trained = "dev=sts-b,dtype=bfloat16,length_groups=4"
+    given = {
+        "simcse-unsup": f"data=sentences-100k.txt,{trained}", "simcse-sup": f"data=pairs.csv,{trained}",
+        "bert-flow": "fit=snli,dropout=false", "bert-whitening": "fit=snli", "bert": "pooling=avg_static_last",
+    }  # fmt: skip
+    method, _, added = name.partition(",")
+    for seed in seeds:
+        parts = ["backbone=tiny", given.get(method, ""), added, "" if seed is None else f"seed={seed}"]
+        _, spec = resolve(f"{method}[{','.join(filter(None, parts))}]", Context(cache_dir=None))
+        yield card(str(spec), parameters=dict(spec.parameters), backbone="tiny", seed=spec.parameters.get("seed"))
+
+
+def rerun_results():
+    """Five seeds of trained encoders, 50 to 54 points; three of the flow; one of what has none."""
+    found = []
+    for added in ("", ",dropout=0.0", ",augmentation=crop-10"):
+        for seed, one in enumerate(rerun(f"simcse-unsup{added}", range(5))):
+            found.append(result(one, "STSBenchmark-dev", {"spearman/all/dev": 0.50 + seed / 100}))
+    for method in ("simcse-unsup", "simcse-sup"):
+        for seed, one in enumerate(rerun(method, range(5))):
+            found += [result(one, task, {"spearman/all/test": 0.50 + seed / 100}) for task in STS]
+    rest = [*rerun("bert-flow", (None, 1, 2)), *rerun("bert-whitening"), *rerun("bert"), *rerun("avg-glove")]
+    return found + [result(one, task, {"spearman/all/test": 0.4}) for one in rest for task in STS]
+
+
+def test_a_rerun_with_other_texts_and_settings_fills_the_tables():
+    found = rerun_results()
+    # sd of 50, ..., 54 with n - 1: sqrt(10 / 4) = 1.58
+    one, three, five = (fill(SIMCSE.targets[f"table-{n}"], SIMCSE, RERUN, found) for n in (1, 3, 5))
+    assert [texts[2:] for texts in rows(one, "counterpart")] == [
+        ("52.0 ± 1.6", "-", "-", "-"),
+        ("-", "52.0 ± 1.6", "-", "-"),
+    ]
+    assert rows(three, "counterpart")[0][2:7] == ("52.0 ± 1.6", "-", "-", "52.0 ± 1.6", "-")
+    assert [texts[-1] for texts in rows(five, "counterpart")] == [
+        "40.00", "40.00", "40.00 ± 0.00", "40.00", "52.00 ± 1.58", "52.00 ± 1.58",
+    ]  # fmt: skip
+    assert coverage(SIMCSE.targets["table-5"], SIMCSE, RERUN, found).missing == ()
+    assert rows(five, "difference") == []
+    two = fill(SIMCSE.targets["table-5"], SIMCSE, replace(RERUN, seeds=(0, 4)), found)
+    assert rows(two, "counterpart")[-1][-1] == "52.00 ± 2.83"  # of 50 and 54
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": {}},
+        {"settings": {**RERUN.settings, "length_groups": "2"}},
+        {"texts": {"nli": "pairs.csv"}},
+        {"texts": {"wiki": "sentences-100k.txt", "nli": "snli"}},
+    ],
+)
+def test_encoders_of_other_texts_and_settings_stay_out(change):
+    done = coverage(SIMCSE.targets["table-5"], SIMCSE, replace(RERUN, **change), rerun_results())
+    assert done.measured < done.fillable
+
+
+def test_a_caption_names_the_settings_that_its_table_is_made_with():
+    note = "Measured rows are a small-scale rerun with the backbone tiny, {}, not the paper's setting:"
+    five = fill(SIMCSE.targets["table-5"], SIMCSE, RERUN, []).text.caption
+    assert (
+        note.format(
+            "sentences-100k.txt for the corpus wiki, pairs.csv for the corpus nli, snli to fit on, dev=sts-b, "
+            "dtype=bfloat16, length_groups=4 and bert-flow:dropout=false"
+        )
+        in five
+    )
+    fitted = fill(SIMCSE.targets["table-C.1"], SIMCSE, RERUN, []).text.caption
+    assert note.replace("tiny, {}", "tiny, snli to fit on and bert-flow:dropout=false") in fitted
+    own = Choice(settings={"epochs": "2"})
+    assert not own.comparable(SIMCSE)
+    assert fill(SIMCSE.targets["table-5"], SIMCSE, own, []).text.title.endswith("(rerun with other settings)")
+    untouched = fill(SIMCSE.targets["table-B.2"], SIMCSE, own, []).text
+    assert untouched.title.endswith("two aggregations")
+
+
+def test_what_a_cell_sets_wins_over_a_setting():
+    choice = Choice(backbone="tiny", settings={"dropout": "0.3", "simcse-unsup:epochs": "2"})
+    assert named("table-3", choice) >= {
+        "simcse-unsup[backbone=tiny,dropout=0.5,epochs=2]",
+        "simcse-unsup[backbone=tiny,dropout=0.3,epochs=2]",
+    }
+
+
+def test_claims_are_checked_on_the_same_rerun():
+    findings = {one.claim.name: one for one in judge("simcse", rerun_results(), RERUN)}
+    better = findings["unsup-above-post-processing"]
+    assert (better.verdict, better.backbone) == ("holds", "tiny")
+    assert better.evidence[1] == (
+        "sts: simcse-unsup 52.00 (5 seeds) - bert-flow[fit=nli] 40.00 (3 seeds) = +12.00, expected > 0"
+    )
+    assert findings["sup-above-unsup"].verdict == "does not hold"
+    one_seed = {one.claim.name: one for one in judge("simcse", rerun_results(), replace(RERUN, seeds=(4,)))}
+    assert one_seed["sup-above-unsup"].evidence == ("sts: simcse-sup 54.00 - simcse-unsup 54.00 = +0.00, expected > 0",)
+    for other in (Choice(), replace(RERUN, backbone="other"), replace(RERUN, texts={"wiki": "wiki"})):
+        assert {one.claim.name: one.verdict for one in judge("simcse", rerun_results(), other)}[
+            "unsup-above-post-processing"
+        ] == "not measured"
+
+
+def test_the_commands_find_a_rerun_by_its_options(tmp_path):
+    for one in rerun_results():
+        store.write(one, None, tmp_path / "results")
+    dry = call(tmp_path, "--table", "5", *RERUN_OPTIONS, "--dry-run", "--json")
+    assert json.loads(dry.stdout) == []
+    folders = ["--results-dir", str(tmp_path / "results"), "--json"]
+    found = json.loads(bench.invoke(app, ["claims", "simcse", *RERUN_OPTIONS, *folders]).stdout)
+    verdicts = {one["claim"]["name"]: one["verdict"] for one in found}
+    assert verdicts["unsup-above-post-processing"] == "holds"
+    done = call(tmp_path, "--table", "5", *RERUN_OPTIONS, "--output", tmp_path / "out", "--format", "json,csv", "-q")
+    assert done.exit_code == 0, done.stderr
+    records = json.loads((tmp_path / "out" / "simcse-table-5@tiny.json").read_text())
+    lines = list(csv.DictReader((tmp_path / "out" / "simcse-table-5@tiny.csv").open()))
+    assert [{key: str(value) for key, value in one.items()} for one in records] == lines
+    seeds = [one for one in records if one["row"] == "SimCSE-BERT-base" and one["column"] == "STS12" and one["seed"]]
+    assert [(one["seed"], one["value"]) for one in seeds[:2]] == [("0", 50.0), ("1", 51.0)]
+    assert "seed=1" in seeds[1]["source"]
+
+
 def test_a_caption_names_the_texts_that_its_table_is_made_with():
     choice = Choice(texts={"nli": "folder/my.csv", "captions": "c.tsv"})
     assert "with my.csv for the corpus nli, not" in fill(SIMCSE.targets["table-5"], SIMCSE, choice, []).text.caption
@@ -196,7 +333,7 @@ def test_the_papers_own_setting_is_held_against_the_paper():
     assert rows(table, "difference") == [("↳ difference", "", *["+1.00"] * 7, "+1.00")]
     assert rows(table, "counterpart")[0][-1] == "77.25"
     assert table.text.title.endswith("Sentence embeddings on STS tasks")
-    lines = list(csv.DictReader(io.StringIO(table.tidy)))
+    lines = list(csv.DictReader(io.StringIO(table.tidy.csv())))
     assert [float(line["value"]) for line in lines if line["kind"] == "measured" and line["column"] == "STS12"] == [
         pytest.approx(69.4, abs=1e-9)
     ]
@@ -284,6 +421,75 @@ def test_the_command_runs_renders_and_keeps_what_failed_as_an_exit_code(tmp_path
     assert "| ↳ measured | measured, tiny |" in (written / "simcse-table-3@tiny.md").read_text()
 
 
+GEOMETRY = {
+    "alignment/gt4/test": 0.2, "alignment/gt4/test/low": 0.1, "alignment/gt4/test/high": 0.3,
+    "uniformity/unique/test": -2.0, "uniformity/unique/test/low": -2.1, "uniformity/unique/test/high": -1.9,
+    "effective-rank/unique/test": 20.0, "effective-rank-centred/unique/test": 21.0, "average-cosine/unique/test": 0.5,
+}  # fmt: skip
+SERIES = {
+    "series": ["spectrum/test"] * 3 + ["pairs/test"] * 20,
+    "x": [1.0, 2.0, 3.0, *(i / 4 for i in range(20))],
+    "y": [1.0, 0.5, 0.1, *(i / 40 for i in range(20))],
+}
+
+
+def write_geometry(folder, cards, counts):
+    for one in cards:
+        geometry = result(one, "geometry-stsb", GEOMETRY, protocol="geometry[alpha=2,t=2]", counts=counts)
+        store.write(geometry, SERIES, folder)
+        for task in STS:
+            store.write(result(one, task, {"spearman/all/test": 0.5}), None, folder)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "drawn"),
+    [
+        ("3", "alignment-uniformity", ["Avg. BERT", "Unsup. SimCSE"]),
+        ("F.1", "spectrum", ["Avg. BERT", "Unsup. SimCSE"]),
+        ("G.1", "similarity-density", ["Avg. BERT", "Unsup. SimCSE"]),
+    ],
+)
+def test_a_figure_is_drawn_of_the_rows_that_are_measured(tmp_path, monkeypatch, number, kind, drawn):
+    monkeypatch.setattr(canvas, "_FORMATS", {})
+    monkeypatch.setattr("harness.cli.paper._run", lambda missing, settings: 0)
+    counts = {"positives/gt4/test": 5, "sentences/unique/test": 9}
+    write_geometry(tmp_path / "results", [*rerun("bert"), *rerun("simcse-unsup", (1, 2))], counts)
+    done = call(tmp_path, "--figure", number, *RERUN_OPTIONS, "--output", tmp_path / "out", "-q")
+    assert done.exit_code == 1
+    name = f"simcse-figure-{number}@tiny-{kind}"
+    lines = list(csv.DictReader((tmp_path / "out" / f"{name}.csv").open()))
+    assert sorted({line["label"] for line in lines}) == drawn
+    assert {line["model"] for line in lines if line["label"] == "Unsup. SimCSE"} == {
+        next(rerun("simcse-unsup", (1,))).name  # the first of its seeds
+    }
+    assert f"bench: {name}: BERT-whitening is not drawn, nothing is measured for it" in done.stderr.splitlines()
+    assert "SBERT" not in done.stderr  # no row of this backbone
+
+
+def test_trajectories_are_drawn_from_the_logs_of_the_runs_that_made_the_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(canvas, "_FORMATS", {})
+    monkeypatch.setattr("harness.cli.paper._run", lambda missing, settings: 0)
+    folder = tmp_path / "cache" / "trained" / "abc"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "card.json").write_text("{}")
+    entry = {"step": 125, "dev_alignment": 0.2, "dev_uniformity": -1.5, "dev_spearman": 0.6}
+    (folder / "log.jsonl").write_text(json.dumps(entry) + "\n")
+    unsup, without = next(rerun("simcse-unsup")), next(rerun("simcse-unsup,dropout=0.0"))
+    ours = replace(unsup, weights_sha256=hashlib.sha256(b"weights").hexdigest())
+    write_geometry(tmp_path / "results", [ours, without], {})
+    done = call(tmp_path, "--figure", "2", *RERUN_OPTIONS, "--output", tmp_path / "out", "-q")
+    assert done.exit_code == 1
+    lines = list(csv.DictReader((tmp_path / "out" / "simcse-figure-2@tiny-trajectory.csv").open()))
+    assert [(line["run"], line["step"], line["dev"]) for line in lines] == [("Unsupervised SimCSE", "125", "60.0")]
+    assert done.stderr.splitlines() == [
+        "bench: simcse-figure-2@tiny-trajectory: Fixed 0.1 is not drawn, nothing is measured for it",
+        "bench: simcse-figure-2@tiny-trajectory: Delete one word is not drawn, nothing is measured for it",
+        f"bench: No dropout: not drawn, no training log in {tmp_path / 'cache' / 'trained'} is of the weights of "
+        f"{without.name}; `bench plot trajectory --runs NAME=FOLDER` draws a run that is elsewhere",
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -293,7 +499,12 @@ def test_the_command_runs_renders_and_keeps_what_failed_as_an_exit_code(tmp_path
         ),
         (("--figure", "4"), "no figure is named '4'; known: 2, 3, F.1, G.1"),
         (("--table", "5", "--seeds", "0-"), "--seeds 0-: '0-' is neither a number nor a range; write 0,1,2 or 0-4"),
-        (("--table", "5", "--format", "html"), "no format is named 'html'; known: md, latex, csv"),
+        (("--table", "5", "--format", "html"), "no format is named 'html'; known: md, latex, csv, json"),
+        (
+            ("--table", "5", "--set", "dev"),
+            "--set dev: expected name=value or METHOD:name=value, for instance --set dev=sts-b",
+        ),
+        (("--table", "5", "--set", "seed=1"), "--set seed=1: seed has an option of its own; use --seeds"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_for(tmp_path, arguments, sentence):

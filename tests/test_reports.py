@@ -1,5 +1,6 @@
 import csv
 import io
+import json
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from harness.errors import ResultError, UsageError
 from harness.reports import published
 from harness.reports.layouts import LAYOUTS
-from harness.reports.render import escape, grid, latex, markdown, tidy_csv
+from harness.reports.render import escape, grid, latex, markdown, tidy_csv, tidy_json
 from harness.reports.report import report
 from harness.reports.tables import Table, build, text
 from harness.results import store
@@ -229,6 +230,84 @@ def test_only_the_same_method_backbone_and_variant_is_a_counterpart(encoder, exp
     assert (None if found is None else (found.paper, found.model)) == expected
 
 
+BERT, ROBERTA = "bert-base-uncased", "roberta-base"
+SBERT, SROBERTA = (f"sentence-transformers/{name}-nli-mean-tokens" for name in ("bert-base", "roberta-base"))
+
+
+def released(kind: str, backbone: str, name: str = "") -> Card:
+    """As the registry names the authors' weights: the checkpoint's backbone is its repository."""
+    pooling = "cls_before_pooler" if kind == "unsup" else "cls"
+    repository = f"princeton-nlp/{kind}-simcse-{backbone}"
+    name = name or f"simcse-{kind}[backbone={backbone}]"
+    parameters = {"backbone": backbone, "dev": "auto", "seed": 42} if "princeton" not in name else {}
+    method = "hf" if name.startswith("hf:") else name.partition("[")[0]
+    return card(name, method=method, backbone=repository, pooling=pooling, parameters=parameters)
+
+
+def over(name: str, backbone: str = BERT, **parameters: object) -> Card:
+    """An encoder on a named backbone, pretrained or somebody's."""
+    pooling = str(parameters.get("pooling", "avg_first_last"))
+    return card(name, backbone=backbone, pooling=pooling, parameters={"backbone": backbone, **parameters})
+
+
+@pytest.mark.parametrize(
+    ("encoder", "layout", "average"),
+    [
+        (over("bert", pooling="avg_static_last"), "sts-all", 56.70),
+        (over("bert[pooling=avg_first_last]", pooling="avg_first_last"), "sts-wmean", 63.69),
+        (over("bert[pooling=avg]", pooling="avg"), "transfer", 84.94),
+        (over("bert[pooling=cls_before_pooler]", pooling="cls_before_pooler"), "transfer", 84.66),
+        (over("roberta", "FacebookAI/roberta-base", pooling="avg_static_last"), "sts-all", 56.57),
+        (over("bert-whitening", fit="nli"), "sts-all", 66.28),
+        (over("bert-whitening[fit=target]", fit="target"), "sts-all", 64.26),
+        (over("bert-whitening", fit="nli"), "sts-wmean", 67.63),
+        (over("bert-whitening[backbone=roberta-base]", ROBERTA, fit="nli"), "sts-all", 61.73),
+        (over("bert-flow", fit="nli", dropout=True), "sts-all", 66.55),
+        (over("bert-flow[fit=target]", fit="target"), "sts-all", 66.31),
+        (over("bert-flow[seed=2]", fit="nli", seed=2), "sts-all", 66.55),
+        (over(f"bert-flow[backbone={SBERT}]", SBERT, fit="nli"), "sts-all", 76.60),
+        (over(f"bert-whitening[backbone={SBERT},fit=target]", SBERT, fit="target"), "sts-all", 72.64),
+        (over(f"bert-whitening[backbone={SROBERTA}]", SROBERTA, fit="nli"), "sts-all", 76.60),
+        (over(f"bert[backbone={SBERT},pooling=avg_first_last]", SBERT, pooling="avg_first_last"), "sts-wmean", 75.02),
+        (card("sbert", backbone=SBERT, pooling="avg"), "sts-all", 74.89),
+        (card("sbert", backbone=SBERT, pooling="avg"), "transfer", 87.41),
+        (card(f"hf:{SBERT}", method="hf", backbone=SBERT, pooling="avg"), "sts-all", 74.89),
+        (card(f"hf:{SROBERTA}[pooling=avg]", method="hf", backbone=SROBERTA, pooling="avg"), "sts-all", 74.21),
+        (card("ct-bert", backbone="Contrastive-Tension/BERT-Base-CT", pooling="avg"), "sts-all", 72.05),
+        (card("declutr", backbone="johngiorgi/declutr-base", pooling="avg"), "sts-all", 69.99),
+        (card("avg-glove", backbone="glove.840B.300d", parameters={"backbone": "glove.840B.300d"}), "sts-all", 61.32),
+        (released("unsup", BERT, "simcse-unsup"), "sts-all", 76.25),
+        (released("unsup", ROBERTA), "sts-all", 76.57),
+        (released("unsup", "roberta-large"), "sts-all", 78.90),
+        (released("sup", BERT, "simcse-sup"), "sts-all", 81.57),
+        (released("sup", ROBERTA), "sts-all", 82.52),
+        (released("sup", "roberta-large"), "sts-all", 83.76),
+        (released("sup", BERT, f"hf:princeton-nlp/sup-simcse-{BERT}[pooling=cls]"), "transfer", 86.51),
+        (over("simcse-unsup[weights=trained,data=wiki]", data="wiki"), "sts-all", 76.25),
+        (over("simcse-unsup[mlm_weight=0.1]", mlm_weight=0.1), "transfer", 86.64),
+        (over("bert-whitening[fit=snli]", fit="snli"), "sts-all", None),
+        (over("bert-flow[fit=snli]", fit="snli"), "sts-all", None),
+        (over("bert-flow[dropout=false]", fit="nli", dropout=False), "sts-all", None),
+        (over("bert-whitening[fit=mini-nli]", fit="mini-nli"), "sts-all", None),
+        (over(f"bert[backbone={SBERT}]", SBERT, pooling="avg_static_last"), "sts-all", None),
+        (over("simcse-unsup[data=nli]", data="nli"), "sts-all", None),
+        (over("simcse-sup[data=wiki]", data="wiki"), "sts-all", None),
+        (card("sbert[max_tokens=64]", backbone=SBERT, pooling="avg"), "sts-all", None),
+        (card("avg-glove[backbone=tiny]", backbone="tiny", parameters={"backbone": "tiny"}), "sts-all", None),
+    ],
+    ids=lambda value: value.name if isinstance(value, Card) else str(value),
+)  # fmt: skip
+def test_the_published_row_beside_an_encoder(encoder, layout, average):
+    (place,) = (one for one in LAYOUTS if one.name == layout)
+    candidates = [
+        row
+        for paper, table in place.counterparts
+        for row in published.rows(paper, table, place.metric, place.aggregation, "test")
+    ]
+    found = published.counterpart(encoder, candidates)
+    assert (None if found is None else found.values[published.AVERAGE]) == average
+
+
 @pytest.mark.parametrize("paper", published.PAPERS)
 def test_published_numbers_are_percentages_of_known_kinds(paper):
     for number in published.load(paper):
@@ -306,6 +385,9 @@ def test_csv_is_tidy_and_at_full_precision():
     }
     assert [row["task"] for row in rows if row["source"] == "published (MTEB)"] == list(STS[:6])
     assert all(row["model"] == "minilm" for row in rows if row["source"] == "published (MTEB)")
+    records = json.loads(tidy_json(table))
+    assert [{key: "" if value is None else str(value) for key, value in one.items()} for one in records] == rows
+    assert {type(one["value"]) for one in records} == {float}
 
 
 def test_a_report_has_all_formats_and_names_what_it_left_out(tmp_path):
@@ -330,6 +412,8 @@ def test_a_report_has_all_formats_and_names_what_it_left_out(tmp_path):
     first = {path: path.read_bytes() for path in summary.paths}
     assert {path: path.read_bytes() for path in report(tmp_path / "results", tmp_path / "out").paths} == first
     assert [p.name for p in report(tmp_path / "results", tmp_path / "md", ["md"]).paths] == ["report.md"]
+    as_json = report(tmp_path / "results", tmp_path / "json", ["json"]).paths
+    assert [path.name for path in as_json] == [f"{name}.json" for name in names]
 
 
 def test_nothing_to_report_and_unknown_formats_are_sentences(tmp_path):

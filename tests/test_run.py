@@ -160,6 +160,48 @@ def test_another_copy_of_the_data_is_flagged(tmp_path):
     assert cell.result.flags == (running.OTHER_COPY,)
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters", "selected"),
+    [
+        ("simcse-unsup[backbone=tiny,dev=sts-b]", {"backbone": "tiny", "dev": "sts-b"}, True),
+        ("simcse-unsup", {"backbone": "bert-base-uncased", "dev": "auto"}, True),
+        ("simcse-sup[dev=none]", {"backbone": "bert-base-uncased", "dev": "none"}, False),
+        ("simcse-sup[backbone=tiny]", {"backbone": "tiny", "dev": "auto"}, False),
+        ("hf:princeton-nlp/sup-simcse-bert-base-uncased[pooling=cls]", {"pooling": "cls"}, True),
+        ("bert-whitening[backbone=princeton-nlp/unsup-simcse-roberta-base]", {"fit": "nli"}, True),
+        ("bert", {"backbone": "bert-base-uncased"}, False),
+    ],
+)
+def test_what_was_selected_on_sts_b_says_so_where_it_is_scored_on_those_pairs(name, parameters, selected, tmp_path):
+    card = EncoderCard(name=name, method=name.partition("[")[0], parameters=parameters, dim=4)
+    data = MINI.prepare(BUNDLED)
+    own = plan(tmp_path, [], root=tmp_path)  # no data there: the flag is without the numbers of shared pairs
+    for task in ("STS12", "STS16", "STSBenchmark-dev"):
+        expected = (running.SELECTED_ON_STS_B,) if selected else ()
+        assert running._flags(card, TASKS[task], data, own) == expected
+    for task in ("STSBenchmark", "SICKRelatedness", "MR", "mini-sts"):
+        assert running._flags(card, TASKS[task], data, own) == ()
+
+
+@pytest.mark.shared
+def test_the_flag_of_selection_has_the_numbers_of_shared_pairs(shared, tmp_path, monkeypatch):
+    class Selected:
+        card = EncoderCard(name="selected", method="selected", parameters={"dev": "sts-b"}, dim=4)
+
+        def encode(self, sentences, /):
+            return np.random.default_rng(0).normal(size=(len(sentences), 4)).astype(np.float32)
+
+    entry = EncoderEntry(name="selected", summary="", build=lambda spec, context: Selected())
+    table = catalog("encoder", [*known_encoders().values(), entry])
+    monkeypatch.setattr("harness.encoders.catalog.known_encoders", lambda: table)
+    tasks = (TASKS["STS13"], STSB)
+    cells = running.run(plan(tmp_path, ["selected"], tasks=tasks, root=shared / "data" / "senteval"))
+    assert [cell.result.flags for cell in cells] == [
+        ("selected on STS-B dev, of whose 1,500 pairs 1,131 are in the test sets of STS12-16",),
+        (),
+    ]
+
+
 def test_a_finished_cell_of_another_card_is_not_overwritten(tmp_path, bert_folder):
     name = f"hf:{bert_folder}[pooling=avg]"
     running.run(plan(tmp_path, [name]))

@@ -21,9 +21,8 @@ from harness.reports.statistics import (
     percentile_interval,
     tied_groups,
     williams,
-    wilson,
 )
-from harness.reports.verdicts import judge, percentile, reference_spread, without_seed
+from harness.reports.verdicts import judge, reference_spread, without_seed
 from harness.results.record import Card
 from harness.tasks.similarity import aggregate
 
@@ -179,9 +178,7 @@ def test_tied_groups_may_overlap():
     assert tied_groups([1, 2], ~np.eye(2, dtype=bool)) == []
 
 
-def test_wilson_and_mcnemar_agree_with_scipy():
-    expected = stats.binomtest(45, 60).proportion_ci(method="wilson")
-    assert wilson(45, 60) == Interval(pytest.approx(expected.low), pytest.approx(expected.high))
+def test_mcnemar_agrees_with_scipy():
     assert mcnemar(3, 12) == pytest.approx(stats.binomtest(3, 15).pvalue)
     assert (mcnemar(0, 0), mcnemar(4, 4)) == (1, 1)
 
@@ -273,7 +270,6 @@ def test_with_seeds_the_replication_gives_margin_and_spread():
     runs = [n.value for n in published.load("simple-simcse") if n.task == "Avg" and n.backbone == "bert-base-uncased"]
     assert judge(runs, trained, target, "Avg", "spearman").outcome == "reproduced"
     assert judge([72.0, 72.5, 71.9], trained, target, "Avg", "spearman").outcome == "not reproduced"
-    assert percentile(76.25, "simcse-unsup", "bert-base-uncased", "Avg") == 90
 
 
 def test_a_single_seed_without_a_known_spread_decides_nothing():

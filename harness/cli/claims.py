@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.cli.console import err, out, print_json
-from harness.cli.options import Settings, command
+from harness.cli.options import Fit, Nli, Seeds, Set, Settings, Wiki, choice_of, command
 
 _STYLES = {"holds": "green", "does not hold": "red", "not measured": "dim"}
 
@@ -17,17 +17,22 @@ _STYLES = {"holds": "green", "does not hold": "red", "not measured": "dim"}
 def claims(
     settings: Settings,
     paper: Annotated[str, typer.Argument(help="simcse.")] = "simcse",
+    seeds: Seeds = "",
+    nli: Nli = "",
+    wiki: Wiki = "",
+    fit: Fit = "",
+    parameters: Set = None,
 ) -> None:
     """Check what a paper claims against the results: holds, does not hold, or not measured.
 
     Needs result files and nothing else. A backbone other than the paper's shows whether a claim carries over to it; it
-    does not test the paper's own numbers.
+    does not test the paper's own numbers. The options say which results are meant, as in `bench paper`.
     """
     from harness.reports.claims import judge
     from harness.results.store import read_all
 
     results, problems = read_all(settings.results_dir)
-    findings = judge(paper, results)
+    findings = judge(paper, results, choice_of(settings, seeds, {"nli": nli, "wiki": wiki}, fit, parameters))
     if settings.json:
         print_json([asdict(finding) for finding in findings])
         return

@@ -1,20 +1,24 @@
-"""The options that every command shares, and how a command ends."""
+"""The options that commands share, and how a command ends."""
 
 import inspect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.cli.console import err
-from harness.errors import BenchError
+from harness.errors import BenchError, UsageError
+
+if TYPE_CHECKING:
+    from harness.reports.choice import Choice
 
 _SHARED = "Shared options"
+_CHOICE = "Which encoders stand for the paper's"
 
 
 def default_cache_dir() -> Path:
@@ -53,6 +57,71 @@ class Settings:
     @property
     def cache(self) -> Path:
         return self.cache_dir or default_cache_dir()
+
+
+def _choice_option(*names: str, help: str) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=_CHOICE)
+
+
+Seeds = Annotated[str, _choice_option("--seeds", help="Of trained encoders: 0,1,2 or 0-4. Else what is measured.")]
+Nli = Annotated[str, _choice_option("--nli", help="Triplets to train and fit on, instead of the paper's.")]
+Wiki = Annotated[str, _choice_option("--wiki", help="Sentences to train on, instead of the paper's.")]
+Fit = Annotated[str, _choice_option("--fit", help="Text that post-processing is fitted on, instead of --nli.")]
+Set = Annotated[
+    list[str] | None,
+    _choice_option(
+        "--set",
+        help="name=value: a parameter of every trained encoder, unless the table's cell sets it; of another method as "
+        "METHOD:name=value, for instance bert-flow:dropout=false. Repeat it.",
+    ),
+]
+
+
+def choice_of(
+    settings: Settings, seeds: str, texts: Mapping[str, str], fit: str, parameters: Sequence[str] | None
+) -> "Choice":
+    """What the options say of the encoders that fill a paper's cells.
+
+    Raises:
+        UsageError: if --seeds or --set is malformed.
+    """
+    from harness.reports.choice import Choice
+
+    return Choice(
+        backbone=settings.backbone,
+        seeds=parse_seeds(seeds),
+        texts={name: text for name, text in texts.items() if text},
+        fit=fit,
+        settings=dict(_setting(text) for text in parameters or ()),
+    )
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """`0,1,2` or `0-4`, ends included.
+
+    Raises:
+        UsageError: if it is something else.
+    """
+    numbers: list[int] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        first, dash, last = part.partition("-")
+        if not (first.isdecimal() and (last.isdecimal() or not dash)):
+            raise UsageError(f"--seeds {text}: {part!r} is neither a number nor a range; write 0,1,2 or 0-4")
+        numbers += range(int(first), int(last or first) + 1)
+    return tuple(dict.fromkeys(numbers))
+
+
+_OWN_OPTION = {"backbone": "--backbone", "seed": "--seeds", "fit": "--fit"}
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    method, colon, parameter = name.rpartition(":")
+    if not (parameter and value) or (colon and not method):
+        raise UsageError(f"--set {text}: expected name=value or METHOD:name=value, for instance --set dev=sts-b")
+    if parameter in _OWN_OPTION:
+        raise UsageError(f"--set {text}: {parameter} has an option of its own; use {_OWN_OPTION[parameter]}")
+    return name, value
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from harness.cli.console import err, out, print_json
 from harness.cli.evaluate import context_of, tell
-from harness.cli.options import Settings, command, report_error
+from harness.cli.options import Fit, Nli, Seeds, Set, Settings, Wiki, choice_of, command, report_error
+from harness.cli.plot import draw_rows
 from harness.cli.show import Rows, show_rows
 from harness.errors import BenchError, UsageError
 from harness.registry import pick, split_specs
@@ -33,17 +34,22 @@ def paper(
     list_: Annotated[bool, typer.Option("--list", help="Show tables and figures, and what is measured.")] = False,
     table: Annotated[str, typer.Option("--table", help="Numbers, comma-separated: 5 or 1,3,C.1; or all.")] = "",
     figure: Annotated[str, typer.Option("--figure", help="Likewise: 2, 3, F.1, G.1; or all.")] = "",
-    seeds: Annotated[str, typer.Option(help="Of trained encoders: 0,1,2 or 0-4. Else what is measured.")] = "",
-    nli: Annotated[str, typer.Option(help="Triplets to train and fit on, instead of the paper's.")] = "",
-    wiki: Annotated[str, typer.Option(help="Sentences to train on, instead of the paper's.")] = "",
+    seeds: Seeds = "",
+    nli: Nli = "",
+    wiki: Wiki = "",
+    fit: Fit = "",
+    parameters: Set = None,
     captions: Annotated[str, typer.Option(help="Image captions, for tables 4 and 8.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Name what is missing, and run nothing.")] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the tables.")] = Path("reports/paper"),
-    formats: Annotated[str, typer.Option("--format", "-f", help="md, latex, csv, comma-separated.")] = "md,latex,csv",
+    formats: Annotated[
+        str, typer.Option("--format", "-f", help="md, latex, csv, json (csv's lines as objects), comma-separated.")
+    ] = "md,latex,csv",
 ) -> None:
     """Fill a paper's tables: run what is missing, and render them in the paper's layout beside its values.
 
-    With --backbone tiny the paper's BERT-base rows are rerun on the bundled backbone, and said to be.
+    With --backbone tiny the paper's BERT-base rows are rerun on the bundled backbone, and said to be. A figure is drawn
+    beside the table of its numbers, of each row's first seed; figure 2 from the logs of training runs in the cache.
 
     For example: bench paper simcse --table 5 --backbone tiny --dry-run
     """
@@ -52,7 +58,7 @@ def paper(
     from harness.results.store import read_all
 
     known = load_paper(name)
-    choice = _choice(settings, seeds, {"nli": nli, "wiki": wiki, "captions": captions})
+    choice = choice_of(settings, seeds, {"nli": nli, "wiki": wiki, "captions": captions}, fit, parameters)
     results, problems = read_all(settings.results_dir)
     for problem in problems:
         err.print(f"bench: left out: {problem}", markup=False, soft_wrap=True)
@@ -73,36 +79,11 @@ def paper(
         for target in targets
     ]
     paths = [path for one in filled for path in _write(one, output, writers)]
+    drawn = [_draw(target, one, output, settings) for target, one in zip(targets, filled, strict=True) if target.figure]
+    paths += [path for files, _ in drawn for path in files]
     _show(filled, paths, settings)
-    if not settings.quiet:
-        _tell_of_figures(zip(targets, filled, strict=True))
-    if code:
-        raise typer.Exit(code)
-
-
-def _choice(settings: Settings, seeds: str, texts: Mapping[str, str]) -> "Choice":
-    from harness.reports.choice import Choice
-
-    return Choice(
-        backbone=settings.backbone,
-        seeds=parse_seeds(seeds),
-        texts={name: text for name, text in texts.items() if text},
-    )
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """`0,1,2` or `0-4`, ends included.
-
-    Raises:
-        UsageError: if it is something else.
-    """
-    numbers: list[int] = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        first, dash, last = part.partition("-")
-        if not (first.isdecimal() and (last.isdecimal() or not dash)):
-            raise UsageError(f"--seeds {text}: {part!r} is neither a number nor a range; write 0,1,2 or 0-4")
-        numbers += range(int(first), int(last or first) + 1)
-    return tuple(dict.fromkeys(numbers))
+    if code or not all(whole for _, whole in drawn):
+        raise typer.Exit(code or 1)
 
 
 def _named(paper: "Paper", kind: str, numbers: str) -> "list[Target]":
@@ -239,17 +220,18 @@ def _search(target: "Target", paper: "Paper", choice: "Choice", settings: Settin
     return fill_words(target, paper, choice, found)
 
 
-def _tell_of_figures(filled: "Iterable[tuple[Target, PaperTable]]") -> None:
-    for target, one in filled:
-        if target.figure == "trajectory":
-            err.print(f"{target.label}: draw it with `bench plot trajectory --runs FOLDER,FOLDER`", soft_wrap=True)
-        elif target.figure and one.encoders:
-            call = f"bench plot {target.figure} --models {','.join(one.encoders)}"
-            err.print(f"{target.label}: draw it with `{call}`", markup=False, soft_wrap=True)
+def _draw(target: "Target", filled: "PaperTable", output: Path, settings: Settings) -> tuple[tuple[Path, ...], bool]:
+    """The figure's files and whether all of it was drawn; an error keeps no other figure from being drawn."""
+    try:
+        return draw_rows(settings, target.figure, filled.cards, output, f"{filled.name}-{target.figure}")
+    except BenchError as error:
+        report_error(error)
+        return (), False
 
 
 def _writers(formats: str) -> list[str]:
-    return [pick("format", {"md": "md", "latex": "tex", "csv": "csv"}, name) for name in split_specs(formats)]
+    endings = {"md": "md", "latex": "tex", "csv": "csv", "json": "json"}
+    return [pick("format", endings, name) for name in split_specs(formats)]
 
 
 def _write(filled: "PaperTable", folder: Path, endings: Sequence[str]) -> list[Path]:
@@ -258,8 +240,8 @@ def _write(filled: "PaperTable", folder: Path, endings: Sequence[str]) -> list[P
 
     paths = []
     for ending in endings:
-        if ending == "csv":
-            content = filled.tidy
+        if ending in ("csv", "json"):
+            content = filled.tidy.csv() if ending == "csv" else filled.tidy.json()
         else:
             content = markdown_text(filled.text) if ending == "md" else latex_text(filled.text, filled.name)
         paths.append(folder / f"{filled.name}.{ending}")

@@ -1,6 +1,7 @@
 """`bench plot`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,9 @@ from harness.registry import pick, split_specs
 
 if TYPE_CHECKING:
     from harness.reports.figures.canvas import Drawing
-    from harness.reports.figures.measured import Definition, Measured
+    from harness.reports.figures.measured import Definition, Found, Measured
+    from harness.reports.figures.trajectory import Trajectory
+    from harness.results.record import Card
 
 Models = Annotated[str, typer.Option("--models", "-m", help="Encoders, comma-separated. Else all with a result.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for .pdf, .svg, .png and .csv.")]
@@ -43,11 +46,9 @@ def alignment_uniformity(
 
     What a named encoder lacks is evaluated first, as `bench run` does.
     """
-    from harness.reports.figures.alignment_uniformity import alignment_uniformity as draw
-
     definition = _definition(width, task, split, positives, sentences)
     measured, missing = _measured(settings, models, definition, colour=True)
-    drawing = draw(measured, definition, width=width)
+    drawing = _drawing("alignment-uniformity")(measured, definition, width=width)
     _finish(settings, drawing, output, f"alignment-uniformity{definition.suffix}", missing)
 
 
@@ -63,11 +64,9 @@ def spectrum(
     centred: Annotated[bool, typer.Option("--centred", help="Subtract the mean vector first.")] = False,
 ) -> None:
     """Singular values of the sentence vectors, divided by the largest (Figure F.1)."""
-    from harness.reports.figures.spectrum import spectrum as draw
-
     definition = _definition(width, task, split)
     measured, missing = _measured(settings, models, definition, colour=False)
-    drawing = draw(measured, definition, centred=centred, width=width)
+    drawing = _drawing("spectrum")(measured, definition, centred=centred, width=width)
     _finish(settings, drawing, output, f"spectrum{'-centred' if centred else ''}{definition.suffix}", missing)
 
 
@@ -82,11 +81,9 @@ def similarity_density(
     split: Split = "test",
 ) -> None:
     """How cosines spread within each band of human ratings (Figure G.1)."""
-    from harness.reports.figures.similarity_density import similarity_density as draw
-
     definition = _definition(width, task, split)
     measured, missing = _measured(settings, models, definition, colour=False)
-    drawing = draw(measured, definition, width=width)
+    drawing = _drawing("similarity-density")(measured, definition, width=width)
     _finish(settings, drawing, output, f"similarity-density{definition.suffix}", missing)
 
 
@@ -113,6 +110,90 @@ def trajectory(
     _finish(settings, draw(logs, width=width), output, "trajectory", ())
 
 
+def draw_rows(
+    settings: Settings, kind: str, cards: "Mapping[str, Card | None]", output: Path, name: str
+) -> tuple[tuple[Path, ...], bool]:
+    """Draw what the rows of a paper's figure were measured with, and tell what is missing.
+
+    Args:
+        settings: of the call.
+        kind: of figure, as `bench plot` names it.
+        cards: row -> its encoder, or None where nothing was measured. The figure labels encoders as the rows are.
+        output: folder for the files.
+        name: of the files, without an ending.
+
+    Returns:
+        The files, none if nothing can be drawn; and whether every row was drawn.
+
+    Raises:
+        ResultError: if a result's per-item file is missing, or the files cannot be written.
+    """
+    from harness.reports.figures.canvas import save
+
+    for label in (label for label, card in cards.items() if card is None):
+        _tell(f"{name}: {label} is not drawn, nothing is measured for it")
+    known = {label: card for label, card in cards.items() if card is not None}
+    drawing = _paths(settings, known) if kind == "trajectory" else _points(settings, kind, known)
+    if drawing is None:
+        return (), False
+    drawn, number = drawing
+    return save(drawn, output, name), number == len(cards)
+
+
+def _points(settings: Settings, kind: str, cards: "Mapping[str, Card]") -> "tuple[Drawing, int] | None":
+    """Of encoders with a geometry result, and their number."""
+    from harness.reports.figures.measured import Definition, find
+
+    definition = Definition()
+    labels = {card.name: label for label, card in cards.items()}
+    found = find(settings.results_dir, definition.task, list(labels))
+    _tell_gaps(settings, found, definition, colour=kind == "alignment-uniformity")
+    measured = [replace(one, label=labels[one.card.name]) for one in found.measured] if cards else []
+    return (_drawing(kind)(measured, definition), len(measured)) if measured else None
+
+
+def _paths(settings: Settings, cards: "Mapping[str, Card]") -> "tuple[Drawing, int] | None":
+    """Of encoders whose training log is in the cache, and their number."""
+    from harness.reports.figures.trajectory import trajectory as draw
+
+    runs = list(_logs(settings, cards))
+    return (draw(runs), len(runs)) if runs else None
+
+
+def _logs(settings: Settings, cards: "Mapping[str, Card]") -> "Iterator[Trajectory]":
+    """The logs of the runs that made these weights; what has none is told."""
+    from harness.encoders.checkpoint import Checkpoint, weights_sha256
+    from harness.reports.figures.trajectory import LOG, read_log
+
+    trained = settings.cache / "trained"
+    folders = [path.parent for path in sorted(trained.glob("*/card.json")) if (path.parent / LOG).is_file()]
+    by_weights = {weights_sha256(Checkpoint(str(folder), folder)): folder for folder in folders}
+    for label, card in cards.items():
+        folder = by_weights.get(card.weights_sha256 or "")
+        if folder is None:
+            _tell(
+                f"{label}: not drawn, no training log in {trained} is of the weights of {card.name}; "
+                "`bench plot trajectory --runs NAME=FOLDER` draws a run that is elsewhere"
+            )
+            continue
+        try:
+            yield read_log(folder, label)
+        except ResultError as error:
+            report_error(error)
+
+
+def _drawing(kind: str) -> "Callable[..., Drawing]":
+    from harness.reports.figures.alignment_uniformity import alignment_uniformity
+    from harness.reports.figures.similarity_density import similarity_density
+    from harness.reports.figures.spectrum import spectrum
+
+    return {
+        "alignment-uniformity": alignment_uniformity,
+        "spectrum": spectrum,
+        "similarity-density": similarity_density,
+    }[kind]
+
+
 def _definition(width: str, task: str, split: str, positives: str = "gt4", sentences: str = "unique") -> "Definition":
     from harness.reports.figures import measured
     from harness.reports.figures.canvas import WIDTHS
@@ -137,6 +218,19 @@ def _measured(
     if names and (settings.backbone or found.missing or (colour and any(m.sts is None for m in found.measured))):
         names = _evaluated(settings, names, (task, *COLOUR_TASKS[task]) if colour else (task,))
         found = find(settings.results_dir, task, names)
+    _tell_gaps(settings, found, definition, colour=colour)
+    if not found.measured:
+        raise ResultError(
+            f"{settings.results_dir}: nothing to draw, found no result of {task}; "
+            f"run `bench run -t {task} -m {quote(','.join(names) or 'MODEL,MODEL')}` first"
+        )
+    return found.measured, found.missing
+
+
+def _tell_gaps(settings: Settings, found: "Found", definition: "Definition", *, colour: bool) -> None:
+    from harness.reports.figures.measured import COLOUR_TASKS
+
+    task = definition.task
     for problem in found.problems:
         _tell(f"left out: {problem}")
     for name in found.missing:
@@ -148,12 +242,6 @@ def _measured(
         _tell(
             f"{name}: drawn hollow, because it lacks a result of {lacking}; `bench run -t {lacking} -m {quote(name)}`"
         )
-    if not found.measured:
-        raise ResultError(
-            f"{settings.results_dir}: nothing to draw, found no result of {task}; "
-            f"run `bench run -t {task} -m {quote(','.join(names) or 'MODEL,MODEL')}` first"
-        )
-    return found.measured, found.missing
 
 
 def _evaluated(settings: Settings, models: Sequence[str], tasks: Sequence[str]) -> list[str]:

@@ -21,7 +21,13 @@ def report(
     settings: Settings,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the tables.")] = Path("reports"),
     formats: Annotated[
-        str, typer.Option("--format", "-f", help="md, html, latex, csv, comma-separated.")
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            help="Comma-separated: md, html (one page each), latex, csv, json (a file per table, json with the lines "
+            "of csv as objects).",
+        ),
     ] = "md,latex,csv",
     resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap behind ± and ties; 0: none.")] = 2000,
     pairs: Annotated[

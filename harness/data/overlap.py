@@ -1,6 +1,7 @@
 """Pairs that two benchmarks share: what a model selected on one has seen of the other."""
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 from harness.data.records import SimilarityData
@@ -19,6 +20,7 @@ def shared_pairs(data: SimilarityData, others: Iterable[SimilarityData]) -> tupl
     return sum(pair in known for pair in pairs), len(pairs)
 
 
+@cache
 def selection_flag(root: Path) -> str:
     """What a reader of STS12-16 must know of a model whose checkpoint was chosen on the STS-B development set.
 

@@ -1,12 +1,12 @@
 """Which encoder fills a cell of a paper's table: the paper's own, or its rerun on another backbone or other text."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
 from harness.registry import Value, parse_name
-from harness.reports.published import plain_backbone
+from harness.reports.published import PAPERS_TEXT, plain_backbone
 from harness.reports.targets import Paper, Target, TargetCell
 from harness.results.record import Card
 
@@ -23,15 +23,46 @@ class Choice:
             paper's first, and its numbers are never held against the paper's.
         seeds: of trained encoders; empty for every seed that is measured.
         texts: files or names that stand for the corpora `nli`, `wiki` and `captions`.
+        fit: what post-processing is fitted on; "" for what stands for `nli`.
+        settings: parameters that the cells leave open: `name` of every trained encoder, `method:name` of a method.
     """
 
     backbone: str | None = None
     seeds: tuple[int, ...] = ()
     texts: Mapping[str, str] = field(default_factory=dict)
+    fit: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def comparable(self, paper: Paper) -> bool:
-        """Whether measured numbers may be compared with the paper's: its backbones, its corpora."""
-        return not self.texts and (self.backbone is None or self.backbone in paper.backbones)
+        """Whether measured numbers may be compared with the paper's: its backbones, its corpora, its settings."""
+        changed = self.texts or self.fit or self.settings
+        return not changed and (self.backbone is None or self.backbone in paper.backbones)
+
+    def settings_of(self, method: str) -> dict[str, str]:
+        """The parameters for encoders of a method; what is said of the method wins over what is said of all."""
+        trained = {key: text for key, text in self.settings.items() if ":" not in key and method in PAPERS_TEXT}
+        own = {key.partition(":")[2]: text for key, text in self.settings.items() if key.startswith(f"{method}:")}
+        return trained | own
+
+    def used_by(self, runs: Sequence[str]) -> "Choice":
+        """Without the texts and settings that none of these models is made with.
+
+        Args:
+            runs: specifications with placeholders, as cells have them.
+        """
+        slots = "".join(runs)
+        methods = {parse_name(run)[0] for run in runs if run}
+        texts = {
+            name: text
+            for name, text in self.texts.items()
+            if f"{{{name}}}" in slots or (name == "nli" and "{fit}" in slots and not self.fit)
+        }
+        settings = {
+            key: text
+            for key, text in self.settings.items()
+            if (key.partition(":")[0] in methods if ":" in key else methods & PAPERS_TEXT.keys())
+        }
+        return replace(self, texts=texts, settings=settings, fit=self.fit if "{fit}" in slots else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +89,7 @@ class Pattern:
         if method != self.method or not printed <= set(self.parameters):
             return False
         given = self.parameters.items()
-        return all(text == _SEED or _equal(card.parameters.get(key), text, key) for key, text in given)
+        return all(text == _SEED or same_value(card.parameters.get(key), text, key) for key, text in given)
 
 
 def pattern_of(cell: TargetCell, paper: Paper, choice: Choice) -> Pattern | None:
@@ -79,10 +110,11 @@ def pattern_of(cell: TargetCell, paper: Paper, choice: Choice) -> Pattern | None
         return None
     slots = {name: choice.texts.get(name, "") for name in TEXTS}
     slots |= {"backbone": backbone, "vectors": "tiny" if tiny else cell.backbone, "seed": _SEED}
-    slots["fit"] = slots["nli"] or ("mini-nli" if tiny else "")  # as training on tiny has by default
+    slots["fit"] = choice.fit or slots["nli"] or ("mini-nli" if tiny else "")  # as training on tiny has by default
     method, parameters = parse_name(cell.run)
     filled = {key: text.format(**slots) for key, text in parameters.items()}
-    return Pattern(method, {key: text for key, text in filled.items() if text})
+    own = {key: text for key, text in filled.items() if text}
+    return Pattern(method, own | {key: text for key, text in choice.settings_of(method).items() if key not in own})
 
 
 @cache
@@ -92,7 +124,8 @@ def _parts(name: str) -> tuple[str, frozenset[str]]:
     return method, frozenset(printed)
 
 
-def _equal(value: Value | None, text: str, key: str) -> bool:
+def same_value(value: Value | None, text: str, key: str) -> bool:
+    """Whether a card's parameter of that name has the value that the text writes."""
     if isinstance(value, bool):
         return text == str(value).lower()
     if isinstance(value, int | float):
@@ -116,14 +149,19 @@ def title_of(target: Target, paper: Paper, choice: Choice) -> str:
     if choice.comparable(paper):
         return title
     kind = "small-scale rerun" if choice.backbone == "tiny" else "rerun"
-    return f"{title} ({kind} on {choice.backbone or 'other text'})"
+    other = "on other text" if choice.texts or choice.fit else "with other settings"
+    return f"{title} ({kind} {f'on {choice.backbone}' if choice.backbone else other})"
 
 
 def rerun_note(paper: Paper, choice: Choice) -> str:
     """What a caption says of measured rows that are not in the paper's setting; empty for those that are."""
     if choice.comparable(paper):
         return ""
-    other = [f"{Path(text).name} for the corpus {name}" for name, text in choice.texts.items()]
-    what = " and ".join([*([f"the backbone {choice.backbone}"] if choice.backbone else []), *other])
+    parts = [f"the backbone {choice.backbone}"] if choice.backbone else []
+    parts += [f"{Path(text).name} for the corpus {name}" for name, text in choice.texts.items()]
+    parts += [f"{Path(choice.fit).name} to fit on"] if choice.fit else []
+    parts += [f"{key}={text}" for key, text in choice.settings.items()]
+    *first, last = parts
+    what = f"{', '.join(first)} and {last}" if first else last
     kind = "a small-scale rerun" if choice.backbone == "tiny" else "a rerun"
     return f" Measured rows are {kind} with {what}, not the paper's setting: compare them with each other only."

@@ -9,13 +9,15 @@ from statistics import fmean
 from typing import Any, Literal
 
 from harness.registry import parse_name, pick
-from harness.reports.published import SAME_BACKBONE
-from harness.results.record import Result
+from harness.reports.choice import Choice, same_value
+from harness.reports.published import PAPERS_TEXT, backbone_of
+from harness.results.record import Card, Result
 
 Verdict = Literal["holds", "does not hold", "not measured"]
 
 PAPERS: Mapping[str, str] = {"simcse": "simcse-claims.toml"}
 _LEFT_OPEN = {"backbone", "seed", "data"}
+_ALL = Choice()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +94,15 @@ def load(paper: str) -> tuple[Mapping[str, Score], tuple[Claim, ...]]:
     return scores, tuple(claims)
 
 
-def judge(paper: str, results: Sequence[Result]) -> list[Finding]:
+def judge(paper: str, results: Sequence[Result], choice: Choice = _ALL) -> list[Finding]:
     """Every claim on its backbone, or on each backbone on which all that it speaks of was measured.
 
     Several seeds count with their mean.
+
+    Args:
+        paper: a key of `PAPERS`.
+        results: of any encoders.
+        choice: which of them are the claim's models: on that backbone alone, with those texts and settings.
 
     Raises:
         UsageError: if there are no claims of that paper.
@@ -103,34 +110,36 @@ def judge(paper: str, results: Sequence[Result]) -> list[Finding]:
     scores, claims = load(paper)
     by_backbone: dict[str, list[Result]] = {}
     for result in results:
-        name = result.encoder.backbone
-        if name is not None:
-            by_backbone.setdefault(SAME_BACKBONE.get(name, name), []).append(result)
+        name = backbone_of(result.encoder)
+        if name is not None and choice.backbone in (None, name, result.encoder.backbone):
+            by_backbone.setdefault(name, []).append(result)
     findings = []
     for claim in claims:
         found = [
-            _finding(claim, backbone, scores, own)
+            _finding(claim, backbone, scores, own, choice)
             for backbone, own in sorted(by_backbone.items())
             if claim.backbone in (None, backbone)
         ]
         measured = [finding for finding in found if finding.verdict != "not measured"]
-        findings += measured or [_nearest(claim, scores, found)]
+        findings += measured or [_nearest(claim, scores, found, choice)]
     return findings
 
 
-def _nearest(claim: Claim, scores: Mapping[str, Score], found: Sequence[Finding]) -> Finding:
+def _nearest(claim: Claim, scores: Mapping[str, Score], found: Sequence[Finding], choice: Choice) -> Finding:
     """Of the backbones on which something is missing, the one with the least."""
-    nothing = _finding(claim, claim.backbone, scores, [])
+    nothing = _finding(claim, claim.backbone, scores, [], choice)
     return min([*found, nothing], key=lambda finding: len(finding.evidence))
 
 
-def _finding(claim: Claim, backbone: str | None, scores: Mapping[str, Score], results: Sequence[Result]) -> Finding:
+def _finding(
+    claim: Claim, backbone: str | None, scores: Mapping[str, Score], results: Sequence[Result], choice: Choice
+) -> Finding:
     missing: list[str] = []
     evidence = []
     passed = True
     for check in claim.checks:
         score = scores[check.score]
-        sides = [measure(model, score, results) for model in (check.left, check.right) if model]
+        sides = [measure(model, score, results, choice) for model in (check.left, check.right) if model]
         named = [model for model in (check.left, check.right) if model]
         missing += [f"{model} on {check.score}" for model, side in zip(named, sides, strict=True) if side is None]
         known = [side for side in sides if side is not None]
@@ -158,34 +167,37 @@ def _seeds(count: int) -> str:
     return f" ({count} seeds)" if count > 1 else ""
 
 
-def measure(model: str, score: Score, results: Sequence[Result]) -> tuple[float, int] | None:
+def measure(model: str, score: Score, results: Sequence[Result], choice: Choice = _ALL) -> tuple[float, int] | None:
     """A model's score, the mean over its seeds, and their number; None if a task is missing from all of them.
 
     Args:
-        model: specification; backbone, seed and data are left open, every other parameter must be as it says.
+        model: specification; every parameter must be as it says, or else as the choice does. What neither says of
+            backbone, seed and data is left open, and any other parameter must be at its default.
         score: what to take.
         results: of one backbone.
+        choice: its seeds are those of trained and fitted encoders, its texts and settings as in a table.
     """
     by_encoder: dict[str, dict[str, float]] = {}
     for result in results:
         inside = result.task in score.tasks and result.protocol == score.protocol and score.key in result.scores
-        if inside and _is(model, result):
+        if inside and _is(model, result.encoder, choice):
             by_encoder.setdefault(result.encoder.name, {})[result.task] = score.scale * result.scores[score.key]
     values = [fmean(tasks.values()) for tasks in by_encoder.values() if len(tasks) == len(score.tasks)]
     return (fmean(values), len(values)) if values else None
 
 
-def _is(model: str, result: Result) -> bool:
-    card = result.encoder
-    method, wanted = parse_name(model)
-    printed = parse_name(card.name)[1].keys() - _LEFT_OPEN
+def _is(model: str, card: Card, choice: Choice) -> bool:
+    method, given = parse_name(model)
+    wanted = choice.settings_of(method) | given
+    data = choice.texts.get(PAPERS_TEXT.get(method, ""))
+    if data:
+        wanted["data"] = data
+    if given.get("fit") == "nli":
+        wanted["fit"] = choice.fit or choice.texts.get("nli") or "nli"
     known = {"pooling": card.pooling} | dict(card.parameters)
     return (
         card.method == method
-        and printed <= wanted.keys()
-        and all(_text(known.get(key)) == text for key, text in wanted.items())
+        and parse_name(card.name)[1].keys() - _LEFT_OPEN <= wanted.keys()
+        and all(same_value(known.get(key), text, key) for key, text in wanted.items())
+        and (not choice.seeds or known.get("seed") in (None, *choice.seeds))
     )
-
-
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

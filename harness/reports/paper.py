@@ -1,17 +1,17 @@
 """A paper's tables filled from results: which cells are there, which are missing, and the paper's layout."""
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import mean, stdev
 
 from harness.reports.choice import Choice, Pattern, file_name, pattern_of, rerun_note, title_of
+from harness.reports.render import Records
 from harness.reports.rows import Kind
 from harness.reports.tables import SYMBOLS, TextTable
 from harness.reports.targets import Paper, Target, TargetCell, TargetRow
 from harness.results.record import Card, Result
 
+_HEADER = ("target", "row", "column", "kind", "source", "seed", "value")
 _Places = Mapping[tuple[str, str], Sequence[Result]]  # task and protocol -> results
 
 
@@ -35,12 +35,19 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaperTable:
-    """A target as it is printed, its numbers at full precision as CSV, and the encoders that were measured for it."""
+    """A filled target.
+
+    Attributes:
+        name: of its files, without an ending.
+        text: as it is printed.
+        tidy: its numbers at full precision.
+        cards: label of each row that can be filled -> the encoder in its first column, of the first seed, or None.
+    """
 
     name: str
     text: TextTable
-    tidy: str
-    encoders: tuple[str, ...] = ()
+    tidy: Records
+    cards: Mapping[str, Card | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,7 @@ class _Replicates:
     """Measured values of one cell in the paper's unit, by seed, with the encoders and flags behind them."""
 
     values: Mapping[str, float] = field(default_factory=dict)
-    encoders: tuple[str, ...] = ()
+    cards: Mapping[str, Card] = field(default_factory=dict)
     flags: frozenset[str] = frozenset()
 
 
@@ -85,12 +92,12 @@ def fill(target: Target, paper: Paper, choice: Choice, results: Sequence[Result]
     """A target in the paper's layout: the paper's rows, and under each what was measured for it."""
     if target.texts:
         return fill_words(target, paper, choice, {})
-    choice = replace(choice, texts=_used(choice.texts, target))
+    choice = choice.used_by([cell.run for cell in _cells(target)])
     places = _by_place(results)
     lines: list[tuple[Kind, tuple[str, ...]]] = []
     notes: dict[str, str] = {}
     numbers: list[tuple[object, ...]] = []
-    encoders: dict[str, None] = {}
+    cards: dict[str, Card | None] = {}
     for row in target.rows:
         patterns = [pattern_of(cell, paper, choice) if cell else None for cell in row.cells]
         found = [
@@ -99,7 +106,8 @@ def fill(target: Target, paper: Paper, choice: Choice, results: Sequence[Result]
         ]
         lines += _lines(target, row, found, notes, choice, comparable=choice.comparable(paper))
         numbers += _numbers(target, row, found)
-        encoders |= dict.fromkeys(name for one in found for name in one.encoders)
+        if any(patterns):
+            cards[row.label] = next(iter(found[0].cards.values()), None)
     header = ("Model", "Source", *target.heads, *(("Avg.",) if target.average else ()))
     done = coverage(target, paper, choice, results)
     caption = f"{target.measure}. {done.measured} of {done.fillable} cells measured.{rerun_note(paper, choice)}"
@@ -112,7 +120,7 @@ def fill(target: Target, paper: Paper, choice: Choice, results: Sequence[Result]
         rows=tuple(lines),
         footnotes=tuple(f"{symbol} {note}" for note, symbol in notes.items()),
     )
-    return PaperTable(name=file_name(target, paper, choice), text=text, tidy=_tidy(numbers), encoders=tuple(encoders))
+    return PaperTable(name=file_name(target, paper, choice), text=text, tidy=Records(_HEADER, numbers), cards=cards)
 
 
 def fill_words(target: Target, paper: Paper, choice: Choice, found: Mapping[int, Sequence[str]]) -> PaperTable:
@@ -140,17 +148,8 @@ def fill_words(target: Target, paper: Paper, choice: Choice, found: Mapping[int,
         rows=tuple(lines),
         footnotes=(),
     )
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([text.header, *(texts for _, texts in lines)])
     name = file_name(target, paper, choice) if found else f"{paper.name}-{target.name}"
-    return PaperTable(name=name, text=text, tidy=buffer.getvalue())
-
-
-def _used(texts: Mapping[str, str], target: Target) -> Mapping[str, str]:
-    """The texts that a cell of the target is made with; what is fitted is fitted on `nli`."""
-    slots = {"nli": ("{nli}", "{fit}")}
-    runs = " ".join(cell.run for cell in _cells(target))
-    return {k: text for k, text in texts.items() if any(slot in runs for slot in slots.get(k, (f"{{{k}}}",)))}
+    return PaperTable(name=name, text=text, tidy=Records(text.header, [texts for _, texts in lines]))
 
 
 def _cells(target: Target) -> Iterator[TargetCell]:
@@ -174,13 +173,13 @@ def _replicates(cell: TargetCell, pattern: Pattern, choice: Choice, places: _Pla
     asked = {str(seed) for seed in choice.seeds} if pattern.seeded else set()
     values: dict[str, float] = {}
     used: list[Result] = []
-    for seed, tasks in sorted(by_seed.items()):
+    for seed, tasks in sorted(by_seed.items(), key=lambda item: (len(item[0]), item[0])):
         value = _value(tasks, cell)
         if value is not None and (not asked or seed in asked):
             values[seed] = value
             used += tasks.values()
-    names = tuple(dict.fromkeys(result.encoder.name for result in used))
-    return _Replicates(values, names, frozenset(flag for result in used for flag in result.flags))
+    cards = {seed: next(iter(by_seed[seed].values())).encoder for seed in values}
+    return _Replicates(values, cards, frozenset(flag for result in used for flag in result.flags))
 
 
 def _value(results: Mapping[str, Result], cell: TargetCell) -> float | None:
@@ -267,14 +266,6 @@ def _numbers(target: Target, row: TargetRow, found: Sequence[_Replicates]) -> It
         if cell is not None and cell.published is not None:
             yield target.label, row.label, head, "published", row.origin, "", cell.published
         for seed, value in one.values.items():
-            yield target.label, row.label, head, "measured", ";".join(one.encoders), seed, value
+            yield target.label, row.label, head, "measured", one.cards[seed].name, seed, value
     if row.average is not None:
         yield target.label, row.label, "Avg.", "published", row.origin, "", row.average
-
-
-def _tidy(numbers: Sequence[tuple[object, ...]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("target", "row", "column", "kind", "source", "seed", "value"))
-    writer.writerows((*rest, repr(value)) for *rest, value in numbers)
-    return buffer.getvalue()

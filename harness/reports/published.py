@@ -20,24 +20,37 @@ from harness.results.record import Card
 PAPERS: Mapping[str, str] = {"simcse": "SimCSE", "mteb": "MTEB", "simple-simcse": "simple-simcse"}
 AVERAGE = "Avg"  # the task under which a table's own average is listed
 
+PAPERS_TEXT: Mapping[str, str] = {"simcse-unsup": "wiki", "simcse-sup": "nli"}  # what trained encoders learn from
+
 # Checkpoints that their authors released with a paper's row -> method, backbone, and the pooling the row was made with.
 _RELEASED: Mapping[str, tuple[str, str, str]] = {
-    f"hf:princeton-nlp/{kind}-simcse-{backbone}": (f"simcse-{kind}", backbone, pooling)
+    f"princeton-nlp/{kind}-simcse-{backbone}": (f"simcse-{kind}", backbone, pooling)
     for kind, pooling in (("unsup", "cls_before_pooler"), ("sup", "cls"))
     for backbone in ("bert-base-uncased", "roberta-base", "roberta-large")
+} | {
+    "sentence-transformers/bert-base-nli-mean-tokens": ("sbert", "bert-base-uncased", "avg"),
+    "sentence-transformers/roberta-base-nli-mean-tokens": ("sroberta", "roberta-base", "avg"),
+    "Contrastive-Tension/BERT-Base-CT": ("ct-bert", "bert-base-uncased", "avg"),
+    "johngiorgi/declutr-base": ("declutr", "roberta-base", "avg"),
 }
+_TRAINED_FROM = {model: backbone for model, backbone, _ in _RELEASED.values() if model not in PAPERS_TEXT}
+_OVER_RELEASED = {"bert": "", "bert-flow": "-flow", "bert-whitening": "-whitening"}  # -> ending of the paper's name
 SAME_BACKBONE: Mapping[str, str] = {
     "google-bert/bert-base-uncased": "bert-base-uncased",
     "FacebookAI/roberta-base": "roberta-base",
     "FacebookAI/roberta-large": "roberta-large",
 }
-# A paper's variant -> the parameters that say the same; variants not listed have no counterpart here.
-_VARIANTS: Mapping[str, Mapping[str, str]] = {
+# A paper's variant -> the parameters that say the same; variants not listed have no counterpart here. What is fitted
+# on another text than the paper's is another row.
+_VARIANTS: Mapping[str, Mapping[str, str | float]] = {
     "": {},
     "NLI": {"fit": "nli"},
     "target": {"fit": "target"},
     "first-last avg (static word embedding + last layer)": {"pooling": "avg_static_last"},
+    "first-last avg": {"pooling": "avg_first_last"},
     "avg last layer": {"pooling": "avg"},
+    "[CLS]": {"pooling": "cls_before_pooler"},
+    "MLM 0.1": {"mlm_weight": 0.1},
 }
 
 
@@ -156,6 +169,13 @@ def plain_backbone(name: str) -> str:
     return SAME_BACKBONE.get(name, name)
 
 
+def backbone_of(card: Card) -> str | None:
+    """What a paper would call the backbone of an encoder: of released weights, what they were trained from."""
+    named = card.parameters.get("backbone") if card.method in PAPERS_TEXT and card.trained_on is None else None
+    name = card.backbone if named is None else str(named)
+    return _TRAINED_FROM.get(card.method) or (None if name is None else plain_backbone(name))
+
+
 def _published(row: Mapping[str, str]) -> Published:
     return Published(
         paper=row["paper"],
@@ -193,17 +213,23 @@ def _row(numbers: Sequence[Published]) -> PublishedRow:
 
 def _repeats(card: Card, row: PublishedRow) -> bool:
     name, printed = parse_name(card.name)
-    if name in _RELEASED:
-        method, backbone, pooling = _RELEASED[name]
-        return (row.model, row.backbone, row.variant) == (method, backbone, "") and card.pooling == pooling
+    model, backbone, accounted = _made_as(card, row)
     required = _VARIANTS.get(row.variant)
-    if required is None or row.model != name:
-        return False
-    if row.backbone and row.backbone != SAME_BACKBONE.get(card.backbone or "", card.backbone):
+    if required is None or row.model != model or (row.backbone and row.backbone != backbone):
         return False
     known = {"pooling": card.pooling} | dict(card.parameters)
-    return all(known.get(key) == value for key, value in required.items()) and set(printed) <= {
-        "backbone",
-        "seed",
-        *required,
-    }
+    accounted |= required.keys() | ({"data"} if printed.get("data") == PAPERS_TEXT.get(name) else set())
+    return printed.keys() <= accounted and all(known.get(key) == value for key, value in required.items())
+
+
+def _made_as(card: Card, row: PublishedRow) -> tuple[str, str | None, set[str]]:
+    """The paper's names of model and backbone ("" for none), and the parameters that change nothing of a row."""
+    name = parse_name(card.name)[0]
+    if name.startswith("hf:"):
+        model, backbone, pooling = _RELEASED.get(name.removeprefix("hf:"), ("", "", None))
+        return (model if card.pooling == pooling else ""), backbone, {"pooling"}
+    released = _RELEASED.get(str(card.parameters.get("backbone")))
+    if name in _OVER_RELEASED and released is not None:
+        model, backbone, _ = released
+        return (model + _OVER_RELEASED[name] if row.variant else ""), backbone, {"backbone", "seed"}
+    return name, backbone_of(card), {"backbone", "seed", "weights"}

@@ -1,8 +1,10 @@
-"""Tables as Markdown, LaTeX (booktabs) and CSV. Equal results give equal bytes."""
+"""Tables as Markdown, LaTeX (booktabs), CSV and JSON. Equal results give equal bytes."""
 
 import csv
 import io
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from harness.reports.published import AVERAGE
 from harness.reports.rows import Row
@@ -39,6 +41,25 @@ _LATEX = {
     "”": "''",
 }
 _LINE = 75  # characters of a tabular in small type that fit the text of an article
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """A table's numbers at full precision, one a line: names of the fields, and the lines."""
+
+    header: tuple[str, ...]
+    lines: Sequence[Sequence[object]]
+
+    def csv(self) -> str:
+        """With a header; nothing where there is no value."""
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="\n").writerows([self.header, *self.lines])
+        return buffer.getvalue()
+
+    def json(self) -> str:
+        """A list of objects, with `null` where there is no value."""
+        found = [dict(zip(self.header, line, strict=True)) for line in self.lines]
+        return json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def markdown(table: Table) -> str:
@@ -110,25 +131,32 @@ def tidy_csv(table: Table) -> str:
 
     The half width is that of the 95% bootstrap interval, and in the row of a mean the seeds' standard deviation.
     """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("model", "source", "task", "protocol", "score", "value", "half_width"))
+    return _records(table).csv()
+
+
+def tidy_json(table: Table) -> str:
+    """The lines of `tidy_csv` as objects."""
+    return _records(table).json()
+
+
+def _records(table: Table) -> Records:
+    lines: list[tuple[object, ...]] = []
     encoder = ""
     for row in table.rows:
         if row.kind in ("section", "difference", "verdict"):
             continue
         encoder = encoder if row.kind == "counterpart" else row.label
-        writer.writerows((encoder, row.source, *rest) for rest in _numbers(row, table))
-    return buffer.getvalue()
+        lines += [(encoder, row.source, *rest) for rest in _numbers(row, table)]
+    return Records(("model", "source", "task", "protocol", "score", "value", "half_width"), lines)
 
 
-def _numbers(row: Row, table: Table) -> list[tuple[str, ...]]:
+def _numbers(row: Row, table: Table) -> list[tuple[object, ...]]:
     layout = table.layout
     places = [(column.task, layout.key(column)) for column in layout.columns]
     if layout.average:
         places.append((AVERAGE, layout.key(layout.columns[0])))
     return [
-        (task, table.protocol, key, repr(cell.value), "" if cell.half_width is None else repr(cell.half_width))
+        (task, table.protocol, key, cell.value, cell.half_width)
         for (task, key), cell in zip(places, row.cells, strict=True)
         if cell.value is not None
     ]

@@ -8,7 +8,7 @@ from harness.errors import ResultError
 from harness.registry import pick
 from harness.reports import provenance
 from harness.reports.draws import StoredDraws
-from harness.reports.render import latex, markdown, tidy_csv
+from harness.reports.render import latex, markdown, tidy_csv, tidy_json
 from harness.reports.tables import Table, build, without_table
 from harness.results.record import Result
 from harness.results.store import read_all, replace_file
@@ -20,8 +20,9 @@ FORMATS = {
     "html": "report.html, one page",
     "latex": "a .tex file per table",
     "csv": "a .csv file per table",
+    "json": "a .json file per table, with the lines of its .csv",
 }
-_PER_TABLE = {"latex": ("tex", latex), "csv": ("csv", tidy_csv)}
+_PER_TABLE = {"latex": ("tex", latex), "csv": ("csv", tidy_csv), "json": ("json", tidy_json)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,15 +106,6 @@ def tied_groups(scores: Sequence[float], separable: NDArray[np.bool_]) -> list[t
     return groups
 
 
-def wilson(correct: int, n: int, level: float = 0.95) -> Interval:
-    """Interval of an accuracy, 0..1. Source: Wilson 1927, Probable inference, the law of succession."""
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    share = correct / n
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return Interval(middle - half, middle + half)
-
-
 def mcnemar(only_a: int, only_b: int) -> float:
     """Exact two-sided p-value of "equally accurate".
 

@@ -119,12 +119,6 @@ def reference_spread(method: str, backbone: str, task: str) -> float | None:
     return None if runs is None else stdev(runs)
 
 
-def percentile(value: float, method: str, backbone: str, task: str) -> float | None:
-    """Share of those 50 runs below the value (percent), 0..100, or None where there are none."""
-    runs = _replication().get((method, backbone, task))
-    return None if runs is None else 100 * sum(run < value for run in runs) / len(runs)
-
-
 @cache
 def _replication() -> Mapping[tuple[str, str, str], Sequence[float]]:
     runs: dict[tuple[str, str, str], list[float]] = {}

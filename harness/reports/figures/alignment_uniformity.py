@@ -22,8 +22,8 @@ from harness.reports.figures.measured import (
     UNIFORMITY,
     Definition,
     Measured,
+    labels_of,
 )
-from harness.reports.figures.names import short_names
 from harness.results.record import Card
 
 KINDS = {"o": "pretrained", "^": "trained here", "D": "post-processed", "s": "no language model"}  # by marker
@@ -49,7 +49,7 @@ def alignment_uniformity(measured: Sequence[Measured], definition: Definition, *
     """
     if not measured:
         raise ResultError("alignment-uniformity: no encoder has a result; run `bench run --suite geometry` first")
-    labels, note = short_names([one.card for one in measured])
+    labels, note = labels_of(measured)
     rows = [_row(one, definition, labels[one.card.name]) for one in measured]
     with canvas.style():
         figure = canvas.blank(width, 3.1 if width == "column" else 4.2)

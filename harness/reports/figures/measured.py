@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import ResultError
+from harness.reports.figures.names import short_names
 from harness.results.record import Card, Result
 from harness.results.store import cell_path, read_all, read_items
 
@@ -71,11 +72,13 @@ class Measured:
         result: of the geometry task.
         path: its file.
         sts: Spearman x 100, averaged over the tasks that give the colour; None unless all of them were scored.
+        label: what a figure calls it; "" for its name, made short.
     """
 
     result: Result
     path: Path
     sts: float | None
+    label: str = ""
 
     @property
     def card(self) -> Card:
@@ -140,6 +143,12 @@ def find(results_dir: Path, task: str, names: Sequence[str] = ()) -> Found:
         if name in geometry
     )
     return Found(measured, tuple(name for name in wanted if name not in geometry), tuple(problems))
+
+
+def labels_of(measured: Sequence[Measured]) -> tuple[Mapping[str, str], str]:
+    """Full name -> label, and a note to append, as `short_names`; a label of the encoder's own comes first."""
+    labels, note = short_names([one.card for one in measured])
+    return {**labels, **{one.card.name: one.label for one in measured if one.label}}, note
 
 
 def _average(scores: Mapping[tuple[str, str], float], name: str, task: str) -> float | None:

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from harness.errors import ResultError
 from harness.reports.figures import canvas
 from harness.reports.figures.canvas import Drawing
-from harness.reports.figures.measured import Definition, Measured
-from harness.reports.figures.names import short_names
+from harness.reports.figures.measured import Definition, Measured, labels_of
 
 BANDS = 5  # of human ratings: 0 to 1, ..., 4 to 5
 _HEADER = ("model", "label", "band", "cosine", "density", "pairs", "bandwidth", "data", "protocol")
@@ -32,7 +31,7 @@ def similarity_density(measured: Sequence[Measured], definition: Definition, *, 
     """
     if not measured:
         raise ResultError("similarity-density: no encoder has a result; run `bench run --suite geometry` first")
-    labels, note = short_names([one.card for one in measured])
+    labels, note = labels_of(measured)
     pairs = [one.series(f"pairs/{definition.split}") for one in measured]
     lowest = min(-0.05, *(float(cosines.min()) for _, cosines in pairs))
     grid = np.linspace(np.floor(10 * lowest) / 10, 1, _STEPS)

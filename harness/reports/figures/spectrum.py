@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from harness.errors import ResultError
 from harness.reports.figures import canvas
 from harness.reports.figures.canvas import Drawing
-from harness.reports.figures.measured import Definition, Measured
-from harness.reports.figures.names import short_names
+from harness.reports.figures.measured import Definition, Measured, labels_of
 
 _HEADER = ("model", "label", "index", "singular_value", "effective_rank", "centred", "data", "sentences", "protocol")
 _LOWEST = 1e-3  # of the axis: smaller values are of directions that no cosine notices
@@ -31,7 +30,7 @@ def spectrum(
     kind = "-centred" if centred else ""
     key = f"effective-rank{kind}/unique/{definition.split}"
     ordered = sorted(measured, key=lambda one: (-one.score(key), one.card.name))
-    labels, note = short_names([one.card for one in ordered])
+    labels, note = labels_of(ordered)
     rows: list[Sequence[object]] = []
     with canvas.style():
         legend = [f"{labels[one.card.name]} ({one.score(key):.0f}/{one.card.dim})" for one in ordered]
