@@ -64,7 +64,7 @@ def test_unknown_names_exit_with_2_and_the_nearest(folders):
         *("run", "-s", "mini", "-m", "minilm[pooling=clss]", *folders),
     )
     refused(2, "no list is named 'model'; did you mean 'models'?", "list", "model")
-    refused(2, "no format is named 'pdf'; known: md, html, latex, csv", "report", "-f", "pdf")
+    refused(2, "no format is named 'pdf'; known: md, html, latex, csv, json", "report", "-f", "pdf")
 
 
 def test_what_is_missing_is_said(folders, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 
@@ -338,3 +339,16 @@ def test_words_replaced_by_the_masked_language_model(tmp_path):
     words = before >= 5
     assert np.array_equal(after[~words], before[~words]) and after[words].min() >= 5
     assert (after[words] != before[words]).mean() == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_run_has_the_same_masks_and_differs_by_rounding(tmp_path):
+    settings = replace(SETTINGS, max_steps=4)
+    plain = make_job(tmp_path, settings, name="plain", dev=False)
+    compiled = make_job(tmp_path, settings, name="compiled", dev=False, compile=True)
+    assert train(plain)["run"]["compiled"] is False
+    assert train(compiled)["run"]["compiled"] is True
+    other = weights(compiled)
+    for name, tensor in weights(plain).items():
+        torch.testing.assert_close(other[name], tensor, rtol=1e-3, atol=1e-4)

@@ -162,13 +162,14 @@ def trained(job: Job) -> dict[str, Any]:
         return train(job)
 
 
-def train_spec(spec: Spec, context: Context, output: Path | None = None) -> Mapping[str, Any]:
+def train_spec(spec: Spec, context: Context, output: Path | None = None, *, compile: bool = False) -> Mapping[str, Any]:
     """Train what the specification says and tell where it is: the entry point `bench.trainers`.
 
     Args:
         spec: of `simcse-unsup` or `simcse-sup`.
         context: where data, cache and device are.
         output: folder for the model; None: in the cache, where encoders look for it.
+        compile: run the model through torch.compile.
 
     Returns:
         The card (`card.json`) and `folder`.
@@ -176,7 +177,7 @@ def train_spec(spec: Spec, context: Context, output: Path | None = None) -> Mapp
     Raises:
         BenchError: as `make_job` and `train`.
     """
-    job = make_job(spec, context, output)
+    job = make_job(spec, context, output, compile=compile)
     return {"folder": str(job.folder), **trained(job)}
 
 

@@ -51,7 +51,7 @@ class Job:
         progress: told of steps.
         checkpoint_seconds: a checkpoint is at least so old before the next one is written.
         log_every: steps per line of the log; the losses are looked at as often, so that a GPU need not wait.
-        compile: run the model through torch.compile.
+        compile: run the model through torch.compile; same dropout masks, results differ by rounding.
     """
 
     settings: TrainSettings
@@ -117,7 +117,7 @@ class _Run:
         self.optimizer = Optimizer(self.trainee, job.settings, self.batches.total)
         self.state = restore(self.checkpoint, self.key, self.trainee, self.optimizer.adam)
         self.saved = (self.state.step, time.monotonic())
-        self.forward = torch.compile(self.trainee, dynamic=True) if job.compile else self.trainee
+        self.forward = _compiled(self.trainee) if job.compile else self.trainee
         self.window = _Window()
 
     def advance(self, step: int) -> None:
@@ -214,12 +214,18 @@ class _Run:
                 "device": str(self.device),
                 "processes": self.world,
                 "threads": torch.get_num_threads(),
+                "compiled": self.job.compile,
                 "torch": torch.__version__,
             },
         }
         write_json(self.job.folder / CARD, card)
         shutil.rmtree(self.work)
         return card
+
+
+def _compiled(trainee: Trainee) -> Any:
+    """Through torch.compile, with the uncompiled run's random numbers, so that the dropout masks are the same."""
+    return torch.compile(trainee, dynamic=True, options={"fallback_random": True})
 
 
 def train(job: Job) -> dict[str, Any]:

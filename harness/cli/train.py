@@ -35,6 +35,9 @@ def train(
         Path | None,
         typer.Option("--output", "-o", help="Folder for the model; else the cache, where runs look for it."),
     ] = None,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Run the model through torch.compile, for long runs on a GPU.")
+    ] = False,
 ) -> None:
     """Train a model; killed, the same command goes on where the last checkpoint is.
 
@@ -55,7 +58,7 @@ def train(
     for number in range(seeds) if seeds else [seed]:
         own = changes | ({"seed": str(number)} if number is not None else {})
         place = output / f"seed-{number}" if output and seeds else output
-        runs.append(_train_one(model, own, place, settings))
+        runs.append(_train_one(model, own, place, settings, compile_=compile_))
         if not settings.json:
             _tell(runs[-1])
     if settings.json:
@@ -75,7 +78,9 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _train_one(model: str, changes: dict[str, str], output: Path | None, settings: Settings) -> dict[str, Any]:
+def _train_one(
+    model: str, changes: dict[str, str], output: Path | None, settings: Settings, *, compile_: bool
+) -> dict[str, Any]:
     from importlib.metadata import entry_points
 
     from harness.encoders.catalog import resolve
@@ -98,7 +103,7 @@ def _train_one(model: str, changes: dict[str, str], output: Path | None, setting
         if settings.backbone is not None:
             written.setdefault("backbone", settings.backbone)
         spec = fill(name, written | changes, entry.parameters)
-        return {"model": str(spec), **trainer(spec, context, output)}
+        return {"model": str(spec), **trainer(spec, context, output, compile=compile_)}
 
 
 def _tell(run: Mapping[str, Any]) -> None:
