@@ -160,7 +160,7 @@ def open_vectors(path: Path, cache_dir: Path, member: str | None = None) -> Word
     except _UNREADABLE as error:
         raise DataError(
             f"{path}: the word vectors cannot be read and kept in {cache_dir} ({error}), expected a whole text, .gz or "
-            ".zip file and free space; download it again if it is damaged"
+            ".zip file and free space; if it is damaged, delete it and download it again"
         ) from error
     return _load(folder, f"{path.name}({member})" if member else path.name)
 

@@ -4,7 +4,9 @@
 
 Once from a plain file of float32 (reading copies every block out of it), and once from the embedding cache (reading
 looks every sentence up). The scratch folder needs twice rows x dims x 4 bytes; what is written is deleted at the end.
-"Cold" is the first pass after the operating system was asked to forget the files.
+"Cold" is the first pass after the operating system was asked to forget the files. The floor is what the arithmetic
+takes at the rates that the same matrix products reach here with one thread per core: the covariance is half a product
+of (d, n) and (n, d) in float64, applying it a product of (n, d) and (d, k) in float32.
 """
 
 import argparse
@@ -20,10 +22,12 @@ from numpy.typing import NDArray
 
 from baselines.whitening import Whitening, fit_whitening
 from harness.encoders.cache import EmbeddingCache
+from harness.tasks.blocks import in_threads
 
 Source = Callable[[], Iterator[NDArray[np.float32]]]
 
-BLOCK = 8192
+BLOCK = 16384  # as the encoders fit
+PRODUCTS = 64  # timed for the floor
 
 
 def write_vectors(path: Path, rows: int, dims: int) -> None:
@@ -99,6 +103,20 @@ def measure(name: str, source: Source, files: Iterable[Path], keep: int) -> None
         print(f"{name}: {what:<14} {clock:7.2f} s of clock, {ratios}; {processor:7.2f} s of processor")
 
 
+def print_floor(rows: int, dims: int, keep: int) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2048, dims))
+    y, kernel = x.astype(np.float32), rng.standard_normal((dims, keep), dtype=np.float32)
+
+    def best(product: Callable[[int], object]) -> float:
+        passes = [seconds(lambda: list(in_threads(product, range(PRODUCTS))))[0] for _ in range(3)]
+        return float(min(passes)) / PRODUCTS / len(x)
+
+    fit, apply = best(lambda _: (x.T @ x).sum()), best(lambda _: (y @ kernel).sum())
+    for what, flop, row in (("fitting", dims**2, fit), ("applying", 2 * dims * keep, apply)):
+        print(f"floor of {what}: {rows * flop / 1e9:.0f} GFLOP at {flop / row / 1e9:.0f} GFLOP/s, {rows * row:.2f} s")
+
+
 def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
@@ -115,6 +133,7 @@ def main() -> None:
         write_vectors(path, rows, dims)
         cache = fill_cache(root, path, dims)
         print(f"{rows} x {dims}, keeping {arguments.keep}; peak memory before {peak_mib():.0f} MiB")
+        print_floor(rows, dims, arguments.keep)
         measure("plain file", lambda: blocks(path, dims), [path], arguments.keep)
         measure("embedding cache", lambda: cached_blocks(cache, rows), root.glob("*/*.shard"), arguments.keep)
         print(f"peak memory {peak_mib():.0f} MiB, numpy and this script included")

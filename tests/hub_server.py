@@ -1,10 +1,13 @@
 """A hub on 127.0.0.1: the endpoints that huggingface_hub uses to download a file, and the faults a network has.
 
 As on the real hub, `/datasets/<repo>/resolve/<revision>/<file>` answers with the commit, the size and the sha256 of
-the file, and redirects to another host for the content; the other host here is `localhost`.
+the file, and redirects to another host for the content; the other host here is `localhost`. Of a model,
+`/api/models/<repo>/revision/<revision>` tells the commit and `/api/models/<repo>/tree/<commit>` the files.
 """
 
 import hashlib
+import json
+import re
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,7 +30,7 @@ class Request:
 
 @dataclass
 class HubServer:
-    """Serves `files` of one dataset. The faults may be set at any time; those named `next_` happen once."""
+    """Serves `files` of one dataset or model. The faults may be set at any time; those named `next_` happen once."""
 
     repo: str
     files: dict[str, bytes]
@@ -95,12 +98,34 @@ class _Handler(BaseHTTPRequestHandler):
             self._empty(hub.answer)
         elif self.path.startswith("/cdn/"):
             self._content(hub.files[self.path.removeprefix("/cdn/")])
+        elif self.path.startswith("/api/models/"):
+            self._describe()
         else:
             self._resolve()
 
+    def _describe(self) -> None:
+        hub = self.server_hub
+        repo, kind = re.split("/(revision|tree)/", self.path.removeprefix("/api/models/"))[:2]
+        if repo != hub.repo:
+            self._empty(401, {"X-Error-Code": "RepoNotFound"})
+        elif kind == "revision":
+            self._json({"id": repo, "sha": COMMIT})
+        else:
+            oids = {name: hashlib.sha1(content).hexdigest() for name, content in hub.files.items()}
+            sizes = {name: len(content) for name, content in hub.files.items()}
+            self._json([{"type": "file", "path": name, "size": sizes[name], "oid": oids[name]} for name in hub.files])
+
+    def _json(self, answer: object) -> None:
+        content = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
     def _resolve(self) -> None:
         hub = self.server_hub
-        repo, _, rest = self.path.removeprefix("/datasets/").partition("/resolve/")
+        repo, _, rest = self.path.removeprefix("/datasets/").removeprefix("/").partition("/resolve/")
         revision, _, name = rest.partition("/")
         if repo != hub.repo:
             self._empty(401, {"X-Error-Code": "RepoNotFound"})  # the real hub's answer to people without a token

@@ -151,6 +151,40 @@ def test_what_is_no_archive_is_thrown_away(server, tmp_path):
     assert files(tmp_path) == []
 
 
+def test_a_truncated_archive_is_thrown_away(server, tmp_path):
+    server.content = ARCHIVE[:-60]  # the server has no more of it
+    size = len(server.content)
+    assert refused(tmp_path) == (
+        f"{server.base}/glove.840B.300d.zip: what came is no zip archive of {size} bytes but {size} bytes of something "
+        f"else; run the command again, or {INSTEAD}"
+    )
+    assert files(tmp_path) == []
+    server.content = ARCHIVE
+    assert fetch(tmp_path).read_bytes() == ARCHIVE
+
+
+def test_an_archive_with_wrong_bytes_inside(server, tmp_path):
+    server.content = ARCHIVE.replace(b"dog 0 2 0", b"dog 0 3 0")
+    path = fetch(tmp_path)
+    with pytest.raises(DataError) as caught:
+        build("avg-glove", Context(cache_dir=tmp_path, offline=True))
+    assert str(caught.value) == (
+        f"{path}: the word vectors cannot be read and kept in {tmp_path / 'vectors'} (Bad CRC-32 for file "
+        "'glove.840B.300d.txt'), expected a whole text, .gz or .zip file and free space; if it is damaged, delete it "
+        "and download it again"
+    )
+    assert list((tmp_path / "vectors").iterdir()) == []
+
+
+def test_a_member_that_the_archive_does_not_have(server, tmp_path):
+    path = fetch(tmp_path)
+    with pytest.raises(UsageError) as caught:
+        build("avg-glove[member=glove.6B.300d.txt]", Context(cache_dir=tmp_path, offline=True))
+    assert str(caught.value) == (
+        f"{path}: expected the name of one file in it, found 'glove.6B.300d.txt'; it has glove.840B.300d.txt"
+    )
+
+
 def test_an_answer_that_is_not_the_archive(server, tmp_path):
     server.answer = 404
     assert refused(tmp_path) == (

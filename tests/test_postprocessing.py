@@ -314,23 +314,3 @@ def test_any_text_and_an_sbert_folder(context, tmp_path):
     assert encoder.card.pooling == "avg_first_last"
     assert embed(encoder, TEXTS) == pytest.approx(embed(plain, TEXTS), abs=1e-5)  # the same random weights
     assert asdict(encoder.card)["weights_sha256"] == plain.card.weights_sha256
-
-
-def test_released_checkpoints_come_with_their_pooling(bert_folder, tmp_path, monkeypatch):
-    from baselines import transformers
-
-    asked = []
-
-    def found(name, *, offline):
-        asked.append(name)
-        return transformers.find_backbone(str(bert_folder), offline=offline)
-
-    monkeypatch.setattr(transformers, "find_checkpoint", found)
-    for name in ("sbert", "ct-bert", "declutr"):
-        card = build(name, Context(cache_dir=tmp_path, offline=True)).card
-        assert (card.name, card.method, card.pooling) == (name, name, "avg")
-    assert asked == [
-        "sentence-transformers/bert-base-nli-mean-tokens",
-        "Contrastive-Tension/BERT-Base-CT",
-        "johngiorgi/declutr-base",
-    ]

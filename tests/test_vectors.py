@@ -206,7 +206,8 @@ def test_files_that_cannot_be_read(tmp_path, name):
             open_vectors(path, cache)
         assert str(caught.value).startswith(f"{path}: the word vectors cannot be read and kept in {cache} (")
         assert str(caught.value).endswith(
-            "), expected a whole text, .gz or .zip file and free space; download it again if it is damaged"
+            "), expected a whole text, .gz or .zip file and free space; if it is damaged, delete it and download it "
+            "again"
         )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from baselines.whitening import Whitening, fit_whitening, load_whitening, mean_and_covariance
 from harness.encoders.protocol import EncoderCard
 from harness.errors import EncoderError, UsageError
+from harness.tasks.blocks import blas
 
 BASE = EncoderCard(name="bert[backbone=tiny]", method="bert", weights_sha256="a" * 64, dim=6)
 CARD = replace(BASE, name="bert-whitening[backbone=tiny,dim=3]", method="bert-whitening", dim=3, fitted_on="nli")
@@ -109,6 +110,28 @@ def test_streaming_equals_one_batch(size):
     assert count == 9000
     assert mean == pytest.approx(x.astype(np.float64).mean(axis=0), rel=1e-13)
     assert covariance == pytest.approx(np.cov(x.T.astype(np.float64)), rel=1e-9, abs=1e-9)
+
+
+def test_small_variances_survive_beside_large_ones():
+    """Variances over six orders of magnitude, far from zero: float32 products move these cosines by 3e-3."""
+    rng = np.random.default_rng(4)
+    rotation = np.linalg.qr(rng.standard_normal((24, 24)))[0]
+    x = rng.standard_normal((5000, 24)) * 10 ** np.linspace(0, -3, 24) @ rotation + rng.standard_normal(24) * 10
+    x = x.astype(np.float32).astype(np.float64)
+    centred = x - x.mean(axis=0)
+    _, spread, axes = np.linalg.svd(centred, full_matrices=False)
+    expected = cosines(centred[:100] @ axes.T / spread)
+    assert_allclose(cosines(apply(fit_whitening([x.astype(np.float32)]), x[:100])), expected, rtol=0, atol=1e-8)
+
+
+def test_the_number_of_cores_changes_no_bit():
+    x = np.random.default_rng(5).standard_normal((30000, 32), dtype=np.float32) + 3
+    several = fit_whitening([x, x[:9000]], 5)
+    with blas().limit(limits=1):
+        one = fit_whitening([x, x[:9000]], 5)
+        assert np.array_equal(one.transform(x), several.transform(x))
+    assert np.array_equal(one.mean, several.mean)
+    assert np.array_equal(one.kernel, several.kernel)
 
 
 def test_transform_is_float32_and_each_row_stands_alone(sentences):
