@@ -1,6 +1,7 @@
 """Training data: what is read, what is refused and in which words, and that tokenising is done once and goes on."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -263,7 +264,41 @@ def test_published_settings():
     [
         ({"pooler": "max"}, "pooler=max is unknown; known: cls, cls_before_pooler, avg, avg_top2, "
             "avg_first_last, avg_static_last"),
-        ({"temperature": 0.0}, "temperature=0.0: expected more than 0"),
+        ({"temperature": 0.0}, "temperature=0.0: expected a finite number above 0"),
+        ({"temperature": math.nan}, "temperature=nan: expected a finite number above 0"),
+        ({"learning_rate": math.inf}, "learning_rate=inf: expected a finite number above 0"),
+        ({"epochs": math.inf}, "epochs=inf: expected a finite number above 0"),
+        ({"clip": -1.0}, "clip=-1.0: expected a finite number above 0"),
+        ({"adam_epsilon": 0.0}, "adam_epsilon=0.0: expected a finite number above 0"),
+        ({"weight_decay": -0.1}, "weight_decay=-0.1: expected a finite number, 0 or more"),
+        ({"mlm_weight": math.nan}, "mlm_weight=nan: expected a finite number, 0 or more"),
+        ({"mlm_probability": 1.5}, "mlm_probability=1.5: expected 0 to 1"),
+        ({"dropout": 1.0}, "dropout=1.0: expected less than 1, or a negative number for the checkpoint's"),
+        ({"dropout": math.nan}, "dropout=nan: expected less than 1, or a negative number for the checkpoint's"),
+        ({"seed": -1}, "seed=-1: expected a whole number, 0 or more"),
+        ({"max_steps": -3}, "max_steps=-3: expected a whole number, 0 or more"),
+        ({"batch_size": 0}, "batch_size=0: expected a whole number, 1 or more"),
+        (
+            {"max_tokens": 2},
+            "train_tokens=2: expected 3 or more, of which the first and the last are special tokens",
+        ),
+        (
+            {"method": "simcse-sup", "hard_negative_weight": -math.inf},
+            "hard_negative_weight=-inf: expected a finite number",
+        ),
+        ({"thesaurus": "words.tsv"}, "thesaurus=words.tsv: only augmentation=synonym reads one; drop it"),
+        (
+            {"positives": "neutral"},
+            "positives=neutral: only supervised training has it; drop it, or train simcse-sup",
+        ),
+        (
+            {"hard_negatives": "none"},
+            "hard_negatives=none: only supervised training has it; drop it, or train simcse-sup",
+        ),
+        (
+            {"hard_negative_weight": 1.0},
+            "hard_negative_weight=1.0: only supervised training has it; drop it, or train simcse-sup",
+        ),
         (
             {"augmentation": "crop-200"},
             "augmentation=crop-200 is unknown; expected none, crop-K, delete-K, delete-one, synonym, mlm-K, next or "

@@ -106,6 +106,31 @@ def test_what_was_not_released(given, message):
     assert str(caught.value) == message
 
 
+def test_what_was_released_is_trained_under_the_name_that_finds_it(tmp_path, monkeypatch):
+    jobs = []
+
+    def make_job(spec, context, output, **options):
+        jobs.append(spec)
+        return encoders.Job(
+            settings=published("simcse-unsup", "tiny"), backbone=None, corpus=None, dev=None, folder=output
+        )
+
+    monkeypatch.setattr(encoders, "make_job", make_job)
+    monkeypatch.setattr(encoders, "train", lambda job: {})
+    context = Context(cache_dir=tmp_path / "cache")
+    given = {name: specification(SIMCSE_UNSUP, **changes) for name, changes in (("plain", {}), ("seed", {"seed": 1}))}
+    told = {name: train_spec(spec, context, tmp_path / "out")["model"] for name, spec in given.items()}
+    assert told == {"plain": "simcse-unsup[weights=trained]", "seed": "simcse-unsup[seed=1]"}
+    assert [str(spec) for spec in jobs] == list(told.values())
+    assert not any(encoders._wants_release(spec) for spec in jobs)
+    assert not (tmp_path / ".out.lock").exists()  # the lock is in the cache
+    with pytest.raises(UsageError) as caught:
+        train_spec(specification(SIMCSE_UNSUP, weights="released"), context)
+    assert str(caught.value) == (
+        "simcse-unsup[weights=released]: released weights are not trained here; drop weights=released"
+    )
+
+
 @pytest.mark.parametrize(("entry", "pooling"), [(SIMCSE_UNSUP, "cls_before_pooler"), (SIMCSE_SUP, "cls")])
 def test_the_release_is_loaded_with_its_pooling(tmp_path, monkeypatch, entry, pooling):
     asked = []

@@ -1,15 +1,16 @@
 """Training runs: repeatable to the bit, resumed without a trace, and true to each option."""
 
+import hashlib
 import json
 import os
 import shutil
 import signal
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from simcse_models import random_bert, sentences
 
 from baselines.simcse import train as training
@@ -21,11 +22,11 @@ from baselines.simcse.model import make_model
 from baselines.simcse.objective import contrastive_loss
 from baselines.simcse.optimizer import Optimizer
 from baselines.simcse.settings import TrainSettings
-from baselines.simcse.train import Job, train
+from baselines.simcse.train import Job, fingerprint, train
 from baselines.simcse.trainee import Trainee
 from harness.data.records import Pairs
 from harness.encoders.context import silent
-from harness.errors import EncoderError, UsageError
+from harness.errors import DataError, EncoderError, ResultError, UsageError
 
 SETTINGS = TrainSettings(seed=1, batch_size=8, learning_rate=1e-3, max_steps=25, eval_every=10)
 
@@ -352,3 +353,98 @@ def test_a_compiled_run_has_the_same_masks_and_differs_by_rounding(tmp_path):
     other = weights(compiled)
     for name, tensor in weights(plain).items():
         torch.testing.assert_close(other[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_the_content_of_a_thesaurus_is_part_of_the_run_and_its_place_is_not(tmp_path):
+    settings = replace(SETTINGS, max_steps=2, augmentation="synonym", thesaurus=str(tmp_path / "words.tsv"))
+    (tmp_path / "words.tsv").write_text("cat\tdog\n")
+    job = make_job(tmp_path, settings, dev=False)
+    card = train(job)
+    assert card["thesaurus"] == {"name": "words.tsv", "sha256": hashlib.sha256(b"cat\tdog\n").hexdigest()}
+    (tmp_path / "other").mkdir()
+    shutil.copy(tmp_path / "words.tsv", tmp_path / "other")
+    moved = replace(job, settings=replace(settings, thesaurus=str(tmp_path / "other" / "words.tsv")))
+    assert train(moved) == card
+    (tmp_path / "words.tsv").write_text("cat\tbird\n")
+    with pytest.raises(UsageError) as caught:
+        train(job)
+    assert str(caught.value) == (
+        f"{job.folder}: holds the finished run of another thesaurus, expected this run's or nothing; name another "
+        "folder"
+    )
+    (tmp_path / "words.tsv").unlink()
+    with pytest.raises(DataError) as lost:
+        train(job)
+    assert str(lost.value) == (
+        f"{tmp_path / 'words.tsv'}: the thesaurus cannot be read as UTF-8 text ([Errno 2] No such file or directory: "
+        f"'{tmp_path / 'words.tsv'}'); check the path"
+    )
+
+
+def test_without_a_thesaurus_the_fingerprint_is_what_it_was():
+    """Trained models are found by it, so no new setting may come between."""
+    identity = {"settings": asdict(TrainSettings()), "backbone": {"name": "tiny", "sha256": "0"}, "dev": None}
+    assert fingerprint(identity) == "8c278bab20458c73fd81a5b0492941c26895eb1ab564086d3811f53d02497c9e"
+
+
+def test_a_job_without_a_thesaurus_names_none(tmp_path):
+    assert set(make_job(tmp_path).identity()) == {"settings", "backbone", "data", "dev"}
+
+
+@pytest.mark.parametrize("text", ["{bad", "{}", "[]"])
+def test_a_card_that_is_not_ours(tmp_path, text):
+    job = make_job(tmp_path)
+    job.folder.mkdir()
+    (job.folder / "card.json").write_text(text)
+    with pytest.raises(ResultError) as caught:
+        train(job)
+    assert str(caught.value) == (
+        f"{job.folder / 'card.json'}: damaged or not ours, expected the card of a training run; name another folder, "
+        "or delete this one"
+    )
+
+
+def test_a_folder_of_other_files_and_a_file_are_left_alone(tmp_path):
+    job = make_job(tmp_path)
+    job.folder.mkdir()
+    (job.folder / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError) as caught:
+        train(job)
+    assert str(caught.value) == (
+        f"{job.folder}: holds other files, expected a new folder or one of this run; name another with --output"
+    )
+    assert [path.name for path in job.folder.iterdir()] == ["notes.txt"]
+    file = tmp_path / "text.txt"
+    for folder in (file, file / "seed-0"):
+        with pytest.raises(UsageError) as caught:
+            train(replace(job, folder=folder))
+        assert str(caught.value) == f"{file}: a file, expected a folder for the model; name another with --output"
+
+
+def test_the_weights_are_as_readable_as_the_other_files(tmp_path):
+    job = make_job(tmp_path, replace(SETTINGS, max_steps=1), dev=False)
+    before = os.umask(0o022)
+    try:
+        train(job)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in job.folder.iterdir()} == {0o644}
+
+
+def test_the_library_is_silent_about_the_masked_language_model(tmp_path, capfd):
+    from transformers.utils import logging
+
+    backbone = random_bert(tmp_path / "backbone")
+    with_pooler(backbone.folder)
+    logging.set_verbosity_warning()
+    logging.enable_progress_bar()
+    capfd.readouterr()
+    vocabulary_layer(backbone)
+    assert capfd.readouterr() == ("", "")
+
+
+def with_pooler(folder):
+    """As BERT's own checkpoint: weights that the masked language model does not use, of which the library reports."""
+    tensors = load_file(folder / "model.safetensors")
+    tensors |= {"bert.pooler.dense.weight": torch.eye(16), "bert.pooler.dense.bias": torch.zeros(16)}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})

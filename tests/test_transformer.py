@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoTokenizer
 from harness.encoders import transformer
 from harness.encoders.batching import plan_batches
 from harness.encoders.catalog import build
+from harness.encoders.checkpoint import find_checkpoint
 from harness.encoders.context import Context
 from harness.encoders.pooling import POOLINGS
 from harness.encoders.transformer import TransformerEncoder, encode_poolings
@@ -208,3 +209,20 @@ def test_the_card_tells_folders_of_different_weights_apart(bert_folder, tmp_path
     cards = [encoder(folder, tmp_path).card for folder in (bert_folder, other)]
     assert cards[0].weights_sha256 != cards[1].weights_sha256
     assert cards[0].fingerprint() != cards[1].fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("text", "pooling"),
+    [
+        ('{"fingerprint": "0", "pooling": "avg"}', "avg"),
+        ('{"pooling": "avg"}', None),
+        ('{"fingerprint": "0", "pooling": 3}', None),
+        ("{bad", None),
+        ("[]", None),
+    ],
+)
+def test_a_folder_of_bench_train_declares_its_pooling_in_its_card(tmp_path, text, pooling):
+    folder = make_bert(tmp_path / "trained")
+    (folder / "card.json").write_text(text)
+    declared = find_checkpoint(str(folder), offline=True).declared
+    assert (declared.pooling if declared else None) == pooling

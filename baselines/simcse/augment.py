@@ -4,6 +4,7 @@ They work on token ids, drawn anew in every epoch; a word is a token with the pi
 at `max_tokens` before is out of their reach, unlike in the paper, where whole sentences were edited.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def read_thesaurus(path: str | None, tokenizer: Any) -> dict[tuple[int, ...], li
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: the thesaurus cannot be read as UTF-8 text ({error}); check the path") from error
+        raise _unreadable(path, error) from error
     rows = [[word for word in line.split("\t") if word] for line in lines]
     rows = [row for row in rows if len(row) > 1]
     if not rows:
@@ -91,6 +92,22 @@ def read_thesaurus(path: str | None, tokenizer: Any) -> dict[tuple[int, ...], li
     # Within a text, not at its start: byte-level tokenizers write the space before a word into its first token.
     ids = [[_word_ids(tokenizer, word) for word in row] for row in rows]
     return {tuple(row[0].tolist()): row[1:] for row in ids}
+
+
+def thesaurus_sha256(path: str) -> str:
+    """Sha256 (hex) of the file.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: Exception) -> DataError:
+    return DataError(f"{path}: the thesaurus cannot be read as UTF-8 text ({error}); check the path")
 
 
 def _word_ids(tokenizer: Any, word: str) -> Ids:

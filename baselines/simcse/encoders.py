@@ -1,5 +1,6 @@
 """The registry's entries `simcse-unsup` and `simcse-sup`: released weights, or trained here if not there yet."""
 
+import hashlib
 import os
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -11,6 +12,7 @@ from baselines.backbones import find_backbone
 from baselines.corpora import NAMED, find_corpus
 from baselines.simcse.corpus import load_tokenizer, open_corpus
 from baselines.simcse.dev import DevSet
+from baselines.simcse.folder import check_folder
 from baselines.simcse.settings import TrainSettings, published
 from baselines.simcse.train import Job, fingerprint, train
 from harness.data.hub import locked
@@ -155,10 +157,13 @@ def backbone_limit(tokenizer: Any) -> int:
     return int(min(tokenizer.model_max_length, 512))
 
 
-def trained(job: Job) -> dict[str, Any]:
-    """Train, or find it trained; the card. A second process that asks for the same waits."""
+def trained(job: Job, cache_dir: Path) -> dict[str, Any]:
+    """Train, or find it trained; the card. A second process that asks for the same waits; the lock is in the cache."""
+    place, name = cache_dir / "trained", job.folder.name
+    if job.folder.parent != place:
+        name = hashlib.sha256(str(job.folder.resolve()).encode()).hexdigest()[:32]
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
-    with locked(job.folder.with_name(f".{job.folder.name}.lock")) if alone else nullcontext():
+    with locked(place / f".{name}.lock") if alone else nullcontext():
         return train(job)
 
 
@@ -172,20 +177,27 @@ def train_spec(spec: Spec, context: Context, output: Path | None = None, *, comp
         compile: run the model through torch.compile.
 
     Returns:
-        The card (`card.json`) and `folder`.
+        The card (`card.json`), `folder`, and `model`, the name under which a run finds the weights in the cache.
 
     Raises:
+        UsageError: if the specification asks for released weights.
         BenchError: as `make_job` and `train`.
     """
+    if spec.parameters["weights"] == "released":
+        raise UsageError(f"{spec}: released weights are not trained here; drop weights=released")
+    if _wants_release(spec):
+        spec = replace(spec, parameters={**spec.parameters, "weights": "trained"})
+    if output is not None:
+        check_folder(output)
     job = make_job(spec, context, output, compile=compile)
-    return {"folder": str(job.folder), **trained(job)}
+    return {"model": str(spec), "folder": str(job.folder), **trained(job, context.cache_dir)}
 
 
 def _build(spec: Spec, context: Context) -> Encoder:
     if _wants_release(spec):
         return _build_released(spec, context)
     job = make_job(spec, context)
-    trained(job)
+    trained(job, context.cache_dir)
     encoder = build_transformer(
         str(spec),
         spec.name,

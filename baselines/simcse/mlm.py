@@ -18,7 +18,7 @@ from torch.nn import functional
 from baselines.simcse.augment import Augment
 from baselines.simcse.batches import Batch
 from baselines.simcse.corpus import Corpus
-from harness.encoders.checkpoint import Checkpoint
+from harness.encoders.checkpoint import Checkpoint, quiet_transformers
 from harness.errors import UsageError
 
 
@@ -67,6 +67,7 @@ def load_masked_model(checkpoint: Checkpoint) -> nn.Module:
     """
     from transformers import AutoModelForMaskedLM
 
+    quiet_transformers()
     model, report = AutoModelForMaskedLM.from_pretrained(
         str(checkpoint.transformer), dtype=torch.float32, local_files_only=True, output_loading_info=True
     )

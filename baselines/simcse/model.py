@@ -1,6 +1,7 @@
 """The network that is trained: a pretrained transformer, a pooler and, for `cls`, a fresh MLP head."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from baselines.simcse.settings import TrainSettings
-from harness.encoders.checkpoint import Checkpoint
+from harness.encoders.checkpoint import Checkpoint, quiet_transformers
 from harness.encoders.pooling import Head, needs_all_layers, pool
 from harness.errors import EncoderError, UsageError
 
@@ -53,10 +54,8 @@ def make_model(checkpoint: Checkpoint, settings: TrainSettings) -> SentenceModel
         EncoderError: if the weights do not fit the configuration.
     """
     from transformers import AutoModel
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    quiet_transformers()
     folder = checkpoint.transformer
     family = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     if family not in _FAMILIES:
@@ -126,6 +125,7 @@ def save_model(model: SentenceModel, source: Checkpoint, folder: Path) -> None:
     config |= {"architectures": [type(model.backbone).__name__], "dtype": "float32"}
     config.pop("torch_dtype", None)
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    shutil.copymode(folder / "config.json", folder / "model.safetensors")  # safetensors leaves it the owner's alone
     copy_tokenizer(source.transformer, folder)
 
 

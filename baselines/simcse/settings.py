@@ -1,7 +1,8 @@
 """Every knob of a training run, with the published values as defaults."""
 
+import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from baselines.simcse.objective import SIMILARITIES
 from harness.encoders.pooling import POOLINGS
@@ -101,15 +102,24 @@ class TrainSettings:
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise UsageError(f"{name}={getattr(self, name)} is unknown; known: {', '.join(map(str, known))}")
-        for name in _POSITIVE:
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name}={getattr(self, name)}: expected more than 0")
+        for name, (low, high, expected) in _RANGES.items():
+            value = getattr(self, name)
+            if not (math.isfinite(value) and low <= value <= high):
+                raise UsageError(f"{_WRITTEN.get(name, name)}={value}: expected {expected}")
+        self._check_data()
+
+    def _check_data(self) -> None:
+        """What the method can do with its data."""
         if not _AUGMENTATION.fullmatch(self.augmentation):
             raise UsageError(f"augmentation={self.augmentation} is unknown; expected {AUGMENTATIONS}, K in percent")
-        if self.dropout >= 1:
-            raise UsageError(f"dropout={self.dropout}: expected less than 1, or a negative number for the checkpoint's")
         if self.method == "simcse-sup" and self.augmentation != "none":
             raise UsageError(f"augmentation={self.augmentation}: supervised training has none, its data hold the pairs")
+        if self.thesaurus is not None and self.augmentation != "synonym":
+            raise UsageError(f"thesaurus={self.thesaurus}: only augmentation=synonym reads one; drop it")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if self.method == "simcse-unsup" and field.name in _SUPERVISED and value != field.default:
+                raise UsageError(f"{field.name}={value}: only supervised training has it; drop it, or train simcse-sup")
 
     @property
     def pooling(self) -> str:
@@ -128,16 +138,30 @@ _CHOICES: dict[str, tuple[object, ...]] = {
     "gradient_scale": GRADIENT_SCALES,
     "dtype": DTYPES,
 }
-_POSITIVE = (
-    "batch_size",
-    "learning_rate",
-    "epochs",
-    "max_tokens",
-    "temperature",
-    "clip",
-    "eval_every",
-    "length_groups",
-)
+_TINY = math.ulp(0.0)  # the smallest number above 0
+_POSITIVE = (_TINY, math.inf, "a finite number above 0")
+_NOT_NEGATIVE = (0.0, math.inf, "a finite number, 0 or more")
+_COUNT = (1, math.inf, "a whole number, 1 or more")
+_RANGES: dict[str, tuple[float, float, str]] = {  # lowest and highest, and the range in words; all are finite
+    "seed": (0, math.inf, "a whole number, 0 or more"),
+    "batch_size": _COUNT,
+    "learning_rate": _POSITIVE,
+    "epochs": _POSITIVE,
+    "max_steps": (0, math.inf, "a whole number, 0 or more"),
+    "max_tokens": (3, math.inf, "3 or more, of which the first and the last are special tokens"),
+    "temperature": _POSITIVE,
+    "hard_negative_weight": (-math.inf, math.inf, "a finite number"),
+    "dropout": (-math.inf, math.nextafter(1.0, 0.0), "less than 1, or a negative number for the checkpoint's"),
+    "mlm_weight": _NOT_NEGATIVE,
+    "mlm_probability": (0.0, 1.0, "0 to 1"),
+    "adam_epsilon": _POSITIVE,
+    "weight_decay": _NOT_NEGATIVE,
+    "clip": _POSITIVE,
+    "eval_every": _COUNT,
+    "length_groups": _COUNT,
+}
+_WRITTEN = {"max_tokens": "train_tokens"}  # in a specification; `max_tokens` is evaluation's there
+_SUPERVISED = ("positives", "hard_negatives", "hard_negative_weight")
 
 
 def published(method: str, backbone: str) -> TrainSettings:

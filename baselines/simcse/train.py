@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from baselines.simcse import processes
-from baselines.simcse.augment import Augment, make_augment
+from baselines.simcse.augment import Augment, make_augment, thesaurus_sha256
 from baselines.simcse.batches import DROPOUT, INIT, MASKING, Batches, draw_seed
 from baselines.simcse.checkpoints import restore, save_checkpoint
 from baselines.simcse.corpus import Corpus, load_tokenizer
 from baselines.simcse.dev import DevSet
+from baselines.simcse.folder import CARD, LOG, WORK, check_folder, cut_log, read_card, write_json
 from baselines.simcse.mlm import Masker, predicted_words, vocabulary_layer
 from baselines.simcse.model import make_model, save_model
 from baselines.simcse.objective import contrastive_loss
@@ -33,7 +34,6 @@ from harness.encoders.checkpoint import Checkpoint, weights_sha256
 from harness.encoders.context import Progress, silent
 from harness.errors import EncoderError, UsageError
 
-CARD, LOG = "card.json", "log.jsonl"
 _SELECTED = "selected.json"
 
 
@@ -66,13 +66,22 @@ class Job:
     compile: bool = False
 
     def identity(self) -> dict[str, Any]:
-        """Everything that decides the weights."""
-        return {
-            "settings": asdict(self.settings),
+        """Everything that decides the weights; of a thesaurus the name and the content, wherever the file lies.
+
+        Raises:
+            DataError: if the thesaurus cannot be read.
+        """
+        settings, thesaurus = asdict(self.settings), self.settings.thesaurus
+        parts: dict[str, Any] = {
+            "settings": settings,
             "backbone": {"name": self.backbone.name, "sha256": weights_sha256(self.backbone)},
             "data": {"name": self.corpus.name, "sha256": self.corpus.sha256, **asdict(self.corpus.facts)},
             "dev": {"name": self.dev.name, "sha256": self.dev.sha256} if self.dev else None,
         }
+        if thesaurus is not None:
+            settings["thesaurus"] = Path(thesaurus).name
+            parts["thesaurus"] = {"name": Path(thesaurus).name, "sha256": thesaurus_sha256(thesaurus)}
+        return parts
 
 
 def _augment(job: Job, tokenizer: Any) -> Augment | None:
@@ -102,9 +111,10 @@ class _Run:
         self.job = job
         device, self.rank, self.world = processes.join(job.device)
         self.device = torch.device(device)
-        self.work = job.folder / ".training"
+        self.work = job.folder / WORK
         self.checkpoint = self.work / "checkpoint.safetensors"
-        self.key = fingerprint(job.identity())
+        self.identity = job.identity()
+        self.key = fingerprint(self.identity)
         tokenizer = load_tokenizer(job.backbone)
         augment = _augment(job, tokenizer)
         share = (self.rank, self.world)
@@ -204,7 +214,7 @@ class _Run:
             best = max(self.work.glob("best-*"))
             selected = json.loads((best / _SELECTED).read_text(encoding="utf-8"))
             shutil.copytree(best, self.job.folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(_SELECTED))
-        card = self.job.identity() | {
+        card = self.identity | {
             "fingerprint": self.key,
             "pooling": self.job.settings.pooling,
             "steps": self.batches.total,
@@ -237,10 +247,12 @@ def train(job: Job) -> dict[str, Any]:
         The card, as in `card.json`.
 
     Raises:
-        UsageError: if the folder belongs to another run, or the settings do not fit the data.
+        UsageError: if the folder belongs to another run or holds other files, or the settings do not fit the data.
+        DataError: if the thesaurus cannot be read.
         EncoderError: if the loss is not finite; the last good checkpoint stays.
-        ResultError: if a checkpoint cannot be written or read.
+        ResultError: if a checkpoint cannot be written or read, or the card is damaged.
     """
+    check_folder(job.folder)
     finished = read_card(job.folder)
     if finished is not None:
         return _same_run(job, finished)
@@ -259,7 +271,8 @@ def _same_run(job: Job, card: dict[str, Any]) -> dict[str, Any]:
     wanted = job.identity()
     if card["fingerprint"] == fingerprint(wanted):
         return card
-    parts = ", ".join(part for part in wanted if card.get(part) != json.loads(json.dumps(wanted[part])))
+    names = dict.fromkeys([*wanted, *(["thesaurus"] if "thesaurus" in card else [])])
+    parts = ", ".join(part for part in names if card.get(part) != json.loads(json.dumps(wanted.get(part))))
     raise UsageError(
         f"{job.folder}: holds the finished run of another {parts}, expected this run's or nothing; name another folder"
     )
@@ -282,24 +295,3 @@ def _loop(run: _Run) -> None:
             if time.monotonic() - run.saved[1] >= job.checkpoint_seconds and done < total:
                 run.save()
             job.progress("training", done, total)
-
-
-def read_card(folder: Path) -> dict[str, Any] | None:
-    """The card of a finished run; None if there is none in the folder."""
-    path = folder / CARD
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-def cut_log(path: Path, step: int) -> None:
-    """Drop the lines of steps that will be done again."""
-    if path.is_file():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        path.write_text("".join(kept), encoding="utf-8")
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write atomically."""
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    draft.replace(path)

@@ -19,18 +19,20 @@ _ENTRY_POINTS = "bench.trainers"
 def train(
     settings: Settings,
     model: Annotated[
-        str, typer.Argument(help="What to train: simcse-unsup, simcse-sup, or with [parameter=value,...].")
+        str, typer.Argument(help="What to train: simcse-unsup, simcse-sup, or with \\[parameter=value,...].")
     ],
     data: Annotated[str, typer.Option("--data", help="Training text: a name, a .txt or a .csv.")] = "",
-    seed: Annotated[int | None, typer.Option("--seed", help="Of a single run.")] = None,
-    seeds: Annotated[int, typer.Option("--seeds", help="Train so many replicates, with the seeds 0, 1, ...")] = 0,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of a single run.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", min=1, help="Train so many replicates, with the seeds 0, 1, ...")
+    ] = None,
     options: Annotated[
         list[str] | None, typer.Option("--set", help="Any parameter of the model as name=value; repeat it.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Rows of a step.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Rows of a step.")] = None,
     lr: Annotated[float | None, typer.Option("--lr", help="Learning rate of the first step.")] = None,
     epochs: Annotated[float | None, typer.Option("--epochs", help="Passes over the data.")] = None,
-    max_steps: Annotated[int | None, typer.Option("--max-steps", help="So many steps instead.")] = None,
+    max_steps: Annotated[int | None, typer.Option("--max-steps", min=1, help="So many steps instead.")] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder for the model; else the cache, where runs look for it."),
@@ -52,18 +54,21 @@ def train(
     }
     changes = {name: str(value) for name, value in given.items() if value is not None}
     changes |= dict(_pair(text) for text in options or [])
-    if seeds and seed is not None:
+    for option, number in (("--lr", lr), ("--epochs", epochs)):  # a 0 would be read as "as published"
+        if number is not None and not number > 0:
+            raise UsageError(f"{option} {number}: expected more than 0")
+    if seeds is not None and seed is not None:
         raise UsageError("--seed and --seeds: give one of them; --seeds N trains with the seeds 0 to N-1")
     runs = []
-    for number in range(seeds) if seeds else [seed]:
-        own = changes | ({"seed": str(number)} if number is not None else {})
-        place = output / f"seed-{number}" if output and seeds else output
+    for own_seed in range(seeds) if seeds else [seed]:
+        own = changes | ({"seed": str(own_seed)} if own_seed is not None else {})
+        place = output / f"seed-{own_seed}" if output and seeds else output
         runs.append(_train_one(model, own, place, settings, compile_=compile_))
         if not settings.json:
             _tell(runs[-1])
     if settings.json:
         print_json({"runs": runs, "dev": _summary(runs)})
-    elif (summary := _summary(runs)) is not None and seeds > 1:
+    elif (summary := _summary(runs)) is not None and len(runs) > 1:
         out.print(
             "dev Spearman x 100: mean {mean:.2f}, standard deviation {sd:.2f}, range {low:.2f} to {high:.2f}".format(
                 **{name: 100 * value for name, value in summary.items()}
@@ -94,7 +99,6 @@ def _train_one(
             cache_dir=settings.cache,
             data_dir=settings.data_dir,
             device=torch_device(settings.device),
-            dtype=settings.dtype,
             backbone=settings.backbone,
             offline=settings.offline,
             progress=progress,
@@ -102,8 +106,16 @@ def _train_one(
         entry, _ = resolve(name, context)
         if settings.backbone is not None:
             written.setdefault("backbone", settings.backbone)
+        if settings.dtype != "float32":
+            written.setdefault("dtype", _training_dtype(settings.dtype))
         spec = fill(name, written | changes, entry.parameters)
         return {"model": str(spec), **trainer(spec, context, output, compile=compile_)}
+
+
+def _training_dtype(name: str) -> str:
+    if name != "bfloat16":
+        raise UsageError(f"--dtype {name}: training runs in float32 or bfloat16; use --set dtype=bfloat16")
+    return name
 
 
 def _tell(run: Mapping[str, Any]) -> None:
@@ -140,6 +152,8 @@ def export(
     from harness.encoders.export import export as write
     from harness.encoders.transformer import TransformerEncoder
 
+    if settings.dtype != "float32":
+        raise UsageError(f"--dtype {settings.dtype}: exported weights are float32; drop the option")
     with progress_bars(quiet=settings.quiet) as progress:
         context = Context(
             cache_dir=settings.cache,

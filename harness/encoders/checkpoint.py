@@ -28,7 +28,7 @@ class Dense:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
-    """What a sentence-transformers folder says of itself in modules.json.
+    """What a folder says of itself: sentence-transformers' in modules.json, one of `bench train` in card.json.
 
     Attributes:
         transformer: folder of the transformer.
@@ -85,7 +85,8 @@ def find_checkpoint(name: str, *, offline: bool) -> Checkpoint:
 
 
 def _checked(found: Checkpoint) -> Checkpoint:
-    declared = _read_modules(found.folder) if (found.folder / "modules.json").is_file() else None
+    modules = found.folder / "modules.json"
+    declared = _read_modules(found.folder) if modules.is_file() else _read_training_card(found.folder)
     checkpoint = Checkpoint(found.name, found.folder, found.revision, declared)
     if not (checkpoint.transformer / "config.json").is_file():
         raise UsageError(f"{checkpoint.transformer}: no config.json, expected a Hugging Face checkpoint folder")
@@ -175,6 +176,16 @@ def _read_modules(folder: Path) -> Declared:
     )
 
 
+def _read_training_card(folder: Path) -> Declared | None:
+    """What `bench train` wrote; None where there is no card, or another program's."""
+    try:
+        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    ours = isinstance(card, dict) and "fingerprint" in card and isinstance(card.get("pooling"), str)
+    return Declared(transformer=folder, pooling=card["pooling"]) if ours else None
+
+
 def _read_pooling(path: Path) -> str:
     settings = json.loads(path.read_text(encoding="utf-8"))
     mode = settings.get("pooling_mode")
@@ -195,6 +206,14 @@ def _read_max_tokens(transformer: Path) -> int | None:
     return None
 
 
+def quiet_transformers() -> None:
+    """No bars and no load reports of the library's: what is wrong with weights, our errors say."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
 def load(checkpoint: Checkpoint, *, dtype: torch.dtype) -> Loaded:
     """Load weights and tokenizer; the model is in evaluation mode on the CPU.
 
@@ -202,10 +221,8 @@ def load(checkpoint: Checkpoint, *, dtype: torch.dtype) -> Loaded:
         EncoderError: if the weights do not fit the configuration.
     """
     from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    quiet_transformers()
     folder = str(checkpoint.transformer)
     try:
         model, report = AutoModel.from_pretrained(folder, dtype=dtype, output_loading_info=True, local_files_only=True)
