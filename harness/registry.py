@@ -85,8 +85,12 @@ class Spec:
         return f"{self.name}[{','.join(shown)}]" if shown else self.name
 
 
-def split_specs(text: str) -> list[str]:
+def split_specs(text: str, option: str = "models") -> list[str]:
     """Split a comma- or space-separated list of specifications; commas inside brackets do not count.
+
+    Args:
+        text: the list.
+        option: what errors call it.
 
     Raises:
         UsageError: if brackets do not match, or nothing is named.
@@ -102,10 +106,11 @@ def split_specs(text: str) -> list[str]:
         else:
             current += character
     if depth != 0:
-        raise UsageError(f"models: brackets do not match in {text!r}; write name[parameter=value,parameter=value]")
+        raise UsageError(f"{option}: brackets do not match in {text!r}; write name[parameter=value,parameter=value]")
     named = [part for part in [*parts, current] if part]
     if not named:
-        raise UsageError(f"models: {text!r} names nothing; `bench list models` shows what there is")
+        known = "`bench list models` shows what there is" if option == "models" else "write names, separated by commas"
+        raise UsageError(f"{option}: {text!r} names nothing; {known}")
     return named
 
 

@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 from harness.cli.main import app
 from harness.errors import UsageError
+from harness.reports.choice import Choice
 from harness.reports.claims import judge, load
 from harness.results import store
 
@@ -111,3 +112,21 @@ def test_the_command_prints_verdicts_or_json(tmp_path):
     assert done.stderr.startswith("1 holds, ")
     rows = json.loads(runner.invoke(app, ["claims", "--results-dir", str(tmp_path), "--json"]).stdout)
     assert [row["claim"]["name"] for row in rows if row["verdict"] == "holds"] == ["dropout-prevents-collapse"]
+
+
+def test_encoders_of_other_training_data_are_no_seeds():
+    results = [*collapse(0.6, 0.3), dev("simcse-unsup[backbone=tiny,data=other.txt,seed=2]", 0.60, data="other.txt")]
+    found = finding("dropout-prevents-collapse", results)
+    assert (found.verdict, found.evidence) == (
+        "not measured",
+        (
+            "ambiguous: simcse-unsup on stsb-dev may be simcse-unsup[backbone=tiny,data=other.txt] or "
+            "simcse-unsup[backbone=tiny]; choose with --wiki",
+        ),
+    )
+    (chosen,) = (
+        one.evidence[0]
+        for one in judge("simcse", results, Choice(texts={"wiki": "other.txt"}))
+        if one.claim.name == "dropout-prevents-collapse"
+    )
+    assert chosen == "missing: simcse-unsup[dropout=0.0] on stsb-dev"

@@ -132,3 +132,16 @@ def test_a_results_folder_that_cannot_be_written(tmp_path, folders):
     done = call("run", "-s", "mini", "-m", "random", *folders)
     assert done.exit_code == 2
     assert str(tmp_path / "results") in done.stderr
+
+
+def test_an_error_that_cells_share_is_said_once(folders):
+    done = call("run", "-t", "mini-sts,mini-mr", "-m", "hf:no/such-model", "--offline", *folders)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("bench: ")]
+    assert "no/such-model" in line and line.endswith(" (2 cells)")
+
+
+def test_help_keeps_what_is_in_brackets():
+    assert "bench explain --model minilm[pooling=cls_before_pooler]" in " ".join(
+        call("explain", "--help").stdout.split()
+    )
+    assert "paper:table:model[:backbone[:variant]]" in call("explain", "--help").stdout

@@ -185,7 +185,7 @@ def test_seeds_have_a_mean_with_their_deviation_and_one_verdict():
     assert kinds == ["measured"] * 3 + ["mean", "counterpart", "difference", "verdict"]
     mean = next(cells for kind, cells in table.rows if kind == "mean")
     assert mean[0].startswith("simcse-unsup, mean of 3 seeds ")
-    assert mean[-1] == "76.00 ± 1.00"
+    assert mean[-1] == "76.00 (sd 1.00)"
     verdict = next(cells for kind, cells in table.rows if kind == "verdict")
     assert verdict[0].startswith("↳ reproduced")
     assert verdict[-1] == "yes"
@@ -205,3 +205,13 @@ def test_cells_made_with_other_versions_are_marked():
     assert any(
         line.endswith("the cells of this row were made with different versions of numpy") for line in table.footnotes
     )
+
+
+def test_too_few_resamples_for_so_many_tasks_are_refused(results):
+    done = CliRunner().invoke(app, ["compare", "good", "bad", "--results-dir", str(results), "--resamples", "119"])
+    assert done.exit_code == 2
+    assert done.stderr == (
+        "bench: --resamples 119: too few to tell encoders apart on 3 tasks, as no p-value could be below 0.05 after "
+        "Holm's correction; give at least 120\n"
+    )
+    assert compare(store.read_all(results)[0], ("good", "bad"), results, 120).rows

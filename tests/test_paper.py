@@ -504,6 +504,17 @@ def test_trajectories_are_drawn_from_the_logs_of_the_runs_that_made_the_weights(
             ("--table", "5", "--set", "dev"),
             "--set dev: expected name=value or METHOD:name=value, for instance --set dev=sts-b",
         ),
+        (("--table", "5", "--seeds", "4-0"), "--seeds 4-0: '4-0' counts down; write 0-4"),
+        (("--table", "5", "--format", ""), "--format: '' names nothing; write names, separated by commas"),
+        (
+            ("--table", "5", "--set", "nomethod:foo=1"),
+            "--set nomethod:foo=1: no method is named 'nomethod'; known: minilm, random, bag-of-words, avg-glove, "
+            "bert, roberta, bert-flow, bert-whitening, sbert, ct-bert, declutr, simcse-unsup, simcse-sup",
+        ),
+        (
+            ("--table", "5", "--set", "drpout=0.1", "--dry-run"),
+            "--set drpout=0.1: model 'simcse-unsup' has no parameter 'drpout'; did you mean 'dropout'?",
+        ),
         (("--table", "5", "--set", "seed=1"), "--set seed=1: seed has an option of its own; use --seeds"),
     ],
 )  # fmt: skip

@@ -378,7 +378,7 @@ def test_latex_escapes_and_is_balanced():
 def test_csv_is_tidy_and_at_full_precision():
     table = build(sts(card("minilm"), MINILM))[0]
     rows = list(csv.DictReader(io.StringIO(tidy_csv(table))))
-    assert list(rows[0]) == ["model", "source", "task", "protocol", "score", "value", "half_width"]
+    assert list(rows[0]) == ["model", "source", "task", "protocol", "score", "value", "half_width", "sd"]
     measured = {row["task"]: float(row["value"]) for row in rows if row["source"] == "measured"}
     assert measured == {task: 100 * value for task, value in MINILM.items()} | {
         "Avg": sum(100 * value for value in MINILM.values()) / 7

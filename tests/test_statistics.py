@@ -12,16 +12,19 @@ from harness.data.sts import semeval, sts_benchmark
 from harness.reports import published, verdicts
 from harness.reports.bootstrap import KERNELS, accuracy, connected, correlation, draw, pairs_design, rows_design
 from harness.reports.published import PublishedRow
+from harness.reports.ranking import draw_spearman
 from harness.reports.statistics import (
     Interval,
     bootstrap_p,
     equivalence,
     holm,
     mcnemar,
+    normal_p,
     percentile_interval,
     tied_groups,
     williams,
 )
+from harness.reports.ties import Candidate, tied
 from harness.reports.verdicts import judge, reference_spread, without_seed
 from harness.results.record import Card
 from harness.tasks.similarity import aggregate
@@ -310,3 +313,36 @@ def test_the_six_protocols_that_mteb_shares_with_senteval_are_reproduced(shared)
     for task in target.values:
         measured = golden[task]["all" if task != "STSBenchmark" else "test"]
         assert judge([100 * measured], card("minilm"), target, task, "spearman").outcome == "reproduced"
+
+
+@pytest.mark.parametrize("aggregation", ["all", "mean", "wmean"])
+def test_many_predictions_together_give_the_draws_of_each(aggregation):
+    rng = np.random.default_rng(5)
+    gold, predicted = tied_scores(150)
+    many = np.stack([predicted, rng.normal(size=150), gold.round(), np.ones(150)])
+    left = ["same"] * 7 + [f"l{i}" for i in range(143)]
+    design = pairs_design(["x"] * 60 + ["y"] * 90, left, [f"r{i}" for i in range(150)])
+    found = draw_spearman(design, gold, many, ["mean", aggregation], 50, 3)[aggregation]
+    each = [correlation(design, gold, one, metric="spearman", aggregation=aggregation) for one in many[:3]]
+    assert found[:3] == pytest.approx(draw(design, each, 50, 3), abs=1e-6)
+    assert np.isnan(found[3]).all()
+
+
+def test_normal_p_is_that_of_the_normal_distribution_and_has_no_floor():
+    drawn = np.random.default_rng(0).normal(1, 1, 2000)
+    z = drawn.mean() / drawn.std(ddof=1)
+    assert normal_p(drawn) == pytest.approx(2 * stats.norm.sf(z))
+    assert normal_p(drawn + 50) < 1e-100
+    assert (normal_p(np.zeros(9)), normal_p(np.ones(9))) == (1.0, 0.0)
+
+
+def test_of_32_encoders_only_those_that_are_alike_are_tied():
+    rng = np.random.default_rng(0)
+    common = rng.normal(0, 0.01, 2000)
+    draws = {f"e{i}": 0.5 + 0.01 * i + common + rng.normal(0, 0.001, 2000) for i in range(30)}
+    draws |= {"random": 0.05 + rng.normal(0, 0.01, 2000), "e29-again": draws["e29"] + rng.normal(0, 0.001, 2000)}
+    assert len(draws) == 32
+    assert tied([Candidate(name, values, {}) for name, values in draws.items()]) in (
+        [("e29", "e29-again")],
+        [("e29-again", "e29")],
+    )

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +14,7 @@ from rich.table import Table
 
 from harness.cli.console import err, out, print_json, progress_bars
 from harness.cli.options import Settings, command, report_error
-from harness.errors import UsageError
+from harness.errors import BenchError, UsageError
 from harness.registry import pick, split_specs
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def run(
     if not names:
         raise UsageError("--models: nothing to evaluate; name encoders, `bench list models` shows what there is")
     selected = selected_tasks(suite, tasks, mode, classifier)
+    failures: list[BenchError] = []
     with context_of(settings) as context:
         plan = Plan(
             models=names,
@@ -60,9 +62,12 @@ def run(
             ),
             context=context,
             force=force,
-            told=lambda cell: tell(cell, quiet=settings.quiet),
+            told=partial(_tell_once, failures, quiet=settings.quiet),
         )
-        cells = run_plan(plan)
+        try:
+            cells = run_plan(plan)
+        finally:
+            _flush(failures)
     _show(cells, selected, settings)
     code = max((cell.error.exit_code for cell in cells if cell.error), default=0)
     if code:
@@ -110,7 +115,11 @@ def selected_tasks(suite: str, tasks: str, mode: str, classifier: str) -> "list[
 
     if bool(suite) == bool(tasks):
         raise UsageError(f"give either --suite ({', '.join(SUITES)}) or --tasks (`bench list tasks`)")
-    names = [n for s in split_specs(suite) for n in pick("suite", SUITES, s)] if suite else split_specs(tasks)
+    names = (
+        [n for s in split_specs(suite, "--suite") for n in pick("suite", SUITES, s)]
+        if suite
+        else split_specs(tasks, "--tasks")
+    )
     chosen = pick("classifier", CLASSIFIERS, classifier)
     return [under(pick("task", TASKS, name), mode=mode, classifier=chosen) for name in dict.fromkeys(names)]
 
@@ -131,6 +140,23 @@ def torch_device(name: str) -> str:
         reason = (str(error).splitlines() or ["unknown"])[0]
         raise UsageError(f"--device {name}: not usable here ({reason}); use cpu or auto") from error
     return name
+
+
+def _tell_once(waiting: list[BenchError], cell: "Cell", *, quiet: bool) -> None:
+    """As `tell`, but an error that consecutive cells share waits in the list until their number is known."""
+    if cell.error is None or (waiting and str(waiting[0]) != str(cell.error)):
+        _flush(waiting)
+    if cell.error is None:
+        tell(cell, quiet=quiet)
+    else:
+        waiting.append(cell.error)
+
+
+def _flush(waiting: list[BenchError]) -> None:
+    if waiting:
+        cells = f" ({len(waiting)} cells)" if len(waiting) > 1 else ""
+        err.print(f"bench: {waiting[0]}{cells}", markup=False, soft_wrap=True)
+    waiting.clear()
 
 
 def tell(cell: "Cell", *, quiet: bool) -> None:

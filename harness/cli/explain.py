@@ -34,12 +34,12 @@ def explain(
         float | None, typer.Option(help="Your own number in percent, the mean over the tasks; else it is computed.")
     ] = None,
 ) -> None:
-    """Find the choice of protocol that accounts for the difference between a number and a published one.
+    r"""Find the choice of protocol that accounts for the difference between a number and a published one.
 
     One pass over the sentences gives the score under every pooling, similarity, aggregation, correlation, split and
     text variant. Printed is the way from your number to the published one, the change that explains most first.
 
-    For example: bench explain --model minilm[pooling=cls_before_pooler] --task STSBenchmark
+    For example: bench explain --model minilm\[pooling=cls_before_pooler] --task STSBenchmark
     """
     from harness.data.locate import data_root
     from harness.encoders.catalog import build
@@ -49,7 +49,7 @@ def explain(
     with context_of(settings) as context:
         row = _published(published, build(model, context).card)  # type: ignore[arg-type]  # equal fields
         targets = {} if row is None else _by_benchmark(row)
-        chosen = split_specs(tasks or (",".join(targets) if row else _STS))
+        chosen = split_specs(tasks or (",".join(targets) if row else _STS), "--task")
         missing = [task for task in chosen if row is not None and task not in targets]
         if row is not None and missing:
             raise UsageError(f"{source(row)}, {label(row)}: has no number on {missing[0]}; it has {', '.join(targets)}")

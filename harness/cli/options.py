@@ -13,6 +13,7 @@ import typer
 
 from harness.cli.console import err
 from harness.errors import BenchError, UsageError
+from harness.registry import fill, pick
 
 if TYPE_CHECKING:
     from harness.reports.choice import Choice
@@ -83,7 +84,7 @@ def choice_of(
     """What the options say of the encoders that fill a paper's cells.
 
     Raises:
-        UsageError: if --seeds or --set is malformed.
+        UsageError: if --seeds or --set is malformed, or --set names a method or parameter that does not exist.
     """
     from harness.reports.choice import Choice
 
@@ -107,6 +108,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         first, dash, last = part.partition("-")
         if not (first.isdecimal() and (last.isdecimal() or not dash)):
             raise UsageError(f"--seeds {text}: {part!r} is neither a number nor a range; write 0,1,2 or 0-4")
+        if last and int(last) < int(first):
+            raise UsageError(f"--seeds {text}: {part!r} counts down; write {last}-{first}")
         numbers += range(int(first), int(last or first) + 1)
     return tuple(dict.fromkeys(numbers))
 
@@ -121,7 +124,23 @@ def _setting(text: str) -> tuple[str, str]:
         raise UsageError(f"--set {text}: expected name=value or METHOD:name=value, for instance --set dev=sts-b")
     if parameter in _OWN_OPTION:
         raise UsageError(f"--set {text}: {parameter} has an option of its own; use {_OWN_OPTION[parameter]}")
+    _check_known(text, method, parameter, value)
     return name, value
+
+
+def _check_known(text: str, method: str, parameter: str, value: str) -> None:
+    """That the method, or else one that is trained, has the parameter and can have the value."""
+    from harness.encoders.catalog import known_encoders  # loads torch, which commands without --set need not wait for
+    from harness.reports.published import PAPERS_TEXT
+
+    known = known_encoders()
+    try:
+        owners = [pick("method", known, name) for name in ([method] if method else PAPERS_TEXT)]
+        having = [entry for entry in owners if parameter in {own.name for own in entry.parameters}]
+        for entry in having or owners[:1]:
+            fill(entry.name, {parameter: value}, entry.parameters)
+    except UsageError as error:
+        raise UsageError(f"--set {text}: {error}") from error
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:

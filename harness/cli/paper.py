@@ -90,7 +90,7 @@ def _named(paper: "Paper", kind: str, numbers: str) -> "list[Target]":
     own = {name.partition("-")[2]: target for name, target in paper.targets.items() if name.startswith(kind)}
     if numbers == "all":
         return list(own.values())
-    return [pick(kind, own, number) for number in (split_specs(numbers) if numbers else [])]
+    return [pick(kind, own, number) for number in (split_specs(numbers, f"--{kind}") if numbers else [])]
 
 
 def _show_list(paper: "Paper", choice: "Choice", results: "Sequence[Result]", settings: Settings) -> None:
@@ -231,7 +231,7 @@ def _draw(target: "Target", filled: "PaperTable", output: Path, settings: Settin
 
 def _writers(formats: str) -> list[str]:
     endings = {"md": "md", "latex": "tex", "csv": "csv", "json": "json"}
-    return [pick("format", endings, name) for name in split_specs(formats)]
+    return [pick("format", endings, name) for name in split_specs(formats, "--format")]
 
 
 def _write(filled: "PaperTable", folder: Path, endings: Sequence[str]) -> list[Path]:

@@ -44,7 +44,7 @@ def report(
     summary = render(
         settings.results_dir,
         output,
-        split_specs(formats),
+        split_specs(formats, "--format"),
         resamples=resamples,
         cache_dir=settings.cache,
         pairs=pairs,
@@ -93,4 +93,4 @@ def _show(table: "TextTable") -> None:
 def _fitting(cell: str, position: int, columns: int) -> str:
     """What a terminal of 80 characters has no room for, the intervals of a wide table, is in the files."""
     kept = columns <= 6 or (position == columns - 1 and out.width >= 100)
-    return escape(cell if kept else cell.partition(" ± ")[0])
+    return escape(cell if kept else cell.partition(" ± ")[0].partition(" (sd ")[0])

@@ -88,14 +88,14 @@ def draw(design: Design, statistics: Sequence[Statistic], resamples: int, seed: 
     """
     out = np.empty((len(statistics), resamples))
     done = 0
-    for weights in _blocks(design, resamples, np.random.default_rng(seed)):
+    for weights in blocks(design, resamples, np.random.default_rng(seed)):
         for row, statistic in zip(out, statistics, strict=True):
             row[done : done + len(weights)] = statistic(weights)
         done += len(weights)
     return out
 
 
-def _blocks(design: Design, resamples: int, rng: np.random.Generator) -> Iterator[Weights]:
+def blocks(design: Design, resamples: int, rng: np.random.Generator) -> Iterator[Weights]:
     size = max(1, _BYTES_AT_ONCE // (8 * design.items))
     for start in range(0, resamples, size):
         count = min(size, resamples - start)
@@ -153,7 +153,7 @@ def _pearson(x: Vector, y: Vector) -> Statistic:
 
 
 def _spearman(x: Vector, y: Vector) -> Statistic:
-    ranks_x, ranks_y = _Ranks(x), _Ranks(y)
+    ranks_x, ranks_y = Ranks(x), Ranks(y)
 
     def statistic(weights: Weights) -> Vector:
         a, spread_a = ranks_x.of(weights)
@@ -171,7 +171,7 @@ def _ratio(together: Vector, one: Vector, other: Vector) -> Vector:
         return np.asarray(together / np.sqrt(np.maximum(one, 0) * np.maximum(other, 0)))
 
 
-class _Ranks:
+class Ranks:
     """Values sorted once, whose ranks can be had under any weights."""
 
     def __init__(self, values: Vector) -> None:

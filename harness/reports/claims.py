@@ -11,12 +11,14 @@ from typing import Any, Literal
 from harness.registry import parse_name, pick
 from harness.reports.choice import Choice, same_value
 from harness.reports.published import PAPERS_TEXT, backbone_of
+from harness.reports.verdicts import without_seed
 from harness.results.record import Card, Result
 
 Verdict = Literal["holds", "does not hold", "not measured"]
 
 PAPERS: Mapping[str, str] = {"simcse": "simcse-claims.toml"}
 _LEFT_OPEN = {"backbone", "seed", "data"}
+_OPTIONS = {"wiki": "--wiki", "nli": "--nli"}
 _ALL = Choice()
 
 
@@ -71,7 +73,7 @@ class Finding:
         claim: which.
         backbone: as in results, or None where nothing was measured.
         verdict: what was found.
-        evidence: one phrase per check, with its numbers, or what is missing.
+        evidence: one phrase per check, with its numbers, or what is missing or ambiguous.
     """
 
     claim: Claim
@@ -97,7 +99,8 @@ def load(paper: str) -> tuple[Mapping[str, Score], tuple[Claim, ...]]:
 def judge(paper: str, results: Sequence[Result], choice: Choice = _ALL) -> list[Finding]:
     """Every claim on its backbone, or on each backbone on which all that it speaks of was measured.
 
-    Several seeds count with their mean.
+    Several seeds of one encoder count with their mean. Where encoders with different training data fit, the evidence
+    names them and the claim counts as not measured until one is chosen.
 
     Args:
         paper: a key of `PAPERS`.
@@ -139,18 +142,17 @@ def _finding(
     passed = True
     for check in claim.checks:
         score = scores[check.score]
-        sides = [measure(model, score, results, choice) for model in (check.left, check.right) if model]
         named = [model for model in (check.left, check.right) if model]
-        missing += [f"{model} on {check.score}" for model, side in zip(named, sides, strict=True) if side is None]
-        known = [side for side in sides if side is not None]
-        if len(known) == len(named):
+        sides = [measure(model, score, results, choice) for model in named]
+        missing += [_lack(model, check, side) for model, side in zip(named, sides, strict=True) if len(side) != 1]
+        if all(len(side) == 1 for side in sides):
+            known = [_mean(side) for side in sides]
             other = known[1] if check.right else (check.value, 0)
             difference = known[0][0] - other[0]
             passed = passed and check.passes(difference)
             evidence.append(_phrase(check, known[0], other, difference))
     if missing:
-        absent = tuple(f"missing: {what}" for what in dict.fromkeys(missing))
-        return Finding(claim=claim, backbone=backbone, verdict="not measured", evidence=absent)
+        return Finding(claim=claim, backbone=backbone, verdict="not measured", evidence=tuple(dict.fromkeys(missing)))
     verdict: Verdict = "holds" if passed else "does not hold"
     return Finding(claim=claim, backbone=backbone, verdict=verdict, evidence=tuple(evidence))
 
@@ -167,8 +169,26 @@ def _seeds(count: int) -> str:
     return f" ({count} seeds)" if count > 1 else ""
 
 
-def measure(model: str, score: Score, results: Sequence[Result], choice: Choice = _ALL) -> tuple[float, int] | None:
-    """A model's score, the mean over its seeds, and their number; None if a task is missing from all of them.
+def _lack(model: str, check: Check, found: Mapping[str, Sequence[float]]) -> str:
+    if not found:
+        return f"missing: {model} on {check.score}"
+    option = _OPTIONS.get(PAPERS_TEXT.get(parse_name(model)[0], ""), "--backbone")
+    return f"ambiguous: {model} on {check.score} may be {' or '.join(sorted(found))}; choose with {option}"
+
+
+def _mean(found: Mapping[str, Sequence[float]]) -> tuple[float, int]:
+    """Of the one encoder's seeds, and their number."""
+    (values,) = found.values()
+    return fmean(values), len(values)
+
+
+def measure(
+    model: str, score: Score, results: Sequence[Result], choice: Choice = _ALL
+) -> Mapping[str, Sequence[float]]:
+    """A model's scores, one per seed, by the encoder's name without its seed.
+
+    There is none if a task is missing from all of them, and more than one if they differ in what is left open, as in
+    their training data.
 
     Args:
         model: specification; every parameter must be as it says, or else as the choice does. What neither says of
@@ -182,8 +202,11 @@ def measure(model: str, score: Score, results: Sequence[Result], choice: Choice 
         inside = result.task in score.tasks and result.protocol == score.protocol and score.key in result.scores
         if inside and _is(model, result.encoder, choice):
             by_encoder.setdefault(result.encoder.name, {})[result.task] = score.scale * result.scores[score.key]
-    values = [fmean(tasks.values()) for tasks in by_encoder.values() if len(tasks) == len(score.tasks)]
-    return (fmean(values), len(values)) if values else None
+    found: dict[str, list[float]] = {}
+    for name, tasks in by_encoder.items():
+        if len(tasks) == len(score.tasks):
+            found.setdefault(without_seed(name), []).append(fmean(tasks.values()))
+    return found
 
 
 def _is(model: str, card: Card, choice: Choice) -> bool:

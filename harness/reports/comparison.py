@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import ResultError
+from harness.errors import ResultError, UsageError
 from harness.reports.bootstrap import draw
 from harness.reports.draws import make_statistic, task_seed
 from harness.reports.layouts import LAYOUTS, Layout
@@ -106,6 +106,7 @@ def compare(results: Sequence[Result], names: tuple[str, str], results_dir: Path
 
     Raises:
         ResultError: if there is no task to compare them on.
+        UsageError: if the resamples are too few to tell any difference on so many tasks.
     """
     by_place: dict[tuple[str, str], dict[str, Result]] = {}
     for result in results:
@@ -127,7 +128,18 @@ def compare(results: Sequence[Result], names: tuple[str, str], results_dir: Path
         raise ResultError(
             f"{results_dir}: no task to compare {names[0]} and {names[1]} on{why}; `bench run` both on one suite"
         )
+    _check(resamples, sum(len(group.cells) for group in groups))
     return Comparison(tuple(_rows(groups)), tuple(left_out))
+
+
+def _check(resamples: int, tasks: int) -> None:
+    """The smallest p-value of a bootstrap, 2 / (resamples + 1), times the number of tasks must be below the level."""
+    enough = round(2 * tasks / LEVEL)
+    if resamples < enough:
+        raise UsageError(
+            f"--resamples {resamples}: too few to tell encoders apart on {tasks} tasks, as no p-value could be below "
+            f"{LEVEL:g} after Holm's correction; give at least {enough}"
+        )
 
 
 def _layouts() -> list[Layout]:

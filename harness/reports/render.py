@@ -129,7 +129,7 @@ def escape(plain: str) -> str:
 def tidy_csv(table: Table) -> str:
     """One line per number, percent at full precision; differences are left to the reader.
 
-    The half width is that of the 95% bootstrap interval, and in the row of a mean the seeds' standard deviation.
+    The half width is that of the 95% bootstrap interval; the row of a mean has the seeds' standard deviation (sd).
     """
     return _records(table).csv()
 
@@ -147,7 +147,7 @@ def _records(table: Table) -> Records:
             continue
         encoder = encoder if row.kind == "counterpart" else row.label
         lines += [(encoder, row.source, *rest) for rest in _numbers(row, table)]
-    return Records(("model", "source", "task", "protocol", "score", "value", "half_width"), lines)
+    return Records(("model", "source", "task", "protocol", "score", "value", "half_width", "sd"), lines)
 
 
 def _numbers(row: Row, table: Table) -> list[tuple[object, ...]]:
@@ -156,7 +156,7 @@ def _numbers(row: Row, table: Table) -> list[tuple[object, ...]]:
     if layout.average:
         places.append((AVERAGE, layout.key(layout.columns[0])))
     return [
-        (task, table.protocol, key, cell.value, cell.half_width)
+        (task, table.protocol, key, cell.value, cell.half_width, cell.deviation)
         for (task, key), cell in zip(places, row.cells, strict=True)
         if cell.value is not None
     ]

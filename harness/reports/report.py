@@ -9,7 +9,7 @@ from harness.registry import pick
 from harness.reports import provenance
 from harness.reports.draws import StoredDraws
 from harness.reports.render import latex, markdown, tidy_csv, tidy_json
-from harness.reports.tables import Table, build, without_table
+from harness.reports.tables import Table, build, wanted, without_table
 from harness.results.record import Result
 from harness.results.store import read_all, replace_file
 
@@ -74,6 +74,7 @@ def report(
         found = f"{problems[0]} (the first of {len(problems)} left out)" if problems else "no result files"
         raise ResultError(f"{results_dir}: nothing to report, found {found}; run `bench run` first")
     draws = StoredDraws(results_dir, resamples, cache_dir)
+    draws.prepare(wanted(results))
     tables = build(results, len(problems), draws)
     without_interval = tuple(sorted(set(draws.problems)))
     files: dict[str, str] = {}

@@ -1,7 +1,7 @@
 """The rows of a table: published ones, and measured ones with what was published, the difference and the verdict."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import stdev
 from typing import Literal
@@ -23,8 +23,11 @@ Kind = Literal["section", "published", "measured", "mean", "counterpart", "diffe
 _OTHER_DATA = "scored on data files that differ from those of the other rows in this column"
 _OTHER_CARD = "the cells of this row were made by encoders that differ in {}, so it has no average"
 _OTHER_PACKAGES = "the cells of this row were made with different versions of {}"
-_TIED = "tied on the average, {}: the paired bootstrap over items does not tell them apart (Holm, 5 %)"
-_SEEDS = "± is the standard deviation of the seeds"
+_TIED = (
+    "tied on the average, {}: the paired bootstrap over items does not tell them apart (its normal approximation, Holm "
+    "over all pairs of encoders, 5 %; seeds count with their mean)"
+)
+_SEEDS = "sd is the standard deviation of the seeds, not of their mean"
 _MORE = "undecided (?): about {} more seeds would tell"
 
 
@@ -35,13 +38,15 @@ class Cell:
     Attributes:
         value: percent.
         notes: footnotes.
-        half_width: half of the 95% bootstrap interval in points; in a `mean` row the seeds' standard deviation.
+        half_width: half of the 95% bootstrap interval in points.
+        deviation: in a `mean` row, the standard deviation of the seeds in points.
         verdict: in a `verdict` row.
     """
 
     value: float | None = None
     notes: tuple[str, ...] = ()
     half_width: float | None = None
+    deviation: float | None = None
     verdict: Verdict | None = None
 
 
@@ -93,15 +98,13 @@ def measured_rows(layout: Layout, results: Sequence[Result], draws: Draws | None
     for name in sorted({result.encoder.name for result in results}):
         own = [result for result in results if result.encoder.name == name]
         replicates.setdefault(verdicts.without_seed(name), []).append(_measured(layout, own, strays, draws))
-    ties = _ties([one for group in replicates.values() for one in group])
+    ties = _ties(replicates)
     rows: list[Row] = []
     for name, group in replicates.items():
         group_rows = [one.row for one in group]
-        rows += [replace(row, notes=row.notes + ties.get(row.label, ())) for row in group_rows]
-        judged = group_rows[0]
-        if len(group) > 1:
-            judged = _mean_row(name, group_rows)
-            rows.append(judged)
+        judged = group_rows[0] if len(group) == 1 else _mean_row(name, group_rows)
+        judged = replace(judged, notes=judged.notes + ties.get(judged.label, ()))
+        rows += [judged] if len(group) == 1 else [*group_rows, judged]
         rows += _comparison(layout, judged, group) if usual else []
     return rows
 
@@ -172,17 +175,19 @@ def _row_notes(results: Sequence[Result], differing: Sequence[str]) -> tuple[str
     return (*notes, *([_OTHER_PACKAGES.format(", ".join(several))] if several else []))
 
 
-def _ties(measured: Sequence[_Measured]) -> dict[str, tuple[str, ...]]:
-    """Notes by the rows' labels."""
-    candidates = [
-        Candidate(one.row.label, one.draws, {result.task: result.data for result in one.results})
-        for one in measured
-        if one.draws is not None
-    ]
+def _ties(replicates: Mapping[str, Sequence[_Measured]]) -> dict[str, tuple[str, ...]]:
+    """Notes by the labels of rows; replicates, by their name without a seed, count with their mean."""
+    candidates = []
+    for name, group in replicates.items():
+        draws = [one.draws for one in group if one.draws is not None]
+        if len(draws) == len(group):
+            label = group[0].row.label if len(group) == 1 else _mean_label(name, len(group))
+            data = {result.task: result.data for result in group[0].results}
+            candidates.append(Candidate(label, np.mean(draws, axis=0), data))
     notes: dict[str, tuple[str, ...]] = {}
-    for group in tied(candidates):
-        note = _TIED.format(" = ".join(group))
-        notes |= {name: (*notes.get(name, ()), note) for name in group}
+    for names in tied(candidates):
+        note = _TIED.format(" = ".join(names))
+        notes |= {name: (*notes.get(name, ()), note) for name in names}
     return notes
 
 
@@ -191,9 +196,12 @@ def _mean_row(name: str, rows: Sequence[Row]) -> Row:
     for column in zip(*(row.cells for row in rows), strict=True):
         values = [cell.value for cell in column if cell.value is not None]
         whole = len(values) == len(rows)
-        cells.append(Cell(sum(values) / len(values), half_width=stdev(values)) if whole else Cell())
-    label = f"{name}, mean of {len(rows)} seeds"
-    return Row(kind="mean", label=label, source="measured", cells=tuple(cells), notes=(_SEEDS,))
+        cells.append(Cell(sum(values) / len(values), deviation=stdev(values)) if whole else Cell())
+    return Row(kind="mean", label=_mean_label(name, len(rows)), source="measured", cells=tuple(cells), notes=(_SEEDS,))
+
+
+def _mean_label(name: str, seeds: int) -> str:
+    return f"{name}, mean of {seeds} seeds"
 
 
 def _comparison(layout: Layout, judged: Row, group: Sequence[_Measured]) -> list[Row]:

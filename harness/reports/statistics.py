@@ -42,6 +42,18 @@ def bootstrap_p(differences: NDArray[np.float64]) -> float:
     return min(1.0, 2 * (rarer + 1) / (len(drawn) + 1))
 
 
+def normal_p(differences: NDArray[np.float64]) -> float:
+    """As `bootstrap_p`, but of the normal distribution with the mean and standard error of the differences (b,).
+
+    It has no smallest value, so it can be adjusted for many comparisons; it takes the differences to be normal, which
+    means over hundreds of items nearly are.
+    """
+    mean, error = float(np.nanmean(differences)), float(np.nanstd(differences, ddof=1))
+    if error == 0:
+        return 1.0 if mean == 0 else 0.0
+    return math.erfc(abs(mean) / error / math.sqrt(2))
+
+
 def williams(r_a: float, r_b: float, r_ab: float, n: int) -> tuple[float, float]:
     """Test of two dependent correlations, those of predictions a and b with the same gold scores.
 

@@ -1,6 +1,6 @@
 """From results to tables: measured rows, what was published for the same encoders, and footnotes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from harness.reports.draws import Draws
@@ -12,6 +12,9 @@ from harness.results.record import Result
 
 SYMBOLS = "†‡§¶‖"
 _OUTCOMES = {"reproduced": "yes", "not reproduced": "no", "undecided": "?"}
+_DEVIATIONS = (
+    "A mean of seeds has their standard deviation (sd) instead: what training leaves to chance, not the items."
+)
 _INTERVALS = "± is half of the 95 % bootstrap interval over the pairs or rows of a task."
 
 
@@ -65,6 +68,16 @@ def build(results: Sequence[Result], left_out: int = 0, draws: Draws | None = No
     return tables
 
 
+def wanted(results: Sequence[Result]) -> Iterator[tuple[Result, str]]:
+    """Every result and key of a score that the tables show."""
+    for layout in LAYOUTS:
+        for column in layout.columns:
+            for result in results:
+                key = score_key(result, layout, column)
+                if key is not None:
+                    yield result, key
+
+
 def without_table(results: Iterable[Result], tables: Iterable[Table]) -> list[str]:
     """Tasks (with protocol) of results that no table shows."""
     shown = {(column.task, table.protocol) for table in tables for column in table.layout.columns}
@@ -110,6 +123,8 @@ def _table(layout: Layout, protocol: str, results: Sequence[Result], left_out: i
         caption += " A difference is measured minus published."
     if any(row.kind == "measured" and any(cell.half_width is not None for cell in row.cells) for row in rows):
         caption += f" {_INTERVALS}"
+    if any(row.kind == "mean" for row in rows):
+        caption += f" {_DEVIATIONS}"
     return Table(
         name=layout.name if usual else f"{layout.name}@{_plain(protocol)}",
         title=layout.title if usual else f"{layout.title} ({protocol})",
@@ -149,6 +164,8 @@ def _number(cell: Cell, kind: Kind) -> str:
     if kind == "difference":
         signed = f"{cell.value:+.2f}"
         return "0.00" if float(signed) == 0 else signed
+    if cell.deviation is not None:
+        return f"{cell.value:.2f} (sd {cell.deviation:.2f})"
     return f"{cell.value:.2f}" + ("" if cell.half_width is None else f" ± {cell.half_width:.2f}")
 
 
