@@ -421,6 +421,14 @@ def test_the_command_runs_renders_and_keeps_what_failed_as_an_exit_code(tmp_path
     assert "| ↳ measured | measured, tiny |" in (written / "simcse-table-3@tiny.md").read_text()
 
 
+def test_no_run_renders_what_is_measured(tmp_path):
+    store.write(dev("simcse-unsup[backbone=tiny]", 0.5, backbone="tiny", seed=42), None, tmp_path / "results")
+    output = tmp_path / "paper"
+    done = call(tmp_path, "--table", "3", "--backbone", "tiny", "--no-run", "-o", output, "-f", "md")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "1 of 8 cells measured" in (output / "simcse-table-3@tiny.md").read_text()
+
+
 GEOMETRY = {
     "alignment/gt4/test": 0.2, "alignment/gt4/test/low": 0.1, "alignment/gt4/test/high": 0.3,
     "uniformity/unique/test": -2.0, "uniformity/unique/test/low": -2.1, "uniformity/unique/test/high": -1.9,

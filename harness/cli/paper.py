@@ -41,6 +41,7 @@ def paper(
     parameters: Set = None,
     captions: Annotated[str, typer.Option(help="Image captions, for tables 4 and 8.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Name what is missing, and run nothing.")] = False,
+    no_run: Annotated[bool, typer.Option("--no-run", help="Render what is measured, and run nothing.")] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the tables.")] = Path("reports/paper"),
     formats: Annotated[
         str, typer.Option("--format", "-f", help="md, latex, csv, json (csv's lines as objects), comma-separated.")
@@ -72,7 +73,7 @@ def paper(
         rows: Rows = [{"model": one.encoder, "task": one.task, "protocol": one.protocol} for one in missing]
         show_rows(rows, settings, empty="nothing is missing")
         return
-    code = _run(missing, settings) if missing else 0
+    code = _run(missing, settings) if missing and not no_run else 0
     results, _ = read_all(settings.results_dir)
     filled = [
         _search(target, known, choice, settings) if target.models and captions else fill(target, known, choice, results)
