@@ -425,7 +425,7 @@ def test_no_run_renders_what_is_measured(tmp_path):
     store.write(dev("simcse-unsup[backbone=tiny]", 0.5, backbone="tiny", seed=42), None, tmp_path / "results")
     output = tmp_path / "paper"
     done = call(tmp_path, "--table", "3", "--backbone", "tiny", "--no-run", "-o", output, "-f", "md")
-    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.exit_code == 0
     assert "1 of 8 cells measured" in (output / "simcse-table-3@tiny.md").read_text()
 
 
