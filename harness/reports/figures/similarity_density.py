@@ -16,6 +16,7 @@ _HEADER = ("model", "label", "band", "cosine", "density", "pairs", "bandwidth", 
 _STEPS = 241
 _OVERLAP = 1.5  # height of a panel's tallest density, in bands
 _COLUMNS = {"column": 2, "page": 4}
+_LETTERS = 32  # of a panel's width, at 7 points
 
 
 def similarity_density(measured: Sequence[Measured], definition: Definition, *, width: str = "column") -> Drawing:
@@ -43,7 +44,7 @@ def similarity_density(measured: Sequence[Measured], definition: Definition, *, 
         panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
         for axes, one, each in zip(panels.flat, measured, curves, strict=False):
             _panel(axes, grid, [curve for curve, _ in each])
-            axes.set_title(labels[one.card.name], fontsize=7, pad=2)
+            axes.set_title(*_heading(labels[one.card.name]), pad=2)
         for axes in panels.flat[len(measured) :]:
             axes.set_visible(False)
         figure.supxlabel(_described(definition, len(pairs[0][0]), note, width), fontsize=7)
@@ -91,3 +92,11 @@ def _panel(axes: Axes, grid: NDArray[np.float64], curves: Sequence[NDArray[np.fl
     axes.set(xlim=(grid[0], 1), ylim=(-0.05, BANDS - 1 + _OVERLAP + 0.1))
     axes.tick_params(labelsize=6)
     axes.grid(axis="x")
+
+
+def _heading(label: str) -> tuple[str, dict[str, float]]:
+    """A panel's name in at most its width: long ones, with the parameters in a second line and smaller."""
+    method, bracket, rest = label.partition(" [")
+    if len(label) <= _LETTERS:
+        return label, {"fontsize": 7}
+    return f"{method}\n{bracket.strip()}{rest}", {"fontsize": max(4.0, min(6.0, 7 * _LETTERS / len(rest)))}
