@@ -59,9 +59,7 @@ def find_corpus(name: str, context: Context) -> Corpus:
         return _snli(data_root(context.data_dir, context.cache_dir, offline=context.offline, progress=False))
     path = _BUNDLED.get(name, Path(name))
     if not path.is_file():
-        raise UsageError(
-            f"{name}: no such file to fit on, expected a text, .csv, .tsv or .gz file, or one of {', '.join(NAMED)}"
-        )
+        raise UsageError(f"{name}: no such text, expected a text, .csv, .tsv or .gz file, or one of {', '.join(NAMED)}")
     return _corpus(name, path)
 
 

@@ -23,11 +23,13 @@ TINY = Path(__file__).parents[1] / "baselines" / "assets" / "tiny"
 def ours(args: argparse.Namespace, folder: Path, pooler: str, groups: int, dtype: str) -> dict[str, float]:
     from dataclasses import replace
 
-    from baselines.simcse.corpus import load_tokenizer, open_corpus
+    from baselines.simcse.corpus import open_corpus
+    from baselines.simcse.job import Job
     from baselines.simcse.settings import published
-    from baselines.simcse.train import Job, train
+    from baselines.simcse.train import train
     from harness.encoders.checkpoint import Checkpoint
     from harness.encoders.context import silent
+    from harness.encoders.loading import load_tokenizer
 
     backbone = Checkpoint(str(args.model), args.model)
     settings = replace(

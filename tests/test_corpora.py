@@ -81,7 +81,7 @@ def test_the_real_snli(shared, context, tmp_path):
 
 def test_an_unknown_name_or_missing_file(context):
     assert refused(UsageError, "nil", context) == (
-        "nil: no such file to fit on, expected a text, .csv, .tsv or .gz file, or one of "
+        "nil: no such text, expected a text, .csv, .tsv or .gz file, or one of "
         f"{', '.join(NAMED)}"
     )  # fmt: skip
 

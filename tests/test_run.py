@@ -285,7 +285,7 @@ def test_interrupting_keeps_what_is_finished(tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.splitlines()[-1] == (
-        "bench: interrupted; finished cells are kept, the same command goes on from here"
+        "bench: interrupted; what is finished is kept, the same command goes on from there"
     )
     assert 2 <= len(scores(tmp_path / "results")) < 400
 

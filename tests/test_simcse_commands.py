@@ -113,8 +113,8 @@ def test_the_help_shows_the_brackets():
             "--seed and --seeds: give one of them; --seeds N trains with the seeds 0 to N-1",
         ),
         (["--lr", "0"], "--lr 0.0: expected more than 0"),
-        (["--epochs", "inf"], "epochs=inf: expected a finite number above 0"),
-        (["--dtype", "float16"], "--dtype float16: training runs in float32 or bfloat16; use --set dtype=bfloat16"),
+        (["--epochs", "inf"], "epochs=inf: expected a number above 0, a million at the most"),
+        (["--dtype", "float16"], "--dtype float16: training runs in float32 or bfloat16; name one of them"),
         (
             ["--set", "weights=released"],
             "simcse-unsup[backbone={place}/bert,weights=released,data={place}/text.txt,dev=mini,batch_size=8,"

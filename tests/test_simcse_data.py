@@ -1,4 +1,4 @@
-"""Training data: what is read, what is refused and in which words, and that tokenising is done once and goes on."""
+"""Training data: that tokenising is done once and goes on, orders, augmentations, and which settings are refused."""
 
 import json
 import math
@@ -9,17 +9,16 @@ import pytest
 from simcse_models import WORDS, random_bert, sentences
 
 from baselines.simcse import corpus as corpus_module
-from baselines.simcse.augment import crop, delete, make_augment
+from baselines.simcse.augment import crop, delete, make_augment, read_thesaurus
 from baselines.simcse.batches import Batches, shuffled
-from baselines.simcse.corpus import load_tokenizer, open_corpus
-from baselines.simcse.reading import read_rows
+from baselines.simcse.corpus import open_corpus
 from baselines.simcse.settings import TrainSettings, published
 from harness.encoders.context import silent
+from harness.encoders.loading import load_tokenizer
 from harness.errors import DataError, UsageError
 
 UNSUP = TrainSettings()
 SUP = TrainSettings(method="simcse-sup")
-NLI = 'sent0,sent1,hard_neg,neutral\n"a, b",c,d,e\nf,,g,h\n'
 
 
 @pytest.fixture(scope="module")
@@ -36,91 +35,7 @@ def write(tmp_path):
     return write
 
 
-def test_text_is_one_sentence_a_line_and_empty_lines_stay(write):
-    path = write("wiki.txt", "one\r\n\ntwo\u2028three\n")
-    assert list(read_rows(path, UNSUP)) == [("one",), ("",), ("two\u2028three",)]
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({}, [("a, b", "c", "d"), ("f", "", "g")]),
-        ({"hard_negatives": "none"}, [("a, b", "c"), ("f", "")]),
-        ({"hard_negatives": "neutral"}, [("a, b", "c", "e"), ("f", "", "h")]),
-        ({"hard_negatives": "both"}, [("a, b", "c", "d", "e"), ("f", "", "g", "h")]),
-        ({"positives": "contradiction"}, [("a, b", "d"), ("f", "g")]),
-        ({"positives": "neutral"}, [("a, b", "e"), ("f", "h")]),
-        ({"positives": "all"}, [("a, b", "c"), ("a, b", "d"), ("a, b", "e"), ("f", ""), ("f", "g"), ("f", "h")]),
-    ],
-)
-def test_columns_by_position(write, changes, expected):
-    assert list(read_rows(write("nli.csv", NLI), replace(SUP, **changes))) == expected
-
-
-def test_every_two_captions_of_an_image_are_a_pair(write):
-    path = write("captions.tsv", "image\tcaption\n1\ta\n1\tb\n1\tc\n2\td\n3\te\n3\tf\n")
-    pairs = list(read_rows(path, replace(SUP, positives="captions")))
-    assert pairs == [("a", "b"), ("a", "c"), ("b", "c"), ("e", "f")]
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "settings", "message"),
-    [
-        (
-            "one.csv",
-            "sent0\na\n",
-            SUP,
-            "1 column (sent0), expected 2 or more for simcse-sup: sentence, positive",
-        ),
-        (
-            "two.csv",
-            "x,y\na,b\n",
-            UNSUP,
-            "2 columns (x, y), expected 1 for simcse-unsup; use simcse-sup, or a file of one column",
-        ),
-        (
-            "two.csv",
-            "x,y\na,b\n",
-            replace(SUP, hard_negative_weight=1.0),
-            "2 columns (x, y) and no hard negatives, expected a third column for hard_negative_weight=1",
-        ),
-        (
-            "three.csv",
-            "x,y,z\na,b,c\n",
-            replace(SUP, positives="neutral"),
-            "3 columns (x, y, z), expected one named 'neutral' for positives=neutral",
-        ),
-        (
-            "two.csv",
-            "x,y\na,b\n",
-            replace(SUP, positives="contradiction"),
-            "2 columns (x, y), expected a third one for positives=contradiction",
-        ),
-        (
-            "text.txt",
-            "a\nb\n",
-            SUP,
-            "supervised training needs pairs, expected a .csv with the columns sentence, positive and, if wanted, hard "
-            "negative",
-        ),
-    ],
-)
-def test_data_that_do_not_fit_the_settings(write, name, text, settings, message):
-    path = write(name, text)
-    with pytest.raises(UsageError) as caught:
-        list(read_rows(path, settings))
-    assert str(caught.value) == f"{path}: {message}"
-
-
-def test_damaged_data(write, tmp_path, tokenizer):
-    path = write("broken.csv", "x,y\na,b\nc,d,e\n")
-    with pytest.raises(DataError) as caught:
-        list(read_rows(path, SUP))
-    assert str(caught.value) == f"{path}:3: 3 cells, expected the header's 2; quote commas"
-    path = write("latin.txt", b"caf\xe9\n")
-    with pytest.raises(DataError) as caught:
-        list(read_rows(path, UNSUP))
-    assert str(caught.value) == f"{path}: byte 0xe9 is not UTF-8; convert the file"
+def test_a_file_that_is_empty_or_missing(write, tmp_path, tokenizer):
     path = write("empty.txt", "")
     with pytest.raises(DataError) as caught:
         open_corpus(path, tokenizer, UNSUP, tmp_path, silent)
@@ -240,6 +155,13 @@ def test_synonyms_need_a_thesaurus(tokenizer):
     )
 
 
+def test_a_word_on_several_lines_has_the_synonyms_of_all(write, tokenizer):
+    thesaurus = write("thesaurus.tsv", "cat\tdog\ttree\nbird\tbig dog\ncat\ttree\tbird\tDog\n")
+    known = read_thesaurus(str(thesaurus), tokenizer)
+    words = {tokenizer.decode(word): [tokenizer.decode(ids) for ids in known[word]] for word in known}
+    assert words == {"cat": ["dog", "tree", "bird"], "bird": ["big dog"]}  # the tokenizer is uncased
+
+
 def test_published_settings():
     rows = {
         (method, backbone): (s.batch_size, s.learning_rate, s.epochs, s.mlp_only_train)
@@ -267,7 +189,7 @@ def test_published_settings():
         ({"temperature": 0.0}, "temperature=0.0: expected a finite number above 0"),
         ({"temperature": math.nan}, "temperature=nan: expected a finite number above 0"),
         ({"learning_rate": math.inf}, "learning_rate=inf: expected a finite number above 0"),
-        ({"epochs": math.inf}, "epochs=inf: expected a finite number above 0"),
+        ({"epochs": math.inf}, "epochs=inf: expected a number above 0, a million at the most"),
         ({"clip": -1.0}, "clip=-1.0: expected a finite number above 0"),
         ({"adam_epsilon": 0.0}, "adam_epsilon=0.0: expected a finite number above 0"),
         ({"weight_decay": -0.1}, "weight_decay=-0.1: expected a finite number, 0 or more"),

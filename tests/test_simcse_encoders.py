@@ -123,7 +123,7 @@ def test_what_was_released_is_trained_under_the_name_that_finds_it(tmp_path, mon
     assert told == {"plain": "simcse-unsup[weights=trained]", "seed": "simcse-unsup[seed=1]"}
     assert [str(spec) for spec in jobs] == list(told.values())
     assert not any(encoders._wants_release(spec) for spec in jobs)
-    assert not (tmp_path / ".out.lock").exists()  # the lock is in the cache
+    assert not (tmp_path / ".out.lock").exists()  # the lock is in the folder's own work folder
     with pytest.raises(UsageError) as caught:
         train_spec(specification(SIMCSE_UNSUP, weights="released"), context)
     assert str(caught.value) == (

@@ -11,13 +11,15 @@ from torch import distributed
 
 from baselines.simcse import processes
 from baselines.simcse.batches import Batches
-from baselines.simcse.corpus import load_tokenizer, open_corpus
+from baselines.simcse.corpus import open_corpus
+from baselines.simcse.job import Job
 from baselines.simcse.model import make_model
 from baselines.simcse.objective import contrastive_loss
 from baselines.simcse.settings import TrainSettings
-from baselines.simcse.train import Job, train
+from baselines.simcse.train import train
 from baselines.simcse.trainee import Trainee
 from harness.encoders.context import silent
+from harness.encoders.loading import load_tokenizer
 
 SETTINGS = TrainSettings(
     method="simcse-sup", batch_size=7, max_steps=8, dropout=0.0, learning_rate=1e-3, hard_negative_weight=0.5

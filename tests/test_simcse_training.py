@@ -15,17 +15,19 @@ from simcse_models import random_bert, sentences
 
 from baselines.simcse import train as training
 from baselines.simcse.batches import Batch, Batches
-from baselines.simcse.corpus import load_tokenizer, open_corpus
+from baselines.simcse.corpus import open_corpus
 from baselines.simcse.dev import DevSet
+from baselines.simcse.job import Job, fingerprint
 from baselines.simcse.mlm import Masker, predicted_words, vocabulary_layer
 from baselines.simcse.model import make_model
 from baselines.simcse.objective import contrastive_loss
 from baselines.simcse.optimizer import Optimizer
 from baselines.simcse.settings import TrainSettings
-from baselines.simcse.train import Job, fingerprint, train
+from baselines.simcse.train import train
 from baselines.simcse.trainee import Trainee
 from harness.data.records import Pairs
 from harness.encoders.context import silent
+from harness.encoders.loading import load_tokenizer
 from harness.errors import DataError, EncoderError, ResultError, UsageError
 
 SETTINGS = TrainSettings(seed=1, batch_size=8, learning_rate=1e-3, max_steps=25, eval_every=10)
@@ -157,8 +159,8 @@ def test_a_checkpoint_of_another_backbone_is_refused(tmp_path):
     with pytest.raises(UsageError) as caught:
         train(other)
     assert str(caught.value) == (
-        f"{tmp_path / 'run' / '.training' / 'checkpoint.safetensors'}: a checkpoint of another backbone, data or "
-        "settings, expected one of this run; name another folder, or delete it"
+        f"{tmp_path / 'run' / '.training'}: an unfinished run of another backbone, data or settings, expected this "
+        "run's; name another folder, or delete it"
     )
 
 

@@ -1,6 +1,8 @@
 """Transformer encoders on a random BERT: poolings by hand, batches that do not matter, folders of every kind."""
 
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -226,3 +228,59 @@ def test_a_folder_of_bench_train_declares_its_pooling_in_its_card(tmp_path, text
     (folder / "card.json").write_text(text)
     declared = find_checkpoint(str(folder), offline=True).declared
     assert (declared.pooling if declared else None) == pooling
+
+
+def test_a_folder_without_a_tokenizer_is_refused(bert_folder, tmp_path):
+    folder = tmp_path / "bare"
+    shutil.copytree(bert_folder, folder)
+    for path in [*folder.glob("tokenizer*"), folder / "vocab.txt"]:
+        path.unlink(missing_ok=True)
+    with pytest.raises(EncoderError) as caught:
+        encoder(folder, tmp_path).encode(SENTENCES)
+    assert str(caught.value) == (
+        f"{folder}: no tokenizer, expected one of tokenizer.json, vocab.txt, vocab.json, sentencepiece.bpe.model, "
+        "spiece.model, tokenizer.model; copy the tokenizer's files there"
+    )
+
+
+def test_the_configuration_and_the_tokenizer_are_part_of_a_folders_identity(bert_folder, tmp_path):
+    folder = tmp_path / "changing"
+    shutil.copytree(bert_folder, folder)
+    revisions = [encoder(folder, tmp_path).card.revision]
+    for name, key, value in (("config.json", "layer_norm_eps", 0.1), ("tokenizer_config.json", "do_lower_case", False)):
+        settings = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(settings | {key: value}))
+        revisions.append(encoder(folder, tmp_path).card.revision)
+    (folder / "README.md").write_text("decides nothing")
+    assert len(set(revisions)) == 3 and encoder(folder, tmp_path).card.revision == revisions[-1]
+    assert all(re.fullmatch("files:[0-9a-f]{16}", revision) for revision in revisions)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "config.json",
+            "{",
+            "config.json: damaged (Expecting property name",
+        ),
+        ("config.json", "[]", "config.json: holds a list, expected an object of settings; copy it again"),
+        ("modules.json", "{", "modules.json: damaged (Expecting property name"),
+        ("modules.json", '[{"type": "x.Pooling"}]', "modules.json: not a list of modules ('path'), expected path and"),
+        ("modules.json", '[{"type": "x.Pooling", "path": "1_Pooling"}]', "config.json: cannot be read (No such file"),
+        ("model.safetensors", "half", ": cannot be loaded as a checkpoint: "),
+    ],
+)
+def test_damaged_files_are_one_sentence(bert_folder, tmp_path, name, content, message):
+    folder = tmp_path / "damaged"
+    shutil.copytree(bert_folder, folder)
+    (folder / name).write_text(content)
+    with pytest.raises((UsageError, EncoderError)) as caught:
+        encoder(folder, tmp_path).encode(SENTENCES)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_hf_alone_is_no_checkpoint(tmp_path):
+    with pytest.raises(UsageError) as caught:
+        encoder("", tmp_path)
+    assert str(caught.value) == "hf: names no checkpoint, expected a folder or a hub repository, such as hf:org/model"

@@ -72,6 +72,8 @@ def replace_one(words: Words, known: Mapping[tuple[int, ...], list[Ids]], rng: n
 def read_thesaurus(path: str | None, tokenizer: Any) -> dict[tuple[int, ...], list[Ids]]:
     """Synonyms by word, as token ids. The file: a word and its synonyms per line, separated by tabs.
 
+    A word of several lines has the synonyms of all of them, in their order, each once.
+
     Raises:
         UsageError: if no file is named.
         DataError: if it cannot be read or holds nothing.
@@ -90,8 +92,11 @@ def read_thesaurus(path: str | None, tokenizer: Any) -> dict[tuple[int, ...], li
     if not rows:
         raise DataError(f"{path}: no synonyms, expected a word and its synonyms per line, separated by tabs")
     # Within a text, not at its start: byte-level tokenizers write the space before a word into its first token.
-    ids = [[_word_ids(tokenizer, word) for word in row] for row in rows]
-    return {tuple(row[0].tolist()): row[1:] for row in ids}
+    known: dict[tuple[int, ...], dict[tuple[int, ...], Ids]] = {}
+    for row in rows:
+        word, *synonyms = (_word_ids(tokenizer, text) for text in row)
+        known.setdefault(tuple(word.tolist()), {}).update((tuple(ids.tolist()), ids) for ids in synonyms)
+    return {word: list(synonyms.values()) for word, synonyms in known.items()}
 
 
 def thesaurus_sha256(path: str) -> str:

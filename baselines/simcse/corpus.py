@@ -8,6 +8,7 @@ While it is being made, the folder is named `.partial`, and an interrupted job g
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -19,13 +20,12 @@ from numpy.typing import NDArray
 
 from baselines.simcse.reading import Row, read_rows
 from baselines.simcse.settings import TrainSettings
-from harness.data.hub import locked, sha256_of
-from harness.encoders.checkpoint import Checkpoint
+from harness.data.hub import locked, sha256_of, writing
 from harness.encoders.context import Progress
 from harness.errors import DataError
 
 _AT_ONCE = 8192  # rows tokenised together, in the tokenizer's own threads, and written together
-_FORMAT = 2
+_FORMAT = 3
 _READ_SETTINGS = ("method", "max_tokens", "positives", "hard_negatives")
 
 
@@ -75,13 +75,6 @@ class Corpus:
         return np.concatenate(ids).astype(np.int64), bounds[:, 1] - bounds[:, 0]
 
 
-def load_tokenizer(checkpoint: Checkpoint) -> Any:
-    """The checkpoint's fast tokenizer."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(str(checkpoint.transformer), local_files_only=True)
-
-
 def tokenizer_sha256(tokenizer: Any) -> str:
     """Digest of everything that decides token ids."""
     return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
@@ -98,33 +91,36 @@ def open_corpus(path: Path, tokenizer: Any, settings: TrainSettings, cache: Path
         progress: told of rows.
 
     Raises:
-        DataError, UsageError: as `read_rows`; also if the file is missing or holds no row.
+        DataError, UsageError: as `read_rows`; also if the file is missing or holds no row, or the cache is not
+            writable.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file, expected training text; name a .txt or a .csv")
     sha256 = sha256_of(path)
     reading = {name: getattr(settings, name) for name in _READ_SETTINGS}
-    key = json.dumps([_FORMAT, sha256, tokenizer_sha256(tokenizer), reading], sort_keys=True)
+    # The same bytes are other rows under another ending.
+    key = json.dumps([_FORMAT, sha256, path.suffixes, tokenizer_sha256(tokenizer), reading], sort_keys=True)
     folder = cache / "tokenized" / hashlib.sha256(key.encode()).hexdigest()[:32]
     dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
     if settings.hard_negative_weight:
         next(read_rows(path, settings), None)  # the weight does not change the ids, but may not fit the columns
-    with locked(folder.with_suffix(".lock")):
-        if not (folder / "meta.json").is_file():
+    with writing(folder.parent, "--cache-dir"), locked(folder.with_suffix(".lock")):
+        if not _holds(folder, _noted(folder / "meta.json"), np.dtype(dtype).itemsize, exactly=True):
             draft = folder.with_suffix(".partial")
-            facts = _tokenize(lambda: read_rows(path, settings), tokenizer, settings.max_tokens, draft, progress)
-            if facts.rows == 0:
-                raise DataError(f"{path}: no sentences, expected at least two; is it the right file?")
+            _tokenize(lambda: read_rows(path, settings), tokenizer, settings.max_tokens, draft, progress)
+            shutil.rmtree(folder, ignore_errors=True)  # damaged, if it is there
             draft.replace(folder)
     return Corpus(folder, path.name, sha256, dtype)
 
 
 def _tokenize(
     rows: Callable[[], Iterator[Row]], tokenizer: Any, max_tokens: int, draft: Path, progress: Progress
-) -> Facts:
+) -> None:
     draft.mkdir(parents=True, exist_ok=True)
-    facts = _resume(draft)
     size = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
+    facts = _noted(draft / "state.json")
+    if not _holds(draft, facts, size.itemsize, exactly=False):
+        facts = Facts()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     with (draft / "tokens.bin").open("ab") as tokens, (draft / "ends.bin").open("ab") as ends:
         tokens.truncate(facts.tokens * size.itemsize)
@@ -150,17 +146,31 @@ def _tokenize(
                 tokens=facts.tokens + int(lengths.sum()),
                 blank=facts.blank + sum(not row[0].strip() for row in block),
             )
-            tokens.flush()
-            ends.flush()
+            for file in (tokens, ends):
+                file.flush()
+                os.fsync(file.fileno())  # after a power cut, the state must not claim what the disk does not hold
             _note(draft / "state.json", facts)
             progress("tokenizing", facts.rows, facts.rows)
     _note(draft / "meta.json", facts)
-    return facts
 
 
-def _resume(draft: Path) -> Facts:
-    state = draft / "state.json"
-    return Facts(**json.loads(state.read_text(encoding="utf-8"))) if state.is_file() else Facts()
+def _noted(path: Path) -> Facts:
+    """What the file says; no rows where it is missing or damaged, so that the work is done again."""
+    try:
+        facts = Facts(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return Facts()
+    return facts if all(isinstance(value, int) and value >= 0 for value in asdict(facts).values()) else Facts()
+
+
+def _holds(folder: Path, facts: Facts, itemsize: int, *, exactly: bool) -> bool:
+    """Whether the files are as large as the facts say (or larger, while being made)."""
+    try:
+        tokens, ends = ((folder / name).stat().st_size for name in ("tokens.bin", "ends.bin"))
+    except OSError:
+        return False
+    wanted = facts.tokens * itemsize, 8 * (facts.rows * facts.columns + 1)
+    return facts.rows > 0 and ((tokens, ends) == wanted if exactly else tokens >= wanted[0] and ends >= wanted[1])
 
 
 def _note(path: Path, facts: Facts) -> None:

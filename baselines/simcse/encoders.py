@@ -1,26 +1,26 @@
 """The registry's entries `simcse-unsup` and `simcse-sup`: released weights, or trained here if not there yet."""
 
-import hashlib
-import os
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 from baselines.backbones import find_backbone
 from baselines.corpora import NAMED, find_corpus
-from baselines.simcse.corpus import load_tokenizer, open_corpus
+from baselines.simcse import processes
+from baselines.simcse.corpus import open_corpus
 from baselines.simcse.dev import DevSet
-from baselines.simcse.folder import check_folder
+from baselines.simcse.folder import WORK, check_folder, read_card
+from baselines.simcse.job import Job, fingerprint
 from baselines.simcse.settings import TrainSettings, published
-from baselines.simcse.train import Job, fingerprint, train
-from harness.data.hub import locked
+from baselines.simcse.train import train
+from harness.data.hub import locked, writing
 from harness.data.locate import BUNDLED, data_root
 from harness.data.sts import sts_benchmark
 from harness.encoders.catalog import MAX_TOKENS, EncoderEntry
 from harness.encoders.checkpoint import Checkpoint, find_checkpoint
 from harness.encoders.context import Context
+from harness.encoders.loading import load_tokenizer
 from harness.encoders.protocol import Encoder
 from harness.encoders.transformer import Backbone, TransformerEncoder, build_transformer
 from harness.errors import UsageError
@@ -120,6 +120,9 @@ def make_job(spec: Spec, context: Context, folder: Path | None = None, **options
     name = str(spec.parameters["backbone"])
     backbone = find_backbone(name, offline=context.offline)
     tokenizer = load_tokenizer(backbone)
+    longest = Backbone(backbone, context).max_tokens or backbone_limit(tokenizer)
+    if settings.max_tokens > longest:
+        raise UsageError(f"train_tokens={settings.max_tokens}: {name} reads {longest} at the most; lower it")
     text = find_corpus(str(spec.parameters["data"] or _DATA[spec.name][name == "tiny"]), context)
     if len(text.paths) > 1:
         raise UsageError(f"data={text.name}: {len(text.paths)} files, expected one to train on; name a file")
@@ -127,7 +130,7 @@ def make_job(spec: Spec, context: Context, folder: Path | None = None, **options
         settings=settings,
         backbone=backbone,
         corpus=open_corpus(text.paths[0], tokenizer, settings, context.cache_dir, context.progress),
-        dev=_dev_set(spec, context, backbone, tokenizer),
+        dev=_dev_set(spec, context, tokenizer, longest),
         folder=folder or context.cache_dir,
         device=context.device,
         progress=context.progress,
@@ -138,7 +141,7 @@ def make_job(spec: Spec, context: Context, folder: Path | None = None, **options
     return replace(job, folder=context.cache_dir / "trained" / fingerprint(job.identity())[:32])
 
 
-def _dev_set(spec: Spec, context: Context, backbone: Checkpoint, tokenizer: Any) -> DevSet | None:
+def _dev_set(spec: Spec, context: Context, tokenizer: Any, longest: int) -> DevSet | None:
     name = str(spec.parameters["dev"])
     if name == "auto":
         name = "mini" if spec.parameters["backbone"] == "tiny" else "sts-b"
@@ -149,7 +152,7 @@ def _dev_set(spec: Spec, context: Context, backbone: Checkpoint, tokenizer: Any)
     else:
         root = data_root(context.data_dir, context.cache_dir, offline=context.offline, progress=False)
         pairs = sts_benchmark(root, splits=("dev",)).subsets[0]
-    return DevSet(name, pairs, tokenizer, Backbone(backbone, context).max_tokens or backbone_limit(tokenizer))
+    return DevSet(name, pairs, tokenizer, longest)
 
 
 def backbone_limit(tokenizer: Any) -> int:
@@ -157,13 +160,12 @@ def backbone_limit(tokenizer: Any) -> int:
     return int(min(tokenizer.model_max_length, 512))
 
 
-def trained(job: Job, cache_dir: Path) -> dict[str, Any]:
-    """Train, or find it trained; the card. A second process that asks for the same waits; the lock is in the cache."""
-    place, name = cache_dir / "trained", job.folder.name
-    if job.folder.parent != place:
-        name = hashlib.sha256(str(job.folder.resolve()).encode()).hexdigest()[:32]
-    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
-    with locked(place / f".{name}.lock") if alone else nullcontext():
+def trained(job: Job) -> dict[str, Any]:
+    """Train, or find it trained; the card. A second process that asks for the same one waits."""
+    check_folder(job.folder)
+    if processes.size() > 1 or read_card(job.folder) is not None:
+        return train(job)
+    with writing(job.folder, "--output or --cache-dir", "the model"), locked(job.folder / WORK / "lock"):
         return train(job)
 
 
@@ -190,14 +192,14 @@ def train_spec(spec: Spec, context: Context, output: Path | None = None, *, comp
     if output is not None:
         check_folder(output)
     job = make_job(spec, context, output, compile=compile)
-    return {"model": str(spec), "folder": str(job.folder), **trained(job, context.cache_dir)}
+    return {"model": str(spec), "folder": str(job.folder), **trained(job)}
 
 
 def _build(spec: Spec, context: Context) -> Encoder:
     if _wants_release(spec):
         return _build_released(spec, context)
     job = make_job(spec, context)
-    trained(job, context.cache_dir)
+    trained(job)
     encoder = build_transformer(
         str(spec),
         spec.name,

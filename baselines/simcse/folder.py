@@ -1,13 +1,17 @@
 """The folder of a training run: whose it is, its card, and its log."""
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.errors import ResultError, UsageError
+from harness.results.store import replace_file
 
-CARD, LOG = "card.json", "log.jsonl"
+CARD, LOG, WEIGHTS = "card.json", "log.jsonl", "model.safetensors"
 WORK = ".training"  # holds the checkpoint until the run is finished
+_SAID = {"settings", "backbone", "data", "steps", "selected", "pooling"}  # of every card
 
 
 def check_folder(folder: Path) -> None:
@@ -30,7 +34,7 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     """The card of a finished run; None if there is none in the folder.
 
     Raises:
-        ResultError: if it is damaged, or another program's.
+        ResultError: if it is damaged, or another program's, or the weights are gone.
     """
     path = folder / CARD
     if not path.is_file():
@@ -39,23 +43,53 @@ def read_card(folder: Path) -> dict[str, Any] | None:
         card = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         card = None
-    if not (isinstance(card, dict) and isinstance(card.get("fingerprint"), str)):
+    if not (isinstance(card, dict) and isinstance(card.get("fingerprint"), str) and _SAID <= card.keys()):
         raise ResultError(
             f"{path}: damaged or not ours, expected the card of a training run; name another folder, or delete this one"
+        )
+    if not (folder / WEIGHTS).is_file():
+        raise ResultError(
+            f"{folder / WEIGHTS}: missing, expected the weights of the finished run; delete the folder and train again"
         )
     return card
 
 
+def claim(work: Path, fingerprint: str) -> None:
+    """Make the work folder of a run, or find it made; until the first checkpoint nothing else says whose it is.
+
+    Raises:
+        UsageError: if it is another run's.
+    """
+    path = work / "fingerprint"
+    if not path.exists():
+        replace_file(path, fingerprint.encode())
+    if path.read_bytes() != fingerprint.encode():
+        raise UsageError(
+            f"{work}: an unfinished run of another backbone, data or settings, expected this run's; name another "
+            "folder, or delete it"
+        )
+
+
 def cut_log(path: Path, step: int) -> None:
-    """Drop the lines of steps that will be done again."""
+    """Drop the lines of steps that will be done again, and damaged ones."""
     if path.is_file():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        path.write_text("".join(kept), encoding="utf-8")
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join(line for line in lines if line.endswith(b"\n") and _step(line) <= step))
+
+
+def _step(line: bytes) -> float:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
+def log_line(values: Mapping[str, float]) -> str:
+    """One line of the log; what is undefined, for instance the alignment of no pairs, is null."""
+    defined = {name: value if math.isfinite(value) else None for name, value in values.items()}
+    return json.dumps(defined, allow_nan=False) + "\n"
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write atomically."""
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    draft.replace(path)
+    """Write atomically and durably."""
+    replace_file(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

@@ -18,7 +18,8 @@ from torch.nn import functional
 from baselines.simcse.augment import Augment
 from baselines.simcse.batches import Batch
 from baselines.simcse.corpus import Corpus
-from harness.encoders.checkpoint import Checkpoint, quiet_transformers
+from harness.encoders.checkpoint import Checkpoint
+from harness.encoders.loading import loading
 from harness.errors import UsageError
 
 
@@ -67,10 +68,10 @@ def load_masked_model(checkpoint: Checkpoint) -> nn.Module:
     """
     from transformers import AutoModelForMaskedLM
 
-    quiet_transformers()
-    model, report = AutoModelForMaskedLM.from_pretrained(
-        str(checkpoint.transformer), dtype=torch.float32, local_files_only=True, output_loading_info=True
-    )
+    with loading(checkpoint):
+        model, report = AutoModelForMaskedLM.from_pretrained(
+            str(checkpoint.transformer), dtype=torch.float32, local_files_only=True, output_loading_info=True
+        )
     missing = [key for key in report["missing_keys"] if not key.endswith(("decoder.weight", "decoder.bias"))]
     if missing:
         raise UsageError(
@@ -90,8 +91,8 @@ def vocabulary_layer(checkpoint: Checkpoint) -> nn.Module:
 def masked_loss(backbone: nn.Module, layer: nn.Module, masked: Masked) -> Tensor:
     """Mean cross-entropy in nats over the selected tokens; 0 where none is selected (the original gives nan)."""
     states = backbone(input_ids=masked.ids, attention_mask=masked.mask).last_hidden_state
-    if not len(masked.positions):
-        return states.sum() * 0.0  # type: ignore[no-any-return]
+    if not len(masked.positions):  # gradients of 0, not none: processes add them up, and Adam counts every step
+        return (states.sum() + layer(states.flatten(0, 1)[:0]).sum()) * 0.0  # type: ignore[no-any-return]
     logits = layer(states.flatten(0, 1)[masked.positions])
     return functional.cross_entropy(logits.float(), masked.targets)
 

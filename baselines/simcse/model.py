@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from baselines.simcse.settings import TrainSettings
-from harness.encoders.checkpoint import Checkpoint, quiet_transformers
+from harness.encoders.checkpoint import TOKENIZER_FILES, Checkpoint, read_config
+from harness.encoders.loading import loading
 from harness.encoders.pooling import Head, needs_all_layers, pool
 from harness.errors import EncoderError, UsageError
 
@@ -55,18 +56,18 @@ def make_model(checkpoint: Checkpoint, settings: TrainSettings) -> SentenceModel
     """
     from transformers import AutoModel
 
-    quiet_transformers()
     folder = checkpoint.transformer
-    family = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    family = read_config(checkpoint).get("model_type")
     if family not in _FAMILIES:
         raise UsageError(f"{checkpoint.name}: model_type {family} cannot be trained, expected {', '.join(_FAMILIES)}")
     changes = {}
     if settings.dropout >= 0:
         changes = {"hidden_dropout_prob": settings.dropout, "attention_probs_dropout_prob": settings.dropout}
     pooler = {} if family == "electra" else {"add_pooling_layer": False}
-    backbone, report = AutoModel.from_pretrained(
-        str(folder), dtype=torch.float32, local_files_only=True, output_loading_info=True, **pooler, **changes
-    )
+    with loading(checkpoint):
+        backbone, report = AutoModel.from_pretrained(
+            str(folder), dtype=torch.float32, local_files_only=True, output_loading_info=True, **pooler, **changes
+        )
     missing = [key for key in report["missing_keys"] if "position_ids" not in key]
     if missing:
         raise EncoderError(
@@ -121,8 +122,7 @@ def save_model(model: SentenceModel, source: Checkpoint, folder: Path) -> None:
         tensors["pooler.dense.weight"] = model.head.dense.weight.detach().cpu().contiguous()
         tensors["pooler.dense.bias"] = model.head.dense.bias.detach().cpu().contiguous()
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    config = json.loads((source.transformer / "config.json").read_text(encoding="utf-8"))
-    config |= {"architectures": [type(model.backbone).__name__], "dtype": "float32"}
+    config = read_config(source) | {"architectures": [type(model.backbone).__name__], "dtype": "float32"}
     config.pop("torch_dtype", None)
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     shutil.copymode(folder / "config.json", folder / "model.safetensors")  # safetensors leaves it the owner's alone
@@ -131,18 +131,6 @@ def save_model(model: SentenceModel, source: Checkpoint, folder: Path) -> None:
 
 def copy_tokenizer(source: Path, folder: Path) -> None:
     """Copy the tokenizer's files, byte for byte."""
-    for name in _TOKENIZER_FILES:
+    for name in TOKENIZER_FILES:
         if (source / name).is_file():
             (folder / name).write_bytes((source / name).read_bytes())
-
-
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "sentencepiece.bpe.model",
-)

@@ -13,6 +13,29 @@ from torch import Tensor, distributed
 from harness.errors import UsageError
 
 
+def size() -> int:
+    """How many processes torchrun started; 1 without it.
+
+    Raises:
+        UsageError: if torchrun's variables are not numbers.
+    """
+    world = os.environ.get("WORLD_SIZE", "1")
+    if world == "1":
+        return 1
+    rank = os.environ.get("RANK", "nothing")
+    if not (world.isdecimal() and rank.isdecimal()):
+        raise UsageError(
+            f"the environment has WORLD_SIZE={world} and RANK={rank}, expected numbers as torchrun sets them; start "
+            "with torchrun, or unset WORLD_SIZE"
+        )
+    return int(world)
+
+
+def leads() -> bool:
+    """Whether this process is the one that writes: the only one, or the first of several."""
+    return size() == 1 or os.environ["RANK"] == "0"
+
+
 def join(device: str) -> tuple[str, int, int]:
     """Join the group that torchrun started, if it did.
 
@@ -22,7 +45,7 @@ def join(device: str) -> tuple[str, int, int]:
     Raises:
         UsageError: if torchrun's processes cannot each have a GPU.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = size()
     if world == 1:
         return device, 0, 1
     local = int(os.environ.get("LOCAL_RANK", "0"))

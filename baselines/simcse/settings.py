@@ -45,8 +45,8 @@ class TrainSettings:
             backbone's masked language model predicts, next and next-3 take the next line or one of the next three.
         thesaurus: file for augmentation=synonym.
         positives: what of the data is the positive of the first column (Table 4).
-        hard_negatives: which columns are hard negatives: the third one if there is one, none, the column "neutral",
-            or both (Table 7).
+        hard_negatives: which columns are hard negatives: the first after the second that is not named "neutral"
+            (given), none, the one that is (neutral), or both (Table 7).
         mlm_weight: of the auxiliary masked-language-model loss; 0: there is none (Table D.2).
         mlm_probability: share of tokens that it selects.
         epsilon: where Adam adds it: "hf" to the uncorrected square root (transformers 4.2's AdamW, the paper's),
@@ -146,7 +146,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {  # lowest and highest, and the 
     "seed": (0, math.inf, "a whole number, 0 or more"),
     "batch_size": _COUNT,
     "learning_rate": _POSITIVE,
-    "epochs": _POSITIVE,
+    "epochs": (_TINY, 1e6, "a number above 0, a million at the most"),
     "max_steps": (0, math.inf, "a whole number, 0 or more"),
     "max_tokens": (3, math.inf, "3 or more, of which the first and the last are special tokens"),
     "temperature": _POSITIVE,

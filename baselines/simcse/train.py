@@ -4,12 +4,10 @@ Source: SimCSE paper, Appendix A; SimCSE (49fa580) train.py and simcse/trainers.
 What we do otherwise: random numbers are drawn per step (see `batches`), and only the development pairs are encoded.
 """
 
-import hashlib
 import json
 import math
 import shutil
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,70 +16,21 @@ import torch
 from torch import Tensor
 
 from baselines.simcse import processes
-from baselines.simcse.augment import Augment, make_augment, thesaurus_sha256
+from baselines.simcse.augment import Augment, make_augment
 from baselines.simcse.batches import DROPOUT, INIT, MASKING, Batches, draw_seed
 from baselines.simcse.checkpoints import restore, save_checkpoint
-from baselines.simcse.corpus import Corpus, load_tokenizer
-from baselines.simcse.dev import DevSet
-from baselines.simcse.folder import CARD, LOG, WORK, check_folder, cut_log, read_card, write_json
+from baselines.simcse.folder import CARD, LOG, WORK, check_folder, claim, cut_log, log_line, read_card, write_json
+from baselines.simcse.job import Job, fingerprint
 from baselines.simcse.mlm import Masker, predicted_words, vocabulary_layer
 from baselines.simcse.model import make_model, save_model
 from baselines.simcse.objective import contrastive_loss
 from baselines.simcse.optimizer import Optimizer
-from baselines.simcse.settings import TrainSettings
 from baselines.simcse.trainee import Trainee
-from harness.encoders.checkpoint import Checkpoint, weights_sha256
-from harness.encoders.context import Progress, silent
-from harness.errors import EncoderError, UsageError
+from harness.data.hub import writing
+from harness.encoders.loading import load_tokenizer
+from harness.errors import EncoderError, ResultError, UsageError
 
 _SELECTED = "selected.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What to train, on what, and where to put it.
-
-    Attributes:
-        settings: all knobs.
-        backbone: pretrained checkpoint to start from.
-        corpus: tokenised data.
-        dev: chooses the best step; None: the last step's weights are kept.
-        folder: becomes a Hugging Face folder with `card.json` and `log.jsonl`; holds the checkpoint until then.
-        device: torch device string.
-        progress: told of steps.
-        checkpoint_seconds: a checkpoint is at least so old before the next one is written.
-        log_every: steps per line of the log; the losses are looked at as often, so that a GPU need not wait.
-        compile: run the model through torch.compile; same dropout masks, results differ by rounding.
-    """
-
-    settings: TrainSettings
-    backbone: Checkpoint
-    corpus: Corpus
-    dev: DevSet | None
-    folder: Path
-    device: str = "cpu"
-    progress: Progress = silent
-    checkpoint_seconds: float = 120.0
-    log_every: int = 10
-    compile: bool = False
-
-    def identity(self) -> dict[str, Any]:
-        """Everything that decides the weights; of a thesaurus the name and the content, wherever the file lies.
-
-        Raises:
-            DataError: if the thesaurus cannot be read.
-        """
-        settings, thesaurus = asdict(self.settings), self.settings.thesaurus
-        parts: dict[str, Any] = {
-            "settings": settings,
-            "backbone": {"name": self.backbone.name, "sha256": weights_sha256(self.backbone)},
-            "data": {"name": self.corpus.name, "sha256": self.corpus.sha256, **asdict(self.corpus.facts)},
-            "dev": {"name": self.dev.name, "sha256": self.dev.sha256} if self.dev else None,
-        }
-        if thesaurus is not None:
-            settings["thesaurus"] = Path(thesaurus).name
-            parts["thesaurus"] = {"name": Path(thesaurus).name, "sha256": thesaurus_sha256(thesaurus)}
-        return parts
 
 
 def _augment(job: Job, tokenizer: Any) -> Augment | None:
@@ -89,11 +38,6 @@ def _augment(job: Job, tokenizer: Any) -> Augment | None:
     if name.startswith("mlm-"):
         return predicted_words(job.backbone, tokenizer, int(name.removeprefix("mlm-")) / 100)
     return make_augment(name, tokenizer, job.settings.thesaurus)
-
-
-def fingerprint(identity: Mapping[str, Any]) -> str:
-    """Sha256 (hex) of `Job.identity`."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(slots=True)
@@ -125,7 +69,10 @@ class _Run:
         trainee = Trainee(make_model(job.backbone, job.settings), job.settings, vocabulary)
         self.trainee = trainee.to(self.device).train()
         self.optimizer = Optimizer(self.trainee, job.settings, self.batches.total)
-        self.state = restore(self.checkpoint, self.key, self.trainee, self.optimizer.adam)
+        claim(self.work, self.key)
+        self.state = restore(self.checkpoint, self.trainee, self.optimizer.adam)
+        if self.state.best_score is not None:
+            self._best()
         self.saved = (self.state.step, time.monotonic())
         self.forward = _compiled(self.trainee) if job.compile else self.trainee
         self.window = _Window()
@@ -160,17 +107,15 @@ class _Run:
         """The log's line for the steps since the last one.
 
         Raises:
-            EncoderError: if a loss is not finite.
+            EncoderError: if a loss or a weight is not finite, so that nothing broken is evaluated or saved.
         """
         losses = torch.stack(self.window.losses).tolist()
         done = self.state.step
         for step, loss in enumerate(losses, start=done - len(losses)):
             if not math.isfinite(loss):
-                good = f"{self.checkpoint} (step {self.saved[0]})" if self.saved[0] else "none was written yet"
-                raise EncoderError(
-                    f"step {step + 1}: the loss is {loss} at learning rate {self.optimizer.rate(step):.3g}, expected a "
-                    f"number; lower the learning rate or raise the temperature; last good checkpoint: {good}"
-                )
+                raise self._diverged(step, f"the loss is {loss}")
+        if not torch.stack(torch._foreach_norm(list(self.trainee.parameters()))).isfinite().all():
+            raise self._diverged(done - 1, "the weights are not finite")
         norm = float(self.window.norm) if self.window.norm is not None else 0.0
         self.window = _Window()
         return {
@@ -180,11 +125,24 @@ class _Run:
             "gradient_norm": norm,
         }
 
+    def _diverged(self, step: int, found: str) -> EncoderError:
+        good = f"{self.checkpoint} (step {self.saved[0]})" if self.saved[0] else "none was written yet"
+        return EncoderError(
+            f"step {step + 1}: {found} at learning rate {self.optimizer.rate(step):.3g}, expected a number; lower the "
+            f"learning rate or raise the temperature; last good checkpoint: {good}"
+        )
+
     def evaluate(self) -> dict[str, float]:
-        """Score the development set; keep the weights if they are the best so far."""
+        """Score the development set; keep the weights if they are the best so far.
+
+        Raises:
+            EncoderError: if the score is undefined.
+        """
         if self.job.dev is None:
             return {}
         score = self.job.dev.score(self.trainee.first)
+        if not math.isfinite(score.spearman):
+            raise self._diverged(self.state.step - 1, f"the score on {self.job.dev.name} dev is undefined")
         if self.state.best_score is None or score.spearman > self.state.best_score:
             self.state.best_score, self.state.best_step = score.spearman, self.state.step
             self._keep()
@@ -201,8 +159,17 @@ class _Run:
             if older != best:
                 shutil.rmtree(older)
 
+    def _best(self) -> Path:
+        found = max(self.work.glob("best-*"), default=None)
+        if found is None:
+            raise ResultError(
+                f"{self.work}: no folder best-*, expected the weights of the best step so far; delete this folder and "
+                "train again"
+            )
+        return found
+
     def save(self) -> None:
-        save_checkpoint(self.checkpoint, self.key, self.trainee, self.optimizer.adam, self.state)
+        save_checkpoint(self.checkpoint, self.trainee, self.optimizer.adam, self.state)
         self.saved = (self.state.step, time.monotonic())
 
     def finish(self, seconds: float) -> dict[str, Any]:
@@ -211,7 +178,7 @@ class _Run:
         if self.state.best_score is None:
             save_model(self.trainee.first, self.job.backbone, self.job.folder)
         else:
-            best = max(self.work.glob("best-*"))
+            best = self._best()
             selected = json.loads((best / _SELECTED).read_text(encoding="utf-8"))
             shutil.copytree(best, self.job.folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(_SELECTED))
         card = self.identity | {
@@ -229,7 +196,6 @@ class _Run:
             },
         }
         write_json(self.job.folder / CARD, card)
-        shutil.rmtree(self.work)
         return card
 
 
@@ -249,16 +215,21 @@ def train(job: Job) -> dict[str, Any]:
     Raises:
         UsageError: if the folder belongs to another run or holds other files, or the settings do not fit the data.
         DataError: if the thesaurus cannot be read.
-        EncoderError: if the loss is not finite; the last good checkpoint stays.
-        ResultError: if a checkpoint cannot be written or read, or the card is damaged.
+        EncoderError: if loss, weights or dev score are not finite; the last good checkpoint stays.
+        ResultError: if a checkpoint cannot be read, or the card is damaged.
     """
     check_folder(job.folder)
-    finished = read_card(job.folder)
-    if finished is not None:
-        return _same_run(job, finished)
+    with writing(job.folder, "--output or --cache-dir", "the model"):
+        card = read_card(job.folder)
+        card = _train(job) if card is None else _same_run(job, card)
+        if processes.leads():
+            shutil.rmtree(job.folder / WORK, ignore_errors=True)  # also what a kill behind the card has left
+        return card
+
+
+def _train(job: Job) -> dict[str, Any]:
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         run = _Run(job)
-        run.work.mkdir(parents=True, exist_ok=True)
         cut_log(job.folder / LOG, run.state.step)
         started = time.monotonic()
         _loop(run)
@@ -291,7 +262,7 @@ def _loop(run: _Run) -> None:
             if evaluates:
                 line |= run.evaluate()
             with (job.folder / LOG).open("a", encoding="utf-8") as log:
-                log.write(json.dumps(line) + "\n")
+                log.write(log_line(line))
             if time.monotonic() - run.saved[1] >= job.checkpoint_seconds and done < total:
                 run.save()
             job.progress("training", done, total)

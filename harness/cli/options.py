@@ -172,7 +172,7 @@ def endings() -> Iterator[None]:
         report_error(error)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        err.print("bench: interrupted; finished cells are kept, the same command goes on from here")
+        err.print("bench: interrupted; what is finished is kept, the same command goes on from there")
         raise typer.Exit(130) from None
 
 

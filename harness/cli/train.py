@@ -1,5 +1,6 @@
 """`bench train` and `bench export`."""
 
+import os
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,18 +46,9 @@ def train(
 
     For example: bench train simcse-unsup --backbone tiny --data wiki.txt --seeds 5
     """
-    given = {
-        "data": data or None,
-        "batch_size": batch_size,
-        "learning_rate": lr,
-        "epochs": epochs,
-        "max_steps": max_steps,
-    }
-    changes = {name: str(value) for name, value in given.items() if value is not None}
-    changes |= dict(_pair(text) for text in options or [])
-    for option, number in (("--lr", lr), ("--epochs", epochs)):  # a 0 would be read as "as published"
-        if number is not None and not number > 0:
-            raise UsageError(f"{option} {number}: expected more than 0")
+    given: dict[str, object] = {"batch_size": batch_size, "learning_rate": lr, "epochs": epochs, "max_steps": max_steps}
+    given |= {"data": data or None}
+    changes = _changes(given, options or [], seeded=seed is not None or seeds is not None)
     if seeds is not None and seed is not None:
         raise UsageError("--seed and --seeds: give one of them; --seeds N trains with the seeds 0 to N-1")
     runs = []
@@ -64,16 +56,32 @@ def train(
         own = changes | ({"seed": str(own_seed)} if own_seed is not None else {})
         place = output / f"seed-{own_seed}" if output and seeds else output
         runs.append(_train_one(model, own, place, settings, compile_=compile_))
-        if not settings.json:
+        if not (settings.json or settings.quiet):
             _tell(runs[-1])
+    if os.environ.get("RANK", "0") != "0":
+        return  # of torchrun's processes the first one speaks
     if settings.json:
         print_json({"runs": runs, "dev": _summary(runs)})
-    elif (summary := _summary(runs)) is not None and len(runs) > 1:
+    elif len(runs) > 1 and (summary := _summary(runs)) is not None:
         out.print(
             "dev Spearman x 100: mean {mean:.2f}, standard deviation {sd:.2f}, range {low:.2f} to {high:.2f}".format(
                 **{name: 100 * value for name, value in summary.items()}
             )
         )
+
+
+def _changes(given: Mapping[str, object], pairs: list[str], *, seeded: bool) -> dict[str, str]:
+    """Parameters by name: those that have options of their own (None: not given), and those of `--set`."""
+    for option, name in (("--lr", "learning_rate"), ("--epochs", "epochs")):
+        number = given[name]
+        if isinstance(number, float) and not number > 0:  # a 0 would be read as "as published"
+            raise UsageError(f"{option} {number}: expected more than 0")
+    changes = {name: str(value) for name, value in given.items() if value is not None}
+    for name, value in map(_pair, pairs):
+        if name in changes or (name == "seed" and seeded):
+            raise UsageError(f"--set {name}={value}: {name} is given twice; drop one of them")
+        changes[name] = value
+    return changes
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -114,7 +122,7 @@ def _train_one(
 
 def _training_dtype(name: str) -> str:
     if name != "bfloat16":
-        raise UsageError(f"--dtype {name}: training runs in float32 or bfloat16; use --set dtype=bfloat16")
+        raise UsageError(f"--dtype {name}: training runs in float32 or bfloat16; name one of them")
     return name
 
 
@@ -122,7 +130,8 @@ def _tell(run: Mapping[str, Any]) -> None:
     selected = run["selected"]
     score = selected["dev_spearman"]
     chosen = f"step {selected['step']} of {run['steps']}" + (f", dev Spearman {100 * score:.2f}" if score else "")
-    err.print(f"{run['model']}: {chosen}; in {run['folder']}", markup=False, soft_wrap=True)
+    blank = f"; {run['data']['blank']} of {run['data']['rows']} texts are blank" if run["data"]["blank"] else ""
+    err.print(f"{run['model']}: {chosen}; in {run['folder']}{blank}", markup=False, soft_wrap=True)
 
 
 def _summary(runs: list[dict[str, Any]]) -> dict[str, float] | None:

@@ -112,15 +112,18 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def writing(folder: Path, option: str) -> Iterator[None]:
+def writing(folder: Path, option: str, what: str = "the data") -> Iterator[None]:
     """Turn a full disk or a folder without write permission into one sentence; `option` is what chooses the folder."""
+    from safetensors import SafetensorError  # how its writer tells of a full disk
+
     try:
         yield
-    except OSError as error:
-        if error.strerror is None:  # raised by the hub's library, not by the file system
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error) * isinstance(error, SafetensorError)
+        if not reason:  # raised by the hub's library, not by the file system
             raise
         raise DataError(
-            f"{folder}: writing failed ({error.strerror}), expected a writable folder with room for the data;"
+            f"{folder}: writing failed ({reason}), expected a writable folder with room for {what};"
             f" free space, correct the permissions, or choose another folder with {option}"
         ) from error
 

@@ -1,19 +1,20 @@
-"""Checkpoints: where a name leads, what is declared about its pooling, and the loaded model. Nothing is unpickled."""
+"""Checkpoints: where a name leads, what its files are, and what it declares about its pooling."""
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
-from harness.encoders.pooling import Head
-from harness.errors import EncoderError, UsageError
+from harness.errors import UsageError
 
 _CONFIGURATION = ["*.json", "*.txt", "*.model", "1_*/*", "2_*/*", "3_*/*"]
 _WEIGHTS = ("*.safetensors", "*.bin")
+# One of the first six is in every folder that has a tokenizer.
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
+TOKENIZER_FILES = (*TOKENIZERS, "tokenizer_config.json", "merges.txt", "special_tokens_map.json", "added_tokens.json")
+_FILES = "files:"
+_READ = ("config.json", "modules.json", "sentence_bert_config.json", "[1-9]_*/config.json", *TOKENIZER_FILES)
 _LEGACY_POOLINGS = {"pooling_mode_cls_token": "cls_before_pooler", "pooling_mode_mean_tokens": "avg"}
 _POOLING_MODES = {"cls": "cls_before_pooler", "mean": "avg"}
 
@@ -47,7 +48,15 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model folder on this machine, the hub revision it came from, and what it declares (None: nothing)."""
+    """A model folder on this machine.
+
+    Attributes:
+        name: a hub repository, the bundled `tiny`, or the folder as it was written.
+        folder: where the files are.
+        revision: the hub's commit; of a user's folder, `files:` and a digest of its configuration and tokenizer, which
+            decide the vectors as the weights do. None for bundled models.
+        declared: what the folder says of itself, None for nothing.
+    """
 
     name: str
     folder: Path
@@ -55,18 +64,13 @@ class Checkpoint:
     declared: Declared | None = None
 
     @property
+    def title(self) -> str:
+        """For cards: the hub's name with a revision, else the folder's own."""
+        return self.name if self.revision and not self.revision.startswith(_FILES) else self.folder.resolve().name
+
+    @property
     def transformer(self) -> Path:
         return self.declared.transformer if self.declared else self.folder
-
-
-@dataclass(slots=True)
-class Loaded:
-    """A model in evaluation mode with its tokenizer; `head` is the trained layer over CLS, if the weights hold one."""
-
-    model: nn.Module
-    tokenizer: Any
-    head: Head | None
-    dense: list[tuple[nn.Linear, nn.Module]] = field(default_factory=list)
 
 
 def find_checkpoint(name: str, *, offline: bool) -> Checkpoint:
@@ -75,13 +79,26 @@ def find_checkpoint(name: str, *, offline: bool) -> Checkpoint:
     Raises:
         UsageError: if the folder is not a checkpoint, or nothing of that name can be had.
     """
+    if not name:
+        raise UsageError("hf: names no checkpoint, expected a folder or a hub repository, such as hf:org/model")
     folder = Path(name)
     if folder.is_dir():
-        return _checked(Checkpoint(name, folder))
+        found = _checked(Checkpoint(name, folder))
+        return replace(found, revision=f"{_FILES}{_files_sha256(found)[:16]}")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UsageError(f"{name}: no such folder; expected a checkpoint folder or a hub repository such as org/model")
     folder = _download(name, offline=offline)
     return _checked(Checkpoint(name, folder, revision=folder.name))
+
+
+def _files_sha256(checkpoint: Checkpoint) -> str:
+    """Of what loading reads beside the weights, names and bytes."""
+    digest = hashlib.sha256()
+    folders = {checkpoint.folder, checkpoint.transformer}
+    for path in sorted({path for folder in folders for pattern in _READ for path in folder.glob(pattern)}):
+        name, content = path.relative_to(checkpoint.folder), path.read_bytes()
+        digest.update(f"{name}\n{hashlib.sha256(content).hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 def _checked(found: Checkpoint) -> Checkpoint:
@@ -90,6 +107,7 @@ def _checked(found: Checkpoint) -> Checkpoint:
     checkpoint = Checkpoint(found.name, found.folder, found.revision, declared)
     if not (checkpoint.transformer / "config.json").is_file():
         raise UsageError(f"{checkpoint.transformer}: no config.json, expected a Hugging Face checkpoint folder")
+    read_config(checkpoint)
     if not weight_files(checkpoint):
         raise UsageError(
             f"{checkpoint.transformer}: no weights, expected *.safetensors or pytorch_model*.bin; copy them there"
@@ -132,6 +150,33 @@ def weight_files(checkpoint: Checkpoint) -> list[Path]:
     return found
 
 
+def read_config(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The model's `config.json`.
+
+    Raises:
+        UsageError: if it is damaged.
+    """
+    return _read_object(checkpoint.transformer / "config.json")
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    found = _read_json(path)
+    if not isinstance(found, dict):
+        raise UsageError(f"{path}: holds a {type(found).__name__}, expected an object of settings; copy it again")
+    return found
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be read ({error.strerror}), expected a configuration; copy it again"
+        ) from error
+    except ValueError as error:
+        raise UsageError(f"{path}: damaged ({error}), expected a configuration in JSON; copy it again") from error
+
+
 def weights_sha256(checkpoint: Checkpoint) -> str:
     """Sha256 (hex) of the weight file; of several, the digest of their digests in name order."""
     digests = []
@@ -148,15 +193,14 @@ def _read_modules(folder: Path) -> Declared:
         UsageError: if it has a module that is not Transformer, Pooling, Dense or Normalize, or an unknown pooling.
     """
     transformer, pooling, dense, normalize = folder, None, [], False
-    for module in json.loads((folder / "modules.json").read_text(encoding="utf-8")):
-        place, kind = folder / module["path"], module["type"].rsplit(".", 1)[-1]
+    for place, kind in _modules(folder):
         match kind:
             case "Transformer":
                 transformer = place
             case "Pooling":
                 pooling = _read_pooling(place / "config.json")
             case "Dense":
-                settings = json.loads((place / "config.json").read_text(encoding="utf-8"))
+                settings = _read_object(place / "config.json")
                 dense.append(Dense(place, settings.get("activation_function", "torch.nn.modules.activation.Tanh")))
             case "Normalize":
                 normalize = True
@@ -176,6 +220,17 @@ def _read_modules(folder: Path) -> Declared:
     )
 
 
+def _modules(folder: Path) -> list[tuple[Path, str]]:
+    """Folder and kind of each module."""
+    path = folder / "modules.json"
+    try:
+        return [(folder / each["path"], each["type"].rsplit(".", 1)[-1]) for each in _read_json(path)]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{path}: not a list of modules ({error}), expected path and type of each; copy it again"
+        ) from error
+
+
 def _read_training_card(folder: Path) -> Declared | None:
     """What `bench train` wrote; None where there is no card, or another program's."""
     try:
@@ -187,12 +242,15 @@ def _read_training_card(folder: Path) -> Declared | None:
 
 
 def _read_pooling(path: Path) -> str:
-    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings = _read_object(path)
     mode = settings.get("pooling_mode")
     active = [key for key, on in settings.items() if key.startswith("pooling_mode_") and on is True]
     names = [_POOLING_MODES.get(mode)] if isinstance(mode, str) else [_LEGACY_POOLINGS.get(key) for key in active]
     if len(names) != 1 or names[0] is None:
-        raise UsageError(f"{path}: pooling {mode or active} is not supported, expected one of mean tokens or cls token")
+        raise UsageError(
+            f"{path}: pooling {mode or active} is not supported, expected mean or cls; name the "
+            f"transformer's own folder with [pooling=...]"
+        )
     return names[0]
 
 
@@ -200,80 +258,7 @@ def _read_max_tokens(transformer: Path) -> int | None:
     """From sentence_bert_config.json, or since version 6 from the tokenizer's configuration."""
     for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
         path = transformer / name
-        value = json.loads(path.read_text(encoding="utf-8")).get(key) if path.is_file() else None
+        value = _read_object(path).get(key) if path.is_file() else None
         if value is not None and value < 10**6:  # tokenizers write 10^30 for "no limit"
             return int(value)
     return None
-
-
-def quiet_transformers() -> None:
-    """No bars and no load reports of the library's: what is wrong with weights, our errors say."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-
-
-def load(checkpoint: Checkpoint, *, dtype: torch.dtype) -> Loaded:
-    """Load weights and tokenizer; the model is in evaluation mode on the CPU.
-
-    Raises:
-        EncoderError: if the weights do not fit the configuration.
-    """
-    from transformers import AutoModel, AutoTokenizer
-
-    quiet_transformers()
-    folder = str(checkpoint.transformer)
-    try:
-        model, report = AutoModel.from_pretrained(folder, dtype=dtype, output_loading_info=True, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise EncoderError(f"{folder}: cannot be loaded as a checkpoint: {_first_line(error)}") from error
-    missing = [key for key in report["missing_keys"] if "pooler" not in key and "position_ids" not in key]
-    if missing:
-        raise EncoderError(
-            f"{folder}: the weights lack {len(missing)} tensors of the configuration, first {missing[0]}; "
-            "they would stay random"
-        )
-    has_pooler = not any("pooler" in key for key in report["missing_keys"])
-    head = _head(model, checkpoint, has_pooler=has_pooler)
-    dense = [_load_dense(layer, dtype) for layer in (checkpoint.declared.dense if checkpoint.declared else ())]
-    return Loaded(model.eval(), tokenizer, head.to(dtype).eval() if head else None, dense)
-
-
-def _head(model: nn.Module, checkpoint: Checkpoint, *, has_pooler: bool) -> Head | None:
-    """The MLP of an unconverted SimCSE checkpoint, or else the pooler; None if neither is in the weights."""
-    for path in weight_files(checkpoint)[:1]:
-        tensors = _read_tensors(path, prefix="mlp.dense.")
-        if tensors:
-            return Head(tensors["mlp.dense.weight"], tensors["mlp.dense.bias"])
-    pooler = getattr(getattr(model, "pooler", None), "dense", None)
-    return Head(pooler.weight, pooler.bias) if has_pooler and isinstance(pooler, nn.Linear) else None
-
-
-def _read_tensors(path: Path, prefix: str) -> dict[str, torch.Tensor]:
-    if path.suffix == ".bin":
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return {key: value for key, value in state.items() if key.startswith(prefix)}
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}
-
-
-def _load_dense(layer: Dense, dtype: torch.dtype) -> tuple[nn.Linear, nn.Module]:
-    path = next(iter(sorted(layer.folder.glob("*.safetensors")) or sorted(layer.folder.glob("*.bin"))))
-    tensors = _read_tensors(path, prefix="linear.")
-    weight, bias = tensors["linear.weight"], tensors.get("linear.bias")
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    linear.load_state_dict({"weight": weight} | ({"bias": bias} if bias is not None else {}))
-    activation = {"Tanh": nn.Tanh, "Identity": nn.Identity, "ReLU": nn.ReLU, "GELU": nn.GELU}.get(
-        layer.activation.rsplit(".", 1)[-1]
-    )
-    if activation is None:
-        raise EncoderError(f"{layer.folder}: activation {layer.activation} is not supported, expected Tanh or Identity")
-    return linear.to(dtype).eval(), activation()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

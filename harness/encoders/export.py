@@ -6,11 +6,14 @@ The sentence-transformers folder has the dotted module types that every version 
 import json
 from dataclasses import asdict
 from pathlib import Path
+from shutil import copymode, rmtree
+from tempfile import mkdtemp
 
 import torch
 from safetensors.torch import save_file
 
-from harness.encoders.checkpoint import Loaded, load
+from harness.data.hub import writing
+from harness.encoders.loading import Loaded, load
 from harness.encoders.transformer import TransformerEncoder
 from harness.errors import UsageError
 
@@ -30,6 +33,7 @@ def export(encoder: TransformerEncoder, output: Path, layout: str) -> Path:
 
     Raises:
         UsageError: if the folder is not empty, the layout is unknown, or sentence-transformers has no such pooling.
+        DataError: if the disk is full or refuses; nothing is left then.
     """
     pooling, dense = encoder.pooling, encoder.backbone.checkpoint.declared
     if layout not in FORMATS:
@@ -48,12 +52,26 @@ def export(encoder: TransformerEncoder, output: Path, layout: str) -> Path:
             f"{encoder.card.name}: has Dense modules, expected a plain checkpoint; copy its folder instead"
         )
     loaded = load(encoder.backbone.checkpoint, dtype=torch.float32)
-    loaded.model.save_pretrained(output, state_dict=_tensors(loaded))  # type: ignore[operator]
-    loaded.tokenizer.save_pretrained(output)
-    if layout == "sentence-transformers":
-        _write_modules(encoder, loaded, output)
-    (output / "README.md").write_text(_model_card(encoder, layout), encoding="utf-8")
+    with writing(output, "--output", "the model"):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+        try:
+            _write_folder(encoder, loaded, draft, layout)
+            draft.chmod(0o755)  # a temporary folder is the owner's alone
+            draft.replace(output)  # an empty folder may be there
+        finally:
+            rmtree(draft, ignore_errors=True)
     return output
+
+
+def _write_folder(encoder: TransformerEncoder, loaded: Loaded, folder: Path, layout: str) -> None:
+    loaded.model.save_pretrained(folder, state_dict=_tensors(loaded))  # type: ignore[operator]
+    loaded.tokenizer.save_pretrained(folder)
+    if layout == "sentence-transformers":
+        _write_modules(encoder, loaded, folder)
+    (folder / "README.md").write_text(_model_card(encoder, layout), encoding="utf-8")
+    for path in folder.rglob("*.safetensors"):
+        copymode(folder / "README.md", path)  # safetensors leaves it the owner's alone
 
 
 def _tensors(loaded: Loaded) -> dict[str, torch.Tensor]:
@@ -114,11 +132,13 @@ def _write(path: Path, value: object) -> None:
 
 def _model_card(encoder: TransformerEncoder, layout: str) -> str:
     card = encoder.card
+    # Other libraries take the checkpoint's limit, and a bench folder has no place for another one.
+    limit = f",max_tokens={card.max_tokens}" if card.parameters.get("max_tokens") else ""
     use = (
         "    from sentence_transformers import SentenceTransformer\n\n"
         '    SentenceTransformer("FOLDER").encode(["A sentence."])\n'
         if layout == "sentence-transformers"
-        else f"    bench run --models hf:FOLDER[pooling={encoder.pooling}] --suite sts\n"
+        else f"    bench run --models hf:FOLDER[pooling={encoder.pooling}{limit}] --suite sts\n"
     )
     facts = "\n".join(f"- {name}: {value}" for name, value in asdict(card).items() if value not in (None, {}))
     tags = "library_name: sentence-transformers\n" if layout == "sentence-transformers" else ""

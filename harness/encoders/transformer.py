@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from harness.encoders.batching import Batch, Tokens, pad, plan_batches
-from harness.encoders.checkpoint import Checkpoint, Loaded, load, weights_sha256
+from harness.encoders.checkpoint import Checkpoint, read_config, weights_sha256
 from harness.encoders.context import Context
+from harness.encoders.loading import Loaded, load
 from harness.encoders.packed_linear import can_pack, pack_linears
 from harness.encoders.pooling import POOLINGS, needs_all_layers, pool
 from harness.encoders.protocol import Embeddings, EncoderCard
@@ -59,7 +60,7 @@ class Backbone:
             raise UsageError(f"dtype {context.dtype!r} is unknown; known: {', '.join(_DTYPES)}")
         self.checkpoint = checkpoint
         self._context = context
-        config = json.loads((checkpoint.transformer / "config.json").read_text(encoding="utf-8"))
+        config = read_config(checkpoint)
         declared = checkpoint.declared
         limit = max_tokens or (declared.max_tokens if declared else None)
         positions = config.get("max_position_embeddings")
@@ -245,7 +246,7 @@ def build_transformer(  # noqa: PLR0913  what a card needs
         name=name,
         method=method,
         parameters=parameters,
-        backbone=checkpoint.name if checkpoint.revision else checkpoint.folder.name,
+        backbone=checkpoint.title,
         revision=checkpoint.revision,
         weights_sha256=weights_sha256(checkpoint),
         pooling=chosen,

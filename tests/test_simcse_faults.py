@@ -1,0 +1,335 @@
+"""Training runs that something happens to: divergence, damaged files of our own, a full disk, a changed backbone."""
+
+import errno
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from simcse_models import random_bert, sentences
+from typer.testing import CliRunner
+
+from baselines.simcse import train as training
+from baselines.simcse.corpus import open_corpus
+from baselines.simcse.dev import DevScore, DevSet
+from baselines.simcse.encoders import SIMCSE_UNSUP, make_job
+from baselines.simcse.folder import cut_log, log_line
+from baselines.simcse.job import Job, fingerprint
+from baselines.simcse.mlm import Masked, masked_loss, vocabulary_layer
+from baselines.simcse.settings import TrainSettings
+from baselines.simcse.train import train
+from harness.cli.main import app
+from harness.data.records import Pairs
+from harness.encoders.checkpoint import find_checkpoint
+from harness.encoders.context import Context, silent
+from harness.encoders.loading import load_tokenizer
+from harness.errors import DataError, EncoderError, ResultError, UsageError
+from harness.registry import fill
+
+SETTINGS = TrainSettings(seed=1, batch_size=8, learning_rate=1e-3, max_steps=12, eval_every=5)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def job(tmp_path):
+    backbone = random_bert(tmp_path / "backbone")
+    data, tokenizer, texts = tmp_path / "text.txt", load_tokenizer(backbone), sentences(40, seed=9)
+    data.write_text("\n".join(sentences(60)) + "\n")
+    return Job(
+        settings=SETTINGS,
+        backbone=backbone,
+        corpus=open_corpus(data, tokenizer, SETTINGS, tmp_path / "cache", silent),
+        dev=DevSet("made up", Pairs("dev", texts[:20], texts[20:], [float(i % 6) for i in range(20)]), tokenizer, 40),
+        folder=tmp_path / "run",
+        log_every=1,
+        checkpoint_seconds=0.0,
+    )
+
+
+def stopped(job, *, at=8):
+    """The folder of a run that was interrupted in step `at`."""
+    with pytest.raises(ZeroDivisionError):
+        train(replace(job, progress=lambda what, done, total: 1 / (done < at)))
+    return job.folder / ".training"
+
+
+def test_weights_that_are_not_finite_are_neither_evaluated_nor_saved(job):
+    with pytest.raises(EncoderError) as caught:
+        train(replace(job, settings=replace(SETTINGS, max_steps=1, eval_every=1, learning_rate=1e38)))
+    assert str(caught.value) == (
+        "step 1: the weights are not finite at learning rate 1e+38, expected a number; lower the learning rate or "
+        "raise the temperature; last good checkpoint: none was written yet"
+    )
+    assert [path.name for path in (job.folder / ".training").iterdir()] == ["fingerprint"]
+    assert not (job.folder / "model.safetensors").exists()
+
+
+def test_an_undefined_dev_score_is_never_the_best(job, monkeypatch):
+    undefined = DevScore(spearman=float("nan"), alignment=0.0, uniformity=0.0)
+    monkeypatch.setattr(job.dev, "score", lambda model: undefined)
+    with pytest.raises(EncoderError, match=r"^step 5: the score on made up dev is undefined at .* \(step 4"):
+        train(job)
+
+
+def test_the_log_is_json_whatever_is_undefined():
+    assert json.loads(log_line({"step": 3, "dev_alignment": float("nan")})) == {"step": 3, "dev_alignment": None}
+
+
+def test_damaged_lines_of_the_log_are_cut(tmp_path):
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(b'{"step": 1}\ngarbage\n[1]\nnull\n{}\n\xff\xfe\n{"step": 2}\n{"step": 9}\n{"step": 2')
+    cut_log(log, 2)
+    assert log.read_bytes() == b'{"step": 1}\n{"step": 2}\n'
+
+
+def test_a_damaged_checkpoint_is_refused(job):
+    path = stopped(job) / "checkpoint.safetensors"
+    whole = path.read_bytes()
+    for content in (whole[:-100] + bytes(100), whole[:200], whole.replace(b'\\"step\\"', b'\\"stop\\"')):
+        assert content != whole
+        path.write_bytes(content)
+        with pytest.raises(ResultError) as caught:
+            train(job)
+        assert str(caught.value).startswith(f"{path}: the checkpoint is damaged (")
+        assert str(caught.value).endswith("); delete it and train again")
+    path.write_bytes(whole)
+    assert train(job)["steps"] == 12
+
+
+def test_without_the_best_weights_a_run_does_not_go_on(job):
+    work = stopped(job)
+    for best in work.glob("best-*"):
+        shutil.rmtree(best)
+    with pytest.raises(ResultError) as caught:
+        train(job)
+    assert str(caught.value) == (
+        f"{work}: no folder best-*, expected the weights of the best step so far; delete this folder and train again"
+    )
+
+
+def test_an_unfinished_run_belongs_to_its_settings_before_its_first_checkpoint(job):
+    late = replace(job, checkpoint_seconds=1e9)
+    work = stopped(late, at=2)
+    assert not (work / "checkpoint.safetensors").exists()
+    with pytest.raises(UsageError) as caught:
+        train(replace(late, settings=replace(SETTINGS, learning_rate=2e-3)))
+    assert str(caught.value) == (
+        f"{work}: an unfinished run of another backbone, data or settings, expected this run's; name another folder, "
+        "or delete it"
+    )
+    train(late)
+
+
+def test_a_finished_folder_without_its_weights_is_refused_and_one_with_left_overs_is_cleaned(job):
+    train(job)
+    (job.folder / ".training").mkdir()
+    (job.folder / ".training" / "left").write_text("by a kill between the card and the cleaning")
+    train(job)
+    assert not (job.folder / ".training").exists()
+    (job.folder / "model.safetensors").unlink()
+    with pytest.raises(ResultError) as caught:
+        train(job)
+    assert str(caught.value) == (
+        f"{job.folder / 'model.safetensors'}: missing, expected the weights of the finished run; delete the folder and "
+        "train again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (SafetensorError("Error while serializing: No space left"), "Error while serializing: No space left"),
+    ],
+)
+def test_a_full_disk_is_one_sentence(job, monkeypatch, error, reason):
+    def save(*arguments):
+        raise error
+
+    monkeypatch.setattr(training, "save_model", save)
+    with pytest.raises(DataError) as caught:
+        train(job)
+    assert str(caught.value) == (
+        f"{job.folder}: writing failed ({reason}), expected a writable folder with room for the model; free space, "
+        "correct the permissions, or choose another folder with --output or --cache-dir"
+    )
+
+
+def reopened(job, tmp_path, name="text.txt"):
+    return open_corpus(tmp_path / name, load_tokenizer(job.backbone), SETTINGS, tmp_path / "cache", silent)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("tokens.bin", b""), ("ends.bin", b"12345678"), ("meta.json", b"{"), ("meta.json", b"[]"), ("meta.json", None)],
+)
+def test_damaged_token_files_are_made_again(job, tmp_path, name, content):
+    (folder,) = (path for path in (tmp_path / "cache" / "tokenized").iterdir() if path.is_dir())
+    whole = (folder / "tokens.bin").read_bytes()
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content)
+    assert len(reopened(job, tmp_path)) == 60
+    assert (folder / "tokens.bin").read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "state", ["{", '{"rows": 50, "columns": 1, "tokens": 9999, "blank": 0}', '{"rows": -1}', '{"rows": "50"}']
+)
+def test_a_state_that_claims_more_than_is_there_is_not_believed(job, tmp_path, state):
+    (folder,) = (path for path in (tmp_path / "cache" / "tokenized").iterdir() if path.is_dir())
+    whole = (folder / "tokens.bin").read_bytes()
+    draft = folder.with_suffix(".partial")
+    folder.rename(draft)
+    (draft / "meta.json").unlink()
+    (draft / "tokens.bin").write_bytes(whole[:40])
+    (draft / "state.json").write_text(state)
+    assert len(reopened(job, tmp_path)) == 60
+    assert (folder / "tokens.bin").read_bytes() == whole
+
+
+def test_the_same_bytes_under_another_ending_are_read_anew(job, tmp_path):
+    text = "sentence\n" + "".join(f'"{a}, {b}"\n' for a, b in zip(sentences(9), sentences(9, seed=2), strict=True))
+    for name in ("same.txt", "same.csv"):
+        (tmp_path / name).write_text(text)
+    assert len(reopened(job, tmp_path, "same.txt")) == 10
+    assert len(reopened(job, tmp_path, "same.csv")) == 9
+
+
+def test_the_configuration_of_a_folder_is_part_of_the_run_and_its_spelling_is_not(job, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ("backbone", "./backbone", str(tmp_path / "backbone"))
+    jobs = [replace(job, backbone=find_checkpoint(name, offline=True)) for name in names]
+    assert len({fingerprint(one.identity()) for one in jobs}) == 1
+    config = json.loads((tmp_path / "backbone" / "config.json").read_text())
+    (tmp_path / "backbone" / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
+    changed = replace(job, backbone=find_checkpoint("backbone", offline=True))
+    assert fingerprint(changed.identity()) != fingerprint(jobs[0].identity())
+
+
+def test_no_selected_token_still_gives_every_weight_a_gradient(tmp_path):
+    from transformers import AutoModel
+
+    backbone = random_bert(tmp_path / "backbone")
+    model, layer = AutoModel.from_pretrained(backbone.folder, add_pooling_layer=False), vocabulary_layer(backbone)
+    ids, none = torch.tensor([[2, 6, 7, 3]]), torch.zeros(0, dtype=torch.long)
+    loss = masked_loss(model, layer, Masked(ids, torch.ones_like(ids), none, none))
+    loss.backward()
+    assert loss.item() == 0.0
+    assert all(p.grad is not None and not p.grad.any() for m in (model, layer) for p in m.parameters())
+
+
+@pytest.mark.parametrize("probability", [0.02, 0.3])
+def test_a_resumed_run_with_the_auxiliary_loss_is_the_uninterrupted_one(job, probability):
+    settings = replace(SETTINGS, mlm_weight=0.5, mlm_probability=probability, batch_size=2)
+    whole, again = (replace(job, settings=settings, dev=None, folder=job.folder / name) for name in ("whole", "again"))
+    train(whole)
+    stopped(again, at=7)
+    train(again)
+    a, b = (load_file(one.folder / "model.safetensors") for one in (whole, again))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def job_of(tmp_path, **given):
+    (tmp_path / "words.txt").write_text("\n".join(sentences(20)))
+    changes = {"backbone": tmp_path / "bert", "data": tmp_path / "words.txt", "dev": "none", "batch_size": 4, **given}
+    spec = fill("simcse-unsup", {name: str(value) for name, value in changes.items()}, SIMCSE_UNSUP.parameters)
+    return make_job(spec, Context(cache_dir=tmp_path / "cache", offline=True))
+
+
+def test_a_length_beyond_the_models_is_refused(tmp_path):
+    random_bert(tmp_path / "bert")
+    with pytest.raises(UsageError) as caught:
+        job_of(tmp_path, train_tokens=41)
+    assert str(caught.value) == f"train_tokens=41: {tmp_path / 'bert'} reads 40 at the most; lower it"
+    assert job_of(tmp_path, train_tokens=40).settings.max_tokens == 40
+
+
+def test_a_backbone_without_a_tokenizer_is_refused(tmp_path):
+    folder = random_bert(tmp_path / "bert").folder
+    for path in [*folder.glob("tokenizer*"), folder / "vocab.txt"]:
+        path.unlink(missing_ok=True)
+    with pytest.raises(EncoderError) as caught:
+        job_of(tmp_path)
+    assert str(caught.value) == (
+        f"{folder}: no tokenizer, expected one of tokenizer.json, vocab.txt, vocab.json, sentencepiece.bpe.model, "
+        "spiece.model, tokenizer.model; copy the tokenizer's files there"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", "{", "config.json: damaged (Expecting property name"),
+        ("config.json", "[]", "config.json: holds a list, expected an object of settings; copy it again"),
+        ("model.safetensors", "no weights", ": cannot be loaded as a checkpoint: "),
+    ],
+)
+def test_a_damaged_backbone_is_one_sentence(tmp_path, name, content, message):
+    folder = random_bert(tmp_path / "bert").folder
+    (folder / name).write_text(content)
+    with pytest.raises((UsageError, EncoderError)) as caught:
+        train(job_of(tmp_path))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def bench(tmp_path, *arguments):
+    random_bert(tmp_path / "bert")
+    (tmp_path / "text.txt").write_text("\n".join(sentences(40)))
+    given = ["--backbone", tmp_path / "bert", "--data", tmp_path / "text.txt", "--cache-dir", tmp_path / "cache"]
+    quick = ["--batch-size", "8", "--max-steps", "2", "--set", "dev=none", "--json"]
+    return CliRunner().invoke(app, [str(a) for a in ["train", "simcse-unsup", *given, *quick, *arguments]])
+
+
+def test_of_several_processes_the_first_one_prints(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    result = bench(tmp_path)
+    assert (result.exit_code, result.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(("world", "rank"), [("2", None), ("many", "0")])
+def test_half_of_torchruns_variables(tmp_path, monkeypatch, world, rank):
+    monkeypatch.setenv("WORLD_SIZE", world)
+    if rank is None:
+        monkeypatch.delenv("RANK", raising=False)
+    else:
+        monkeypatch.setenv("RANK", rank)
+    result = bench(tmp_path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"bench: the environment has WORLD_SIZE={world} and RANK={rank or 'nothing'}, expected numbers as torchrun "
+        "sets them; start with torchrun, or unset WORLD_SIZE\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "batch_size=5"], "--set batch_size=5: batch_size is given twice; drop one of them"),
+        (["--seeds", "2", "--set", "seed=7"], "--set seed=7: seed is given twice; drop one of them"),
+    ],
+)
+def test_what_is_given_twice_is_refused(tmp_path, arguments, message):
+    result = bench(tmp_path, *arguments)
+    assert (result.exit_code, result.stderr) == (2, f"bench: {message}\n")
+
+
+def test_a_cache_that_cannot_be_made(tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    result = bench(tmp_path)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"bench: {tmp_path / 'cache' / 'tokenized'}: writing failed (Not a directory), expected a writable folder with "
+        "room for the data; free space, correct the permissions, or choose another folder with --cache-dir\n"
+    )
