@@ -1,6 +1,7 @@
 """Names: tables indexed by name, and encoder specifications such as `bert-whitening[backbone=tiny,dim=256]`."""
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -58,12 +59,16 @@ class Parameter:
     """One parameter of an encoder's specification.
 
     `default` gives the type; None means "a string, no default, may stay unset". `choices` lists every legal value.
+    `minimum` and `maximum` bound a number, both included; the default is legal outside them too, where it means that
+    there is no such number.
     """
 
     name: str
     default: Value | None
     help: str
     choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,7 @@ def fill(name: str, given: Mapping[str, str], parameters: Iterable[Parameter]) -
     """Give every parameter its value, converted to the type of its default.
 
     Raises:
-        UsageError: on an unknown parameter, a value outside the choices, or one of the wrong type.
+        UsageError: on an unknown parameter, a value outside the choices or the bounds, or one of the wrong type.
     """
     known = {parameter.name: parameter for parameter in parameters}
     for key in given:
@@ -157,13 +162,41 @@ def _convert(model: str, parameter: Parameter, text: str) -> Value:
         if text not in ("true", "false"):
             raise UsageError(f"model {model!r}: {parameter.name}={text} is neither true nor false")
         return text == "true"
-    if isinstance(default, int | float):
-        try:
-            return type(default)(text)
-        except ValueError:
-            kind = "a whole number" if isinstance(default, int) else "a number"
-            raise UsageError(f"model {model!r}: {parameter.name}={text} is not {kind}") from None
-    return text
+    return _number(model, parameter, text, default) if isinstance(default, int | float) else text
+
+
+def _number(model: str, parameter: Parameter, text: str, default: float) -> float:
+    try:
+        value = type(default)(text)
+    except ValueError:
+        kind = "a whole number" if isinstance(default, int) else "a number"
+        raise UsageError(f"model {model!r}: {parameter.name}={text} is not {kind}") from None
+    if value != default and not _within(parameter, value):
+        raise UsageError(
+            f"model {model!r}: {parameter.name}={text} is out of range, expected {_legal_range(parameter)}"
+        )
+    return value
+
+
+def _within(parameter: Parameter, value: float) -> bool:
+    if parameter.minimum is None and parameter.maximum is None:
+        return True  # nan too: who gives no bounds checks the value on their own
+    low, high = _bounds(parameter)
+    return low <= value <= high  # false for nan
+
+
+def _bounds(parameter: Parameter) -> tuple[float, float]:
+    return (
+        -math.inf if parameter.minimum is None else parameter.minimum,
+        math.inf if parameter.maximum is None else parameter.maximum,
+    )
+
+
+def _legal_range(parameter: Parameter) -> str:
+    low, high = _bounds(parameter)
+    legal = f"{low} or more" if high == math.inf else f"{high} or less" if low == -math.inf else f"{low} to {high}"
+    default_inside = isinstance(parameter.default, int | float) and low <= parameter.default <= high
+    return legal if default_inside else f"{legal}, or {parameter.default}, the default"
 
 
 def value_text(value: Value | None) -> str:

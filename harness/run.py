@@ -1,7 +1,9 @@
 """The main job: every encoder on every task, each distinct sentence encoded once, finished cells skipped."""
 
+import os
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,11 +13,12 @@ import torch
 from harness.data.locate import BUNDLED
 from harness.data.overlap import YEARS, selection_flag
 from harness.encoders.cached import CachedEncoder, remembered, share_passes
-from harness.encoders.catalog import Built, build, resolve
+from harness.encoders.catalog import Built, resolve
 from harness.encoders.context import Context
 from harness.encoders.encoded import Encoded
+from harness.encoders.foreign import foreign
 from harness.encoders.protocol import EncoderCard, Transductive
-from harness.errors import BenchError, DataError
+from harness.errors import BenchError, DataError, EncoderError, ResultError
 from harness.results import store
 from harness.results.machine import provenance
 from harness.results.record import SCHEMA, Card, Result
@@ -66,19 +69,46 @@ def run(plan: Plan) -> list[Cell]:
 
     Raises:
         UsageError: before anything is run, if a model's name or parameter is unknown.
+        ResultError: before anything is run, if results would have to be written and cannot be.
         DataError: if the data folder cannot be had.
     """
-    for text in plan.models:
-        resolve(text, plan.context)
+    models = {str(resolve(text, plan.context)[1]): text for text in plan.models}
+    if plan.force or not _all_there(models, plan):
+        _check_writable(plan.results_dir)
     prepared = _prepare(plan)
-    encoders = {text: _built(text, plan.context) for text in plan.models}
+    encoders = {name: _built(text, plan.context) for name, text in models.items()}
     share_passes([encoder for encoder in encoders.values() if isinstance(encoder, CachedEncoder)])
     cells = []
-    for text, encoder in encoders.items():
-        for cell in _run_encoder(text, encoder, prepared, plan):
+    for name, encoder in encoders.items():
+        for cell in _run_encoder(name, encoder, prepared, plan):
             plan.told(cell)
             cells.append(cell)
     return cells
+
+
+def _all_there(models: Iterable[str], plan: Plan) -> bool:
+    """Whether every cell has its file, so that a folder nobody may write to can still be shown."""
+    cells = ((name, task) for name in models for task in plan.tasks)
+    return all(store.cell_path(plan.results_dir, name, task.name, task.protocol).exists() for name, task in cells)
+
+
+def _check_writable(folder: Path) -> None:
+    """Write a file there that has no name where the system can do that, so that even a killed run leaves none.
+
+    Raises:
+        ResultError: if that fails.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(1))
+            file.flush()
+            os.fsync(file.fileno())  # a full disk may say so only now
+    except OSError as error:
+        raise ResultError(
+            f"{folder}: results cannot be written there ({error.strerror}); make room or give write permission, or "
+            "name another --results-dir"
+        ) from error
 
 
 def _prepare(plan: Plan) -> dict[str, Prepared | BenchError]:
@@ -106,14 +136,25 @@ def build_cached(text: str, context: Context) -> Built:
         UsageError: on an unknown name, parameter or checkpoint.
         EncoderError: if it cannot be built.
     """
-    return remembered(build(text, context), context)
+    entry, spec = resolve(text, context)
+    with foreign(str(spec), "building"):
+        built = entry.build(spec, context)
+        card = getattr(built, "card", None)
+        if not isinstance(card, EncoderCard):
+            found = "no card" if card is None else f"a card that is a {type(card).__name__}"
+            raise EncoderError(
+                f"{spec}: built a {type(built).__name__} with {found}, expected an EncoderCard; "
+                "see harness.encoders.protocol.Encoder"
+            )
+        card.fingerprint()  # results and caches hold the card as JSON
+        return remembered(built, context)
 
 
 def _run_encoder(
-    text: str, built: Built | BenchError, prepared: Mapping[str, Prepared | BenchError], plan: Plan
+    name: str, built: Built | BenchError, prepared: Mapping[str, Prepared | BenchError], plan: Plan
 ) -> Iterator[Cell]:
     """The cells of one encoder: errors and finished cells first, then the rest after one encoding pass."""
-    name = text if isinstance(built, BenchError) else built.card.name
+    name = name if isinstance(built, BenchError) else built.card.name
     pending: list[tuple[Task, Prepared]] = []
     for task in plan.tasks:
         data = prepared[task.name]
@@ -136,8 +177,9 @@ def _finished(task: Task, data: Prepared, card: EncoderCard, plan: Plan) -> Cell
     if plan.force:
         return None
     try:
-        if not store.finished(plan.results_dir, task.name, task.protocol, Card(**asdict(card)), data.files):
-            return None
+        with foreign(card.name, "looking for its result"):  # the card may hold anything, too
+            if not store.finished(plan.results_dir, task.name, task.protocol, Card(**asdict(card)), data.files):
+                return None
         result = store.read(store.cell_path(plan.results_dir, card.name, task.name, task.protocol))
     except BenchError as error:
         return Cell(encoder=card.name, task=task.name, error=error)
@@ -149,7 +191,8 @@ def _score_pending(built: Built, pending: Sequence[tuple[Task, Prepared]], plan:
     encoder: Built | BenchError = built
     if not isinstance(built, Transductive):
         try:
-            encoder = Encoded(built, [s for _, data in pending for s in data.sentences])
+            with foreign(built.card.name, "encoding"):
+                encoder = Encoded(built, [s for _, data in pending for s in data.sentences])
         except BenchError as error:
             encoder = error
     encoding_seconds = time.perf_counter() - started
@@ -158,7 +201,8 @@ def _score_pending(built: Built, pending: Sequence[tuple[Task, Prepared]], plan:
             yield Cell(encoder=built.card.name, task=task.name, error=encoder)
             continue
         try:
-            result = _score(encoder, task, data, encoding_seconds, plan)
+            with foreign(built.card.name, f"scoring on {task.name}"):  # where some are fitted, and encode
+                result = _score(encoder, task, data, encoding_seconds, plan)
         except BenchError as error:
             yield Cell(encoder=built.card.name, task=task.name, error=error)
         else:

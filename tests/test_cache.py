@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 
 from harness.encoders.cache import CacheEntry, EmbeddingCache, clear, stat
+from harness.encoders.cached import CachedEncoder
+from harness.encoders.catalog import build
+from harness.encoders.context import Context
 from harness.errors import ResultError, UsageError
 
 DIM = 6
@@ -130,7 +133,7 @@ def test_stored_rows_of_another_dimension_are_refused_every_time(tmp_path):
             cache.lookup(["a"])
         assert str(caught.value) == (
             f"{shard}: the stored rows have 6 numbers, expected 7, because two encoders share one fingerprint: delete "
-            "the rows with `bench cache clear`, or go on with --no-cache"
+            "the rows with `bench cache clear`, or choose another folder with --cache-dir"
         )
 
 
@@ -246,33 +249,51 @@ def test_processes_that_add_the_same_and_other_sentences_at_once(tmp_path, caplo
     assert not caplog.records
 
 
-def test_a_full_disk_says_so_and_leaves_nothing_behind(tmp_path):
+def test_a_full_disk_is_one_warning_and_leaves_nothing_behind(tmp_path, caplog):
     shard = filled(tmp_path, ["a"])
     sentences = [str(i) for i in range(1000)]
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # the write fails half-way, as on a full disk
     try:
-        with pytest.raises(ResultError) as caught:
-            open_cache(tmp_path).append(sentences, rows_of(sentences))
+        for fingerprint in (ONE, ONE, TWO):
+            open_cache(tmp_path, fingerprint).append(sentences, rows_of(sentences))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert str(caught.value) == (
-        f"{tmp_path / ONE}: the embedding cache cannot be written (File too large), expected a writable folder with "
-        "free space: choose another folder with --cache-dir, or go on with --no-cache"
-    )
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path}: the embedding cache cannot be written (File too large), expected a writable folder with free "
+        "space: choose another folder with --cache-dir; until then embeddings are computed and not kept"
+    ]
     assert sorted(path.name for path in (tmp_path / ONE).iterdir()) == sorted([shard.name, "card.json"])
     assert_stored(open_cache(tmp_path), ["a"])
 
 
-def test_a_folder_that_cannot_be_made_says_so(tmp_path):
+def test_a_folder_that_cannot_be_made_costs_a_warning_and_no_vector(tmp_path, caplog):
     (tmp_path / "file").write_text("")
-    cache = open_cache(tmp_path / "file")
-    assert not cache.lookup(["a"])[0].any()
+    plain = build("random[dim=6]", Context(cache_dir=tmp_path))
+    cached = CachedEncoder(plain, tmp_path / "file" / "embeddings")
+    for _ in range(2):
+        assert np.array_equal(cached.encode(["a", "b", "a"]), plain.encode(["a", "b", "a"]))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / 'file' / 'embeddings'}: the embedding cache cannot be written (Not a directory), expected a "
+        "writable folder with free space: choose another folder with --cache-dir; until then embeddings are computed "
+        "and not kept"
+    ]
+
+
+def test_a_folder_that_cannot_be_read_knows_nothing_and_says_so_once(tmp_path, caplog):
+    (tmp_path / "loop").symlink_to("loop")
+    for _ in range(2):
+        assert not open_cache(tmp_path / "loop").lookup(["a"])[0].any()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / 'loop'}: the embedding cache cannot be read (Too many levels of symbolic links), expected a "
+        "readable folder: choose another folder with --cache-dir; until then embeddings are computed and not kept"
+    ]
+    (tmp_path / "file").write_text("")
     with pytest.raises(ResultError) as caught:
-        cache.append(["a"], rows_of(["a"]))
+        stat(tmp_path / "file")
     assert str(caught.value) == (
-        f"{tmp_path / 'file' / ONE}: the embedding cache cannot be written (Not a directory), expected a writable "
-        "folder with free space: choose another folder with --cache-dir, or go on with --no-cache"
+        f"{tmp_path / 'file'}: the embedding cache cannot be read (Not a directory), expected a readable folder: "
+        "choose another folder with --cache-dir"
     )
 
 

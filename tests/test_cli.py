@@ -105,7 +105,7 @@ def test_verify_names_every_damaged_file(tmp_path):
     assert done.stderr.splitlines()[0] == (
         f"bench: {folder / 'SICK_train.txt'}: 1 lines, expected 4501; the file is damaged: delete it and get it again"
     )
-    assert len(done.stderr.splitlines()) == 3
+    assert len(done.stderr.splitlines()) == 4  # three files, and what is not there at all
 
 
 def test_verify_of_an_empty_folder(tmp_path):
@@ -127,11 +127,31 @@ def test_cache_info_and_clear(folders, bert_folder, tmp_path):
     assert json.loads(call("cache", "info", "--json", *folders).stdout) == []
 
 
-def test_a_results_folder_that_cannot_be_written(tmp_path, folders):
+def test_a_results_folder_that_cannot_be_written_is_said_before_any_work(tmp_path, folders, monkeypatch):
     (tmp_path / "results").write_text("a file where a folder should be")
-    done = call("run", "-s", "mini", "-m", "random", *folders)
-    assert done.exit_code == 2
-    assert str(tmp_path / "results") in done.stderr
+    monkeypatch.setattr("harness.run.build_cached", lambda *_: pytest.fail("an encoder was built"))
+    refused(
+        2,
+        f"{tmp_path / 'results'}: results cannot be written there (File exists); make room or give write permission, "
+        "or name another --results-dir",
+        *("run", "-s", "mini", "-m", "random", *folders),
+    )
+
+
+def test_finished_results_are_shown_from_a_folder_that_cannot_be_written(tmp_path, folders, monkeypatch):
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied")
+
+    assert call("run", "-t", "mini-sts", "-m", "random", *folders).exit_code == 0
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["random"]  # no trace of the check
+    monkeypatch.setattr("harness.run.tempfile.TemporaryFile", refuse)
+    assert call("run", "-t", "mini-sts", "-m", "random", *folders).exit_code == 0
+    refused(
+        2,
+        f"{tmp_path / 'results'}: results cannot be written there (Permission denied); make room or give write "
+        "permission, or name another --results-dir",
+        *("run", "-t", "mini-sts", "-m", "random", "--force", *folders),
+    )
 
 
 def test_an_error_that_cells_share_is_said_once(folders):

@@ -215,3 +215,60 @@ def test_too_few_resamples_for_so_many_tasks_are_refused(results):
         "Holm's correction; give at least 120\n"
     )
     assert compare(store.read_all(results)[0], ("good", "bad"), results, 120).rows
+
+
+def refused(results, sentence, *arguments):
+    done = CliRunner().invoke(app, ["compare", *arguments, "--results-dir", str(results)])
+    assert (done.exit_code, done.stderr) == (2, f"bench: {sentence}\n")
+
+
+def test_an_encoder_without_results_is_told_from_one_that_does_not_exist(results):
+    refused(
+        results,
+        f"{results}: holds no result of minilm[pooling=cls]; "
+        "`bench run --suite sts --models 'minilm[pooling=cls]'` measures it",
+        *("good", "minilm[pooling=cls]"),
+    )
+    for task in ("STSBenchmark-dev", "SICKRelatedness-dev"):
+        similarity(results, card("good"), task, 0.2, 1)
+    refused(
+        results,
+        f"{results}: holds no result of bert[backbone=tiny]; "
+        "`bench run --suite sts-dev --models 'bert[backbone=tiny]'` measures it",
+        *("bert", "good", "--backbone", "tiny"),
+    )
+    refused(
+        results, "no result's encoder is named 'minilm[pooling=no]'; known: bad, good", "good", "minilm[pooling=no]"
+    )
+
+
+def test_an_encoder_beside_itself_is_one_sentence(results):
+    similarity(results, card("random"), "STS12", 0.2, 1)
+    refused(results, "compare good good: both are good, expected two encoders; name another one", *("good", "good"))
+    refused(
+        results,
+        "compare random random[seed=0]: both are random, expected two encoders; name another one",
+        *("random", "random[seed=0]"),
+    )
+
+
+def test_tasks_have_the_heads_of_papers(tmp_path):
+    for name, noise in (("good", 0.2), ("bad", 0.6)):
+        for task in ("STSBenchmark", "SICKRelatedness"):
+            similarity(tmp_path, card(name), task, noise, 1)
+    done = CliRunner().invoke(app, ["compare", "good", "bad", "--results-dir", str(tmp_path), "--resamples", "200"])
+    assert [line.split()[0] for line in done.stdout.splitlines()[5:]] == ["STS-B", "SICK-R", "average"]
+
+
+def test_draws_that_cannot_be_kept_are_drawn_all_the_same(tmp_path):
+    for name in ("one", "two"):
+        similarity(tmp_path / "results", card(name), "STS12", 0.3, 1)
+        probe(tmp_path / "results", card(name), "MR", 30)
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    kept, unwritable = (
+        report(tmp_path / "results", tmp_path / "out", ["md"], resamples=200, cache_dir=tmp_path / cache)
+        for cache in ("writable", "cache")
+    )
+    assert unwritable.without_interval == ()
+    assert "±" in unwritable.paths[0].read_text()
+    assert unwritable.tables == kept.tables

@@ -1,16 +1,23 @@
 """Loaders: what is kept and dropped, and one clear sentence for each kind of damage."""
 
+import hashlib
+import json
 import shutil
+from dataclasses import replace
 
 import pytest
+from typer.testing import CliRunner
 
-from harness.data import sts
+from harness.cli.data import dataset_of
+from harness.cli.main import app
+from harness.data import locate, sts
 from harness.data.classification import LOADERS
 from harness.data.files import Copy, read_text_file
 from harness.data.locate import BUNDLED, data_root
-from harness.data.manifest import datasets
+from harness.data.manifest import datasets, facts_of
 from harness.data.records import parse_fields, parse_gold
 from harness.errors import DataError
+from harness.tasks.suites import TASKS
 
 INPUT = "downstream/STS/MINI-en-test/STS.input.captions.txt"
 GOLD = "downstream/STS/MINI-en-test/STS.gs.captions.txt"
@@ -79,6 +86,33 @@ def test_a_reordered_file(mini):
     )
 
 
+@pytest.mark.parametrize(
+    ("path", "encoding"),
+    [(INPUT, "utf-8"), (GOLD, "utf-8"), ("downstream/MINIMR/mini.neg", "latin-1")],
+)
+@pytest.mark.parametrize(
+    "rewritten",
+    [
+        pytest.param(lambda content: content.replace(b"\n", b"\r\n"), id="CR LF"),
+        pytest.param(lambda content: content.removesuffix(b"\n"), id="no end of the last line"),
+    ],
+)
+def test_how_lines_end_makes_no_other_copy(mini, path, encoding, rewritten):
+    known = read_text_file(mini, path)
+    content = rewritten((mini / path).read_bytes())
+    (mini / path).write_bytes(content)
+    found = read_text_file(mini, path)
+    assert found.lines == known.lines == content.decode(encoding).replace("\r\n", "\n").rstrip("\n").split("\n")
+    assert found.copy is Copy.KNOWN
+    assert found.sha256 == hashlib.sha256(content).hexdigest() != known.sha256
+
+
+def test_a_reordered_file_is_refused_however_its_lines_end(mini):
+    lines = (mini / GOLD).read_bytes().splitlines()
+    (mini / GOLD).write_bytes(b"\r\n".join(sorted(lines)))
+    assert "the known lines in another order" in refused(read_text_file, mini, GOLD)
+
+
 def test_a_gold_value_out_of_range_names_file_and_line(mini):
     lines = (mini / GOLD).read_text().splitlines()
     lines[6] = "7.5"
@@ -96,12 +130,102 @@ def test_another_copy_is_read_and_named(mini):
     assert set(data.files) == {p for p in datasets()["mini-sts"].files if "MINI-en" in p}
 
 
-def test_a_blank_gold_line_is_not_scored(mini):
+def blank_the_first_score(mini):
     lines = (mini / GOLD).read_text().splitlines()
-    kept = len(sts.semeval(mini, year="MINI").subsets[0].gold)
     lines[0] = ""
     (mini / GOLD).write_text("\n".join(lines) + "\n")
-    assert len(sts.semeval(mini, year="MINI").subsets[0].gold) == kept - 1
+
+
+def test_a_blank_gold_line_is_not_scored(mini, monkeypatch):
+    known = sts.semeval(mini, year="MINI").subsets[0]
+    blank_the_first_score(mini)
+    monkeypatch.setattr(
+        sts, "facts_of", lambda path: replace(facts_of(path), scored=facts_of(path).scored - (path == GOLD))
+    )
+    found = sts.semeval(mini, year="MINI").subsets[0]
+    assert (found.left, found.right, found.gold) == (known.left[1:], known.right[1:], known.gold[1:])
+
+
+def test_scores_that_are_missing(mini):
+    blank_the_first_score(mini)
+    assert refused(sts.semeval, mini, year="MINI") == (
+        f"{mini / GOLD}: 111 of its lines have a score, expected 112, and a score over other pairs compares with none; "
+        "get the file again"
+    )
+
+
+def test_every_gold_file_with_blank_lines_has_a_known_number_of_scores():
+    scored = {
+        name: [facts.scored for facts in dataset.files.values() if facts.scored is not None]
+        for name, dataset in datasets().items()
+    }
+    assert {name: (len(numbers), sum(numbers)) for name, numbers in scored.items() if numbers} == {
+        "STS12": (5, 3108),
+        "STS13": (3, 1500),
+        "STS14": (6, 3750),
+        "STS15": (5, 3000),
+        "STS16": (5, 1186),
+        "mini-sts": (3, 336),
+    }
+
+
+def verified(*arguments):
+    return CliRunner().invoke(app, ["data", "verify", *map(str, arguments)])
+
+
+def test_verify_reads_the_files_as_tasks_do(mini, monkeypatch):
+    monkeypatch.setattr(locate, "BUNDLED", mini)
+    assert verified("--suite", "mini").exit_code == 0
+    lines = (mini / GOLD).read_text().splitlines()
+    lines[6] = "7.5"
+    (mini / GOLD).write_text("\n".join(lines) + "\n")
+    done = verified("--suite", "mini")  # two tasks read the file, and the damage is one
+    assert (done.exit_code, done.stderr) == (
+        2,
+        f"bench: {mini / GOLD}:7: gold score is '7.5', expected a number from 0 to 5\n",
+    )
+
+
+def test_verify_shows_short_digests_to_people_and_whole_ones_to_programs():
+    (row, *_) = json.loads(verified("--suite", "mini", "--json").stdout)
+    assert (row["file"], row["copy"]) == (INPUT, "known")
+    assert row["sha256"] == hashlib.sha256((BUNDLED / INPUT).read_bytes()).hexdigest()
+    shown = next(line for line in verified("--suite", "mini").stdout.splitlines() if "STS.input.captions.txt" in line)
+    assert shown.split()[-2] == row["sha256"][:12]
+
+
+@pytest.fixture
+def sick_alone(tmp_path):
+    """A data folder with SICK and nothing else: another copy than the known one, with nothing wrong in it."""
+    for path, facts in datasets()["SICK"].files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("\n".join(["header", *["1\tA b\tA c\t3.5\tNEUTRAL"] * (facts.lines - 1)]))
+    return tmp_path
+
+
+def test_verify_names_the_datasets_that_are_not_there(sick_alone):
+    done = verified("--data-dir", sick_alone)
+    absent = [name for name in datasets() if name != "SICK" and not name.startswith("mini-")]
+    assert done.exit_code == 0
+    (notice,) = done.stderr.splitlines()
+    names = notice.removeprefix(f"{sick_alone}: no files of ").removesuffix(", so these were not checked")
+    assert sorted(names.split(", ")) == sorted(absent)
+    assert verified("--data-dir", sick_alone, "--quiet").stderr == ""
+
+
+def test_verify_of_a_suite_misses_what_the_suite_needs(sick_alone):
+    done = verified("--data-dir", sick_alone, "--suite", "sts-dev")
+    assert (done.exit_code, done.stderr) == (
+        2,
+        f"bench: {sick_alone}: no files of STSBenchmark, expected those of --suite sts-dev; get them with "
+        "`bench data fetch`, or name another folder with --data-dir\n",
+    )
+    assert "SICK_trial.txt" in done.stdout
+    assert verified("--suite", "stss").stderr == "bench: no suite is named 'stss'; did you mean 'sts'?\n"
+
+
+def test_every_task_reads_a_dataset_of_the_manifest():
+    assert {dataset_of(task) for task in TASKS} == set(datasets())
 
 
 def test_a_label_outside_the_convention(mini):

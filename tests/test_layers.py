@@ -31,7 +31,8 @@ def imports_of(path):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            yield node.module or ""
+            names = [f"harness.{alias.name}" for alias in node.names]  # `from harness import tasks` names a layer
+            yield from names if node.module == "harness" else [node.module or ""]
 
 
 def harness_files():
@@ -50,7 +51,14 @@ def test_imports_go_one_way(path):
         assert not name.startswith("baselines"), f"{path} imports {name}: the harness finds baselines by entry point"
         if name.startswith("harness."):
             imported = name.split(".")[1]
-            assert imported == layer or imported in MAY_IMPORT[layer], f"{path} may not import {name}"
+            allowed = {layer, "__version__"} | MAY_IMPORT[layer]
+            assert imported in allowed, f"{path} may not import {name}"
+
+
+def test_every_way_to_import_a_layer_is_seen(tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text("import harness.run\nfrom harness import tasks, cli as c\nfrom harness.data.sts import semeval\n")
+    assert list(imports_of(path)) == ["harness.run", "harness.tasks", "harness.cli", "harness.data.sts"]
 
 
 @pytest.mark.parametrize("module", ["harness.cli.main", "harness.reports.report", "harness.results.store"])

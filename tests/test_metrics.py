@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.spatial import distance
 
 from harness.data.records import Pairs
 from harness.errors import TaskError
@@ -15,6 +16,27 @@ def test_cosine_by_hand():
     y = np.array([[1, 0], [1, 0], [-3, -4], [1, 2]], dtype=np.float32)
     assert cosine(x, y) == pytest.approx([1, 1 / np.sqrt(2), -1, 0], abs=1e-7)
     assert cosine(x, y).dtype == np.float32
+
+
+@pytest.mark.parametrize("scale", [1e30, 1e-30, 1e-21, 1e38, 1e-40])
+def test_vectors_whose_squares_leave_float32_keep_their_direction(scale, recwarn):
+    generator = np.random.default_rng(0)
+    x, y = (generator.uniform(0.5, 2, size=(3, 5)) * generator.choice([-1, 1], size=(3, 5)) for _ in range(2))
+    one = np.stack([scale * x[0], x[1], scale * x[2], np.zeros(5)]).astype(np.float32)
+    other = np.stack([scale * y[0], y[1], y[2], scale * y[0]]).astype(np.float32)
+    expected = [1 - distance.cosine(x[i], y[i]) for i in range(3)]
+    assert cosine(one, other) == pytest.approx([*expected, 0], abs=1e-4 if scale == 1e-40 else 1e-6)
+    assert cosine(one, other).dtype == np.float32
+    assert cosine(one, other)[1] == cosine(one[1:2], other[1:2])[0]
+    assert not recwarn.list
+
+
+def test_ordinary_vectors_are_computed_as_the_reference_does_to_the_bit():
+    generator = np.random.default_rng(0)
+    for scale in (1e-12, 1, 1e12):
+        x, y = (scale * generator.standard_normal((50, 16), dtype=np.float32) for _ in range(2))
+        lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+        assert np.array_equal(cosine(x, y), np.einsum("nd,nd->n", x, y) / lengths)
 
 
 @pytest.mark.parametrize(("metric", "reference"), [(pearson, stats.pearsonr), (spearman, stats.spearmanr)])

@@ -2,6 +2,8 @@
 
 import pytest
 
+from harness.encoders.catalog import resolve
+from harness.encoders.context import Context
 from harness.errors import UsageError
 from harness.registry import Parameter, catalog, fill, parse_name, pick, split_specs
 
@@ -10,6 +12,9 @@ PARAMETERS = (
     Parameter(name="dim", default=256, help=""),
     Parameter(name="ddi", default=True, help=""),
     Parameter(name="scale", default=0.5, help=""),
+    Parameter(name="cut", default=0, minimum=3, help=""),
+    Parameter(name="width", default=8, minimum=1, maximum=64, help=""),
+    Parameter(name="share", default=0.5, maximum=1, help=""),
 )
 
 
@@ -31,7 +36,17 @@ def test_a_default_that_is_spelled_out_is_not_printed():
 
 
 def test_values_have_the_type_of_their_default():
-    assert spec("m[dim=8,ddi=false,scale=2]").parameters == {"pooling": None, "dim": 8, "ddi": False, "scale": 2.0}
+    values = spec("m[dim=8,ddi=false,scale=2]").parameters
+    assert values == {"pooling": None, "dim": 8, "ddi": False, "scale": 2.0, "cut": 0, "width": 8, "share": 0.5}
+
+
+@pytest.mark.parametrize("text", ["m[cut=3]", "m[cut=512]", "m[width=1]", "m[width=64]", "m[share=-7.0]", "m[dim=-1]"])
+def test_a_number_on_its_bounds_or_without_any(text):
+    assert str(spec(text)) == text
+
+
+def test_the_default_is_legal_outside_the_bounds():
+    assert str(spec("m[cut=0]")) == "m"
 
 
 @pytest.mark.parametrize(
@@ -42,6 +57,12 @@ def test_values_have_the_type_of_their_default():
         ("m[dim=many]", "model 'm': dim=many is not a whole number"),
         ("m[scale=much]", "model 'm': scale=much is not a number"),
         ("m[ddi=1]", "model 'm': ddi=1 is neither true nor false"),
+        ("m[cut=1]", "model 'm': cut=1 is out of range, expected 3 or more, or 0, the default"),
+        ("m[cut=-5]", "model 'm': cut=-5 is out of range, expected 3 or more, or 0, the default"),
+        ("m[width=0]", "model 'm': width=0 is out of range, expected 1 to 64"),
+        ("m[width=999999999999]", "model 'm': width=999999999999 is out of range, expected 1 to 64"),
+        ("m[share=1.5]", "model 'm': share=1.5 is out of range, expected 1 or less"),
+        ("m[share=nan]", "model 'm': share=nan is out of range, expected 1 or less"),
         ("m[dim]", "model 'm[dim]': 'dim' is not parameter=value"),
         ("m[dim=1,dim=2]", "model 'm[dim=1,dim=2]' gives 'dim' twice; keep one"),
         ("m[dim=1", "model 'm[dim=1' is not a specification; write name or name[parameter=value,...]"),
@@ -50,6 +71,28 @@ def test_values_have_the_type_of_their_default():
 def test_a_wrong_specification_says_what_is_wrong(text, sentence):
     with pytest.raises(UsageError) as caught:
         spec(text)
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("random[dim=0]", "model 'random': dim=0 is out of range, expected 1 to 1000000"),
+        ("random[dim=-3]", "model 'random': dim=-3 is out of range, expected 1 to 1000000"),
+        (
+            "bag-of-words[dim=999999999999]",
+            "model 'bag-of-words': dim=999999999999 is out of range, expected 1 to 1000000",
+        ),
+        (
+            "bert[backbone=tiny,max_tokens=-5]",
+            "model 'bert': max_tokens=-5 is out of range, expected 3 or more, or 0, the default",
+        ),
+        ("hf:x[max_tokens=2]", "model 'hf:x': max_tokens=2 is out of range, expected 3 or more, or 0, the default"),
+    ],
+)
+def test_encoders_that_cannot_be_are_refused_before_they_are_built(tmp_path, text, sentence):
+    with pytest.raises(UsageError) as caught:
+        resolve(text, Context(cache_dir=tmp_path))
     assert str(caught.value) == sentence
 
 

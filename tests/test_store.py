@@ -169,6 +169,11 @@ def test_what_is_wrong_with_a_file_is_named(tmp_path):
     )
     path.write_text(good[:100])
     assert refusal(path).startswith(f"{path}: is not JSON (")
+    path.write_text("[" * 200_000)
+    assert refusal(path) == (
+        f"{path}: is not JSON (maximum recursion depth exceeded while decoding a JSON array from a unicode string); "
+        "run its task again with --force"
+    )
     path.write_text("[]")
     assert refusal(path) == f"{path}: holds no result but a list; move it out of the results folder"
     path.unlink()

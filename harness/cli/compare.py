@@ -1,19 +1,21 @@
 """`bench compare`."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
-from rich.table import Table
 
-from harness.cli.console import err, out, print_json
+from harness.cli.console import err, print_json
 from harness.cli.options import Settings, command
+from harness.cli.scores import Line, print_scores, short
+from harness.errors import ResultError, UsageError
 from harness.registry import pick
 
 if TYPE_CHECKING:
     from harness.reports.comparison import Difference
+    from harness.results.record import Result
 
 
 @command
@@ -34,29 +36,62 @@ def compare(
     from harness.results.store import read_all
 
     results, _ = read_all(settings.results_dir)
-    known = {result.encoder.name: result.encoder.name for result in results}
-    names = (pick("result's encoder", known, a), pick("result's encoder", known, b))
-    found = compared(results, names, settings.results_dir, resamples)
+    one, other = (_measured(name, beside, results, settings) for name, beside in ((a, b), (b, a)))
+    if one == other:
+        raise UsageError(f"compare {a} {b}: both are {one}, expected two encoders; name another one")
+    found = compared(results, (one, other), settings.results_dir, resamples)
     if settings.json:
         rows = [asdict(row) for row in found.rows]
-        print_json({"a": a, "b": b, "resamples": resamples, "rows": rows, "left_out": list(found.left_out)})
+        print_json({"a": one, "b": other, "resamples": resamples, "rows": rows, "left_out": list(found.left_out)})
         return
     for sentence in found.left_out:
         err.print(f"bench: left out: {sentence}", markup=False, soft_wrap=True)
-    out.print(_table(a, b, found.rows))
+    _show(one, other, found.rows)
     if not settings.quiet:
         err.print(f"p: paired bootstrap, {resamples:,} resamples; McNemar for accuracies. An average is not corrected.")
 
 
-def _table(a: str, b: str, rows: "tuple[Difference, ...]") -> Table:
-    table = Table(title=escape(f"A {a}\nB {b}"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("task", overflow="fold")
-    for head in ("A", "B", "A - B", "95 %", "p", "Holm", "higher"):
-        table.add_column(head, justify="right", no_wrap=True)
+def _measured(text: str, beside: str, results: "Sequence[Result]", settings: Settings) -> str:
+    """The encoder's name in the results, where `beside` is the other one's.
+
+    Raises:
+        ResultError: if there are none of an encoder that could be measured.
+        UsageError: if there is no such encoder.
+    """
+    known = {result.encoder.name: result.encoder.name for result in results}
+    name = text if text in known else _resolved(text, settings) or pick("result's encoder", known, text)
+    if name not in known:
+        raise ResultError(
+            f"{settings.results_dir}: holds no result of {name}; "
+            f"`bench run --suite {_suites(beside, results)} --models {quote(name)}` measures it"
+        )
+    return name
+
+
+def _resolved(text: str, settings: Settings) -> str | None:
+    """The full specification, or None if it is none."""
+    from harness.encoders.catalog import resolve  # loads torch, which a comparison does not wait for
+    from harness.encoders.context import Context
+
+    try:
+        return str(resolve(text, Context(cache_dir=settings.cache, backbone=settings.backbone))[1])
+    except UsageError:
+        return None
+
+
+def _suites(encoder: str, results: "Sequence[Result]") -> str:
+    """Those that the encoder has results of, as another one can be compared with it on nothing else."""
+    from harness.tasks.suites import SUITES
+
+    measured = {result.task for result in results if result.encoder.name == encoder}
+    return ",".join(name for name, tasks in SUITES.items() if measured.issuperset(tasks)) or "sts"
+
+
+def _show(a: str, b: str, rows: "Sequence[Difference]") -> None:
+    lines = []
     for row in rows:
         several = sum(row.task == other.task for other in rows) > 1
-        table.add_row(
-            escape(f"{row.task} ({row.table})" if several else row.task),
+        cells = (
             f"{row.a:.2f}",
             f"{row.b:.2f}",
             f"{row.difference:+.2f}",
@@ -64,6 +99,7 @@ def _table(a: str, b: str, rows: "tuple[Difference, ...]") -> Table:
             f"{row.p:.4f}",
             f"{row.p_holm:.4f}",
             {"a": "A", "b": "B", "tied": "tied"}[row.verdict],
-            style="bold" if row.task == "average" else None,
         )
-    return table
+        label = f"{short(row.task)} ({row.table})" if several else short(row.task)
+        lines.append(Line(label, cells, "bold" if row.task == "average" else ""))
+    print_scores(f"A {a}\nB {b}", Line("task", ("A", "B", "A - B", "95 %", "p", "Holm", "higher")), lines)

@@ -1,19 +1,17 @@
 """`bench run`."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
-from rich.table import Table
 
 from harness.cli.console import err, out, print_json, progress_bars
 from harness.cli.options import Settings, command, report_error
+from harness.cli.scores import Line, print_scores, short
 from harness.errors import BenchError, UsageError
 from harness.registry import pick, split_specs
 
@@ -78,11 +76,6 @@ def _main_score(result: "Result") -> str:
     """Correlations and accuracies times 100, as papers print them; uniformity has no such unit."""
     value = result.scores[result.metric]
     return f"{value:.3f}" if result.metric.startswith("uniformity") else f"{100 * value:.2f}"
-
-
-def _short(task: str) -> str:
-    """The head that papers print, so that a suite fits a terminal."""
-    return task.replace("STSBenchmark", "STS-B").replace("SICK", "SICK-").replace("-Relatedness", "-R")
 
 
 @contextmanager
@@ -185,16 +178,35 @@ def _show(cells: "list[Cell]", tasks: "list[Task]", settings: Settings) -> None:
             ]
         )
         return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title="Main scores", title_justify="left")
-    table.add_column("encoder", overflow="fold", min_width=16)
-    for task in tasks:
-        table.add_column(_short(task.name), justify="right", overflow="fold", min_width=5)
-    for encoder in dict.fromkeys(cell.encoder for cell in cells):
-        row = {cell.task: cell.result for cell in cells if cell.encoder == encoder}
-        texts = [_main_score(r) if (r := row[task.name]) else "-" for task in tasks]
-        table.add_row(escape(encoder), *texts)
-    out.print(table)
+    _print_table(cells, tasks)
     if not settings.quiet:
         counts = Counter("failed" if c.error else "kept" if c.skipped else "computed" for c in cells)
         summary = ", ".join(f"{number} {what}" for what, number in counts.items())
         err.print(f"{summary}; results in {settings.results_dir}, `bench report` makes the tables", soft_wrap=True)
+
+
+def _print_table(cells: "list[Cell]", tasks: "list[Task]") -> None:
+    """Scores by encoder and task, and below them what a reader must know of some."""
+    from harness.reports.tables import SYMBOLS
+
+    flags = dict.fromkeys(flag for cell in cells if cell.result for flag in cell.result.flags)
+    symbols = {flag: SYMBOLS[i % len(SYMBOLS)] * (1 + i // len(SYMBOLS)) for i, flag in enumerate(flags)}
+    lines = []
+    for encoder in dict.fromkeys(cell.encoder for cell in cells):
+        row = {cell.task: cell.result for cell in cells if cell.encoder == encoder}
+        lines.append(_line(encoder, [row[task.name] for task in tasks], symbols))
+    print_scores("Main scores", Line("encoder", [short(task.name) for task in tasks]), lines)
+    for flag, symbol in symbols.items():
+        out.print(f"{symbol} {flag}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _line(encoder: str, results: "Sequence[Result | None]", symbols: Mapping[str, str]) -> Line:
+    """A flag that all scores have marks the encoder, any other the scores that have it."""
+    flags = [set(result.flags) for result in results if result]
+    shared = set.intersection(*flags) if flags else set()
+
+    def marks(found: set[str]) -> str:
+        return ",".join(symbol for flag, symbol in symbols.items() if flag in found)
+
+    texts = [_main_score(result) + marks({*result.flags} - shared) if result else "-" for result in results]
+    return Line(f"{encoder} {marks(shared)}".rstrip(), texts)

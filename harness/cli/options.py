@@ -172,7 +172,7 @@ def endings() -> Iterator[None]:
         report_error(error)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        err.print("bench: interrupted; what is finished is kept, the same command goes on from there")
+        err.print("bench: interrupted; what is finished is kept, the same command goes on from there", soft_wrap=True)
         raise typer.Exit(130) from None
 
 

@@ -1,19 +1,21 @@
 """`bench report`."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
-from rich.table import Table
 
 from harness.cli.console import err, out, print_json
 from harness.cli.options import Settings, command
+from harness.cli.scores import Line, print_scores
 from harness.registry import split_specs
 
 if TYPE_CHECKING:
     from harness.reports.tables import TextTable
+
+
+_INTERVAL = re.compile(r" ± [\d.]+| \(sd [\d.]+\)")
 
 
 @command
@@ -72,25 +74,29 @@ def report(
 
 def _show(table: "TextTable") -> None:
     """The measured rows and what they are compared with; the published rows are in the files."""
-    shown = [(kind, cells) for kind, cells in table.rows if kind not in ("section", "published")]
-    grid = Table(title=escape(table.title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for head in table.header:
-        if head != "Source":  # every row says it, by its style and its arrow
-            grid.add_column(head, justify="left" if head == "Encoder" else "right", no_wrap=head != "Encoder")
-    source = table.header.index("Source")
-    for kind, cells in shown:
-        texts = [_fitting(cell, i, len(cells)) for i, cell in enumerate(cells) if i != source]
-        grid.add_row(*texts, style=None if kind in ("measured", "mean") else "dim")
-    if not shown:
+    from harness.reports.tables import SYMBOLS
+
+    source = table.header.index("Source")  # every row says it, by its style and its arrow
+    lines = []
+    for kind, cells in table.rows:
+        if kind not in ("section", "published"):
+            texts = [_fitting(cell, i, len(cells)) for i, cell in enumerate(cells) if i not in (0, source)]
+            lines.append(Line(cells[0], texts, "" if kind in ("measured", "mean") else "dim"))
+    if not lines:
         return
-    out.print(grid)
-    printed = "".join(cells[0] for _, cells in shown)
+    label, *heads = [head for head in table.header if head != "Source"]
+    print_scores(table.title, Line(label, heads), lines)
+    printed = {
+        mark for line in lines for text in (line.label, *line.cells) for mark in re.findall(f"[{SYMBOLS}]+", text)
+    }
     for footnote in table.footnotes:
         if footnote.split()[0] in printed:
             out.print(f" {footnote}", markup=False, highlight=False)
+    out.print()
 
 
 def _fitting(cell: str, position: int, columns: int) -> str:
     """What a terminal of 80 characters has no room for, the intervals of a wide table, is in the files."""
-    kept = columns <= 6 or (position == columns - 1 and out.width >= 100)
-    return escape(cell if kept else cell.partition(" ± ")[0].partition(" (sd ")[0])
+    if columns <= 6 or (position == columns - 1 and out.width >= 100):
+        return cell
+    return _INTERVAL.sub("", cell)

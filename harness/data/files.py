@@ -12,7 +12,7 @@ from harness.errors import DataError
 class Copy(StrEnum):
     """Which copy of a file this is. Public copies differ in tokenisation, so another one is no error by itself."""
 
-    KNOWN = "known"
+    KNOWN = "known"  # the known lines in the known order, however they end
     OTHER = "other"
     UNMEASURED = "unmeasured"  # the manifest has no checksum of this file
 
@@ -27,6 +27,11 @@ class TextFile:
     copy: Copy
 
 
+def digest_of_text(lines: list[str], encoding: str) -> str:
+    """Sha256 of the lines joined by line feeds: equal for two files that differ only in how their lines end."""
+    return hashlib.sha256("\n".join(lines).encode(encoding)).hexdigest()
+
+
 def digest_of_sorted_lines(content: bytes) -> str:
     """Sha256 of the sorted lines: equal for two files that differ only in the order of their lines."""
     return hashlib.sha256(b"\n".join(sorted(content.splitlines()))).hexdigest()
@@ -35,7 +40,9 @@ def digest_of_sorted_lines(content: bytes) -> str:
 def read_text_file(root: Path, path: str) -> TextFile:
     r"""Read `root/path` as the reference does, and hold it to the manifest.
 
-    Lines end at any of the boundaries of `str.splitlines`, as in SentEval's loaders.
+    Lines end at any of the boundaries of `str.splitlines`, as in SentEval's loaders. A file with the known lines in
+    the known order counts as the known copy whatever they end in (CR LF after a checkout on Windows, no end after the
+    last), because nothing that is read differs; its sha256 is that of its own bytes all the same.
 
     Raises:
         DataError: if the file is missing, not in its encoding, has another number of lines, or is the known
@@ -55,7 +62,7 @@ def read_text_file(root: Path, path: str) -> TextFile:
         )
     if facts.sha256 is None:
         return TextFile(path, lines, sha256, Copy.UNMEASURED)
-    if sha256 == facts.sha256:
+    if sha256 == facts.sha256 or digest_of_text(lines, facts.encoding) == facts.text_sha256:
         return TextFile(path, lines, sha256, Copy.KNOWN)
     if digest_of_sorted_lines(content) == facts.lines_sha256:
         raise DataError(
@@ -74,4 +81,6 @@ def _decode(content: bytes, facts: FileFacts, place: Path) -> list[str]:
             "get the file again"
         ) from error
     # Latin-1 files hold bytes such as 0x85 that `str.splitlines` would take for line ends once decoded.
-    return text.splitlines() if facts.encoding == "utf-8" else text.removesuffix("\n").split("\n")
+    if facts.encoding == "utf-8":
+        return text.splitlines()
+    return text.replace("\r\n", "\n").removesuffix("\n").split("\n")

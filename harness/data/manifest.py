@@ -17,13 +17,17 @@ class FileFacts:
         lines: physical lines, the same in every public copy.
         encoding: how the reference reads it.
         sha256: of the copy that the project's own numbers were measured on; None: measured on none yet.
+        text_sha256: of its lines joined by line feeds; tells another way of ending lines from another copy.
         lines_sha256: of the same lines sorted; tells a reordered file from another copy.
+        scored: lines with a gold score, the same in every public copy, in files where a line may be blank.
     """
 
     lines: int
     encoding: str
     sha256: str | None = None
+    text_sha256: str | None = None
     lines_sha256: str | None = None
+    scored: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.data.files import TextFile, read_text_file
+from harness.data.manifest import facts_of
 from harness.data.records import Pairs, SimilarityData, parse_fields, parse_gold, provenance
 from harness.errors import DataError
 
@@ -27,7 +28,8 @@ def semeval(root: Path, *, year: str) -> SimilarityData:
     """All subsets of one SemEval year ("STS12".."STS16"), or of the bundled "MINI" set; gold is 0..5.
 
     Raises:
-        DataError: if a file is missing or damaged, or a line is not what it should be.
+        DataError: if a file is missing or damaged, a line is not what it should be, or other lines are annotated than
+            in the known files: then the score would be over other pairs.
     """
     read: list[TextFile] = []
     subsets = []
@@ -41,6 +43,12 @@ def semeval(root: Path, *, year: str) -> SimilarityData:
             )
         read += [sentences, gold]
         subsets.append(_semeval_subset(root, subset, sentences, gold))
+        scored, expected = len(subsets[-1].gold), facts_of(gold.path).scored
+        if scored != expected:
+            raise DataError(
+                f"{root / gold.path}: {scored} of its lines have a score, expected {expected}, and a score over other "
+                "pairs compares with none; get the file again"
+            )
     return SimilarityData(tuple(subsets), *provenance(read))
 
 

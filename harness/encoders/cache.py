@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import TypeVar
@@ -60,6 +61,9 @@ class EmbeddingCache:
     normalised). Among a billion sentences the odds that any two share a key are 2e-21.
 
     Where a sentence was stored twice, by two runs at once for instance, the row stored first answers.
+
+    A cache saves time and is never worth a score: a folder that cannot be read or written, and a full disk, are named
+    in one warning, and the rows go uncached.
     """
 
     def __init__(self, root: Path, fingerprint: str, dim: int, card: Mapping[str, object]) -> None:
@@ -84,7 +88,8 @@ class EmbeddingCache:
     def lookup(self, sentences: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """Find stored rows, those that other processes have added since the last call included.
 
-        A damaged shard is named in one warning and counts as absent: its sentences are simply not found.
+        A damaged shard is named in one warning and counts as absent: its sentences are simply not found. In a folder
+        that cannot be read none is.
 
         Args:
             sentences: n texts; repetitions are allowed.
@@ -94,7 +99,7 @@ class EmbeddingCache:
             they were stored.
 
         Raises:
-            ResultError: if the folder cannot be read, or its rows have another dimension.
+            ResultError: if the stored rows have another dimension.
         """
         keys = _keys(sentences)
         self._read_new_shards()
@@ -108,19 +113,18 @@ class EmbeddingCache:
             self._index = _Index(self._shards)
 
     def append(self, sentences: Sequence[str], rows: NDArray[np.float32]) -> None:
-        """Store rows; they are on the disk when this returns, and absent or whole if it does not.
+        """Store rows; they are on the disk when this returns without a warning, and each is absent or whole otherwise.
+
+        What was stored before is kept in any case.
 
         Args:
             sentences: n texts.
             rows: (n, d) float32, row i for text i.
-
-        Raises:
-            ResultError: if the folder cannot be written, or the disk is full. What was stored before is kept.
         """
         if rows.shape != (len(sentences), self._dim) or rows.dtype != np.float32:
             raise ValueError(f"rows are {rows.dtype}{rows.shape}, expected float32{(len(sentences), self._dim)}")
         keys = _keys(sentences)
-        with _reporting(self._folder, "written", "a writable folder with free space"):
+        with _warning(self._folder.parent, "written", "a writable folder with free space"):
             for start in range(0, len(keys), _ROWS_PER_SHARD):
                 part = slice(start, start + _ROWS_PER_SHARD)
                 try:
@@ -130,14 +134,15 @@ class EmbeddingCache:
 
     def _read_new_shards(self) -> None:
         """Read the keys of the shards not seen yet; names begin with the time, so sorted means oldest first."""
-        with _reporting(self._folder, "read", "a readable folder"):
+        new: list[Path] = []
+        with _warning(self._folder.parent, "read", "a readable folder"):
             new = sorted(set(_files(self._folder, ".shard")) - self._shards.keys())
         for path in new:
             dim, keys = _unless_damaged(_read_keys, path) or (self._dim, None)
             if dim != self._dim:
                 raise ResultError(
                     f"{path}: the stored rows have {dim} numbers, expected {self._dim}, because two encoders share one "
-                    "fingerprint: delete the rows with `bench cache clear`, or go on with --no-cache"
+                    "fingerprint: delete the rows with `bench cache clear`, or choose another folder with --cache-dir"
                 )
             self._shards[path] = keys
         if new:
@@ -349,5 +354,20 @@ def _reporting(place: Path, done: str, expected: str) -> Iterator[None]:
     except OSError as error:
         raise ResultError(
             f"{place}: the embedding cache cannot be {done} ({error.strerror}), expected {expected}: choose another "
-            "folder with --cache-dir, or go on with --no-cache"
+            "folder with --cache-dir"
         ) from error
+
+
+@contextmanager
+def _warning(place: Path, done: str, expected: str) -> Iterator[None]:
+    try:
+        with _reporting(place, done, expected):
+            yield
+    except ResultError as error:
+        _warn_once(f"{error}; until then embeddings are computed and not kept")
+
+
+@cache
+def _warn_once(sentence: str) -> None:
+    """Every chunk of every encoder fails in the same way; the cache of this function remembers what was said."""
+    _log.warning("%s", sentence)

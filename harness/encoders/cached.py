@@ -34,7 +34,7 @@ class CachedEncoder:
 
         Raises:
             EncoderError: if the encoder breaks its promise; nothing of the broken chunk is stored.
-            ResultError: if the cache cannot be read or written.
+            ResultError: if the rows stored for this encoder have another dimension.
         """
         position = {sentence: row for row, sentence in enumerate(dict.fromkeys(sentences))}
         distinct = list(position)

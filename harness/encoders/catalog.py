@@ -1,8 +1,10 @@
 """The encoders that can be named: the harness's own, those of installed packages, and `hf:<repo-or-folder>`."""
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
@@ -10,15 +12,17 @@ from typing import cast
 from harness.encoders.checkpoint import Checkpoint, find_checkpoint, weights_sha256
 from harness.encoders.context import Context
 from harness.encoders.controls import HashedWordsEncoder, RandomEncoder
+from harness.encoders.foreign import foreign
 from harness.encoders.pooling import POOLINGS
 from harness.encoders.protocol import Encoder, Transductive
 from harness.encoders.transformer import build_transformer
-from harness.errors import UsageError
+from harness.errors import BenchError, UsageError
 from harness.registry import Parameter, Spec, catalog, fill, parse_name, pick
 
 _MINILM_REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _ENTRY_POINTS = "bench.encoders"
+_MOST_DIMENSIONS = 1_000_000  # of a control: 4 MB a sentence
 
 Built = Encoder | Transductive
 Build = Callable[[Spec, Context], Built]
@@ -80,7 +84,12 @@ def _packaged_minilm() -> Checkpoint | None:
 POOLING = Parameter(
     name="pooling", default=None, choices=tuple(POOLINGS), help="token vectors to sentence vector; what is declared"
 )
-MAX_TOKENS = Parameter(name="max_tokens", default=0, help="cut sentences there; 0: the checkpoint's own limit")
+MAX_TOKENS = Parameter(
+    name="max_tokens",
+    default=0,
+    help="cut sentences there; 0: the checkpoint's own limit",
+    minimum=3,  # the first and the last are special tokens
+)
 
 _OWN = (
     EncoderEntry(
@@ -97,7 +106,7 @@ _OWN = (
         name="random",
         summary="control: an independent random vector per sentence",
         parameters=(
-            Parameter(name="dim", default=256, help="dimensions"),
+            Parameter(name="dim", default=256, help="dimensions", minimum=1, maximum=_MOST_DIMENSIONS),
             Parameter(name="seed", default=0, help="of the random vectors"),
         ),
         build=_build_random,
@@ -106,7 +115,7 @@ _OWN = (
         name="bag-of-words",
         summary="control: the sum of one random vector per lower-cased word, that is, word overlap",
         parameters=(
-            Parameter(name="dim", default=1024, help="dimensions"),
+            Parameter(name="dim", default=1024, help="dimensions", minimum=1, maximum=_MOST_DIMENSIONS),
             Parameter(name="seed", default=0, help="of the word vectors"),
         ),
         build=_build_hashed_words,
@@ -115,11 +124,36 @@ _OWN = (
 
 
 def known_encoders() -> Mapping[str, EncoderEntry]:
-    """The registry: the harness's own entries, then those of every installed package, by name."""
+    """The registry: the harness's own entries, then those of every installed package that can be loaded, by name."""
     entries = list(_OWN)
     for point in sorted(entry_points(group=_ENTRY_POINTS), key=lambda point: point.name):
-        entries += cast(Sequence[EncoderEntry], point.load())
+        entries += _plugged(point, frozenset(entry.name for entry in entries))
     return catalog("encoder", entries)
+
+
+@cache  # so that a package that is left out is said to be once, however often the registry is asked for
+def _plugged(point: EntryPoint, taken: frozenset[str]) -> tuple[EncoderEntry, ...]:
+    """A package's entries; none where they cannot be loaded: one broken package must not stop work with the others."""
+    what = f"plug-in {point.name!r} ({point.value})"
+    try:
+        with foreign(what, "loading"):
+            entries = tuple(point.load())
+            _check(entries, taken)
+    except BenchError as error:
+        # Not an exception, as commands go on, and no return value, as none of the many callers could do more with it.
+        sys.stderr.write(f"bench: left out: {error}\n")
+        return ()
+    return entries
+
+
+def _check(entries: tuple[EncoderEntry, ...], taken: frozenset[str]) -> None:
+    names = set(taken)
+    for entry in entries:
+        if not isinstance(entry, EncoderEntry):
+            raise TypeError(f"found a {type(entry).__name__} in it, expected EncoderEntry")
+        if entry.name in names:
+            raise ValueError(f"an encoder named {entry.name!r} is there already")
+        names.add(entry.name)
 
 
 def resolve(text: str, context: Context) -> tuple[EncoderEntry, Spec]:

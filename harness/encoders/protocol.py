@@ -24,7 +24,7 @@ class EncoderCard:
         method: the registry entry, e.g. `bert-whitening`.
         parameters: every parameter of the specification with its value, defaults included.
         backbone: checkpoint name or repository; None for encoders without one.
-        revision: commit of a hub repository, or None.
+        revision: commit of a hub repository, `files:` and a digest of the configuration of a folder, or None.
         weights_sha256: digest of the weight file(s) read, or None where nothing is loaded.
         pooling: how token vectors become a sentence vector; None where there are no layers.
         dim: length of a vector.

@@ -1,5 +1,6 @@
 """Bootstrap draws of stored results, from their per-item files alone; kept on disk, as each costs a second."""
 
+import contextlib
 import hashlib
 import io
 import zlib
@@ -134,7 +135,8 @@ class StoredDraws:
     def _keep(self, name: _Name, drawn: NDArray[np.float64] | None) -> None:
         self._made[name] = drawn
         if drawn is not None:
-            _store(self._kept(name), drawn)
+            with contextlib.suppress(ResultError):  # it saves the next report a second, and is no reason to have none
+                _store(self._kept(name), drawn)
 
     def _kept(self, name: _Name) -> Path | None:
         if self._cache_dir is None:

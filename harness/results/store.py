@@ -219,7 +219,7 @@ def _load(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_bytes())
     except OSError as error:
         raise ResultError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter: 200,000 times "[", for instance
         raise ResultError(f"{path}: is not JSON ({error}); run its task again with --force") from error
     if not isinstance(document, dict):
         raise ResultError(f"{path}: holds no result but a {type(document).__name__}; move it out of the results folder")

@@ -136,18 +136,6 @@ def uniformity_contributions(kernel: Doubles) -> Doubles:
     return contributions
 
 
-def uniformity_theory(d: int, t: float = 2.0) -> float:
-    """Uniformity of the uniform distribution on the sphere in d dimensions: -2t + log 0F1(; d/2; t^2).
-
-    Summed as a series of positive terms, because the Bessel form underflows from d = 700 on. d >= 1, t > 0.
-    """
-    total, term, k = 1.0, 1.0, 0
-    while term > 1e-18 * total:
-        term *= t * t / ((d / 2 + k) * (k + 1))
-        total, k = total + term, k + 1
-    return float(np.log(total) - 2 * t)
-
-
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A sampled value and its standard error."""

@@ -75,7 +75,7 @@ def _points(line: str, where: str) -> list[Point]:
         entry = json.loads(line)
     except ValueError as error:
         raise ResultError(f"{where}: is not JSON ({error}); delete the line if the run was cut off there") from error
-    if not isinstance(entry, dict) or not {_ALIGNMENT, _UNIFORMITY} <= entry.keys():
+    if not isinstance(entry, dict) or None in (entry.get(_ALIGNMENT), entry.get(_UNIFORMITY)):  # undefined, or none
         return []
     for key in ("step", _ALIGNMENT, _UNIFORMITY, _SPEARMAN):
         value = entry.get(key)

@@ -1,0 +1,164 @@
+"""Other people's encoders: whatever their code raises costs their own cells and nothing else."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli.main import app
+
+PLUGIN = """
+from types import SimpleNamespace
+import numpy as np
+from harness.encoders.catalog import EncoderEntry
+from harness.encoders.protocol import EncoderCard
+from harness.registry import Parameter
+
+
+class Evil:
+    def __init__(self, name, error=None, **card):
+        self.card, self.error = EncoderCard(name=name, method=name, dim=4, **card), error
+
+    def encode(self, sentences, /):
+        if self.error:
+            raise self.error
+        return np.ones((len(sentences), 4), np.float32)
+
+
+class Fitted:
+    card = EncoderCard(name="evil-fit", method="evil-fit", dim=4, fitted_on="target")
+
+    def fit_target(self, task, sentences, /):
+        raise ZeroDivisionError(f"no {task}")
+
+
+def broken(spec, context):
+    raise RuntimeError("the GPU\\n  is on fire")
+
+
+MAKE = {
+    "evil-boom": lambda spec, context: Evil("evil-boom", ValueError("boom")),
+    "evil-memory": lambda spec, context: Evil("evil-memory", MemoryError()),
+    "evil-long": lambda spec, context: Evil("evil-long", OSError("x" * 1000)),
+    "evil-ctrl-c": lambda spec, context: Evil("evil-ctrl-c", KeyboardInterrupt()),
+    "evil-json": lambda spec, context: Evil("evil-json", parameters={"x": {1}}),
+    "evil-bare": lambda spec, context: SimpleNamespace(),
+    "evil-text": lambda spec, context: SimpleNamespace(card="evil-text"),
+    "evil-fit": lambda spec, context: Fitted(),
+    "evil-build": broken,
+}
+ENCODERS = [
+    EncoderEntry(name=name, summary="", build=build, parameters=(Parameter(name="dim", default=4, help="dimensions"),))
+    for name, build in MAKE.items()
+]
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """A function that installs a package of one module under a name, with that name as its entry point."""
+    monkeypatch.syspath_prepend(tmp_path / "site")
+
+    def install(name, code, value=None):
+        folder = tmp_path / "site" / f"{name}-1.0.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (folder / "entry_points.txt").write_text(f"[bench.encoders]\n{name} = {value or f'{name}:ENCODERS'}\n")
+        (tmp_path / "site" / f"{name}.py").write_text(code)
+
+    return install
+
+
+@pytest.fixture
+def bench(tmp_path):
+    folders = ["--results-dir", str(tmp_path / "results"), "--cache-dir", str(tmp_path / "cache"), "--offline"]
+    return lambda *arguments: CliRunner().invoke(app, [*arguments, *folders])
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        ("evil-boom", "evil-boom: encoding failed with ValueError: boom; BENCH_DEBUG=1 shows the traceback"),
+        ("evil-memory", "evil-memory: encoding failed with MemoryError; BENCH_DEBUG=1 shows the traceback"),
+        ("evil-long", f"evil-long: encoding failed with OSError: {'x' * 300}…; BENCH_DEBUG=1 shows the traceback"),
+        (
+            "evil-json",
+            "evil-json: building failed with TypeError: Object of type set is not JSON serializable; "
+            "BENCH_DEBUG=1 shows the traceback",
+        ),
+        (
+            "evil-bare",
+            "evil-bare: built a SimpleNamespace with no card, expected an EncoderCard; "
+            "see harness.encoders.protocol.Encoder",
+        ),
+        (
+            "evil-text",
+            "evil-text: built a SimpleNamespace with a card that is a str, expected an EncoderCard; "
+            "see harness.encoders.protocol.Encoder",
+        ),
+        (
+            "evil-fit",
+            "evil-fit: scoring on mini-sts failed with ZeroDivisionError: no mini-sts; "
+            "BENCH_DEBUG=1 shows the traceback",
+        ),
+        (
+            "evil-build[dim=8]",
+            "evil-build[dim=8]: building failed with RuntimeError: the GPU is on fire; "
+            "BENCH_DEBUG=1 shows the traceback",
+        ),
+    ],
+)
+def test_an_encoder_that_raises_costs_its_own_cells_only(install, bench, model, sentence):
+    install("evil", PLUGIN)
+    done = bench("run", "-t", "mini-sts", "-m", f"{model},random", "--json")
+    assert done.exit_code == 1, done.output
+    failed, good = json.loads(done.stdout)
+    assert (failed["encoder"], failed["error"], failed["result"]) == (model, sentence, None)
+    assert (good["encoder"], good["error"]) == ("random", None)
+    assert f"bench: {sentence}\n" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_traceback_is_there_for_those_who_ask(install, bench, monkeypatch):
+    install("evil", PLUGIN)
+    monkeypatch.setenv("BENCH_DEBUG", "1")
+    done = bench("run", "-t", "mini-sts", "-m", "evil-boom,random")
+    assert done.exit_code == 1
+    assert "Traceback (most recent call last)" in done.stderr
+    assert 'evil.py", line' in done.stderr
+
+
+def test_ctrl_c_within_an_encoder_interrupts_the_run(install, bench):
+    install("evil", PLUGIN)
+    done = bench("run", "-t", "mini-sts", "-m", "evil-ctrl-c,random")
+    assert done.exit_code == 130
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "value", "why"),
+    [
+        ("plugin1", "import no_such_module", None, "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("plugin2", "", None, "AttributeError: module 'plugin2' has no attribute 'ENCODERS'"),
+        ("plugin3", "ENCODERS = ['mine']", None, "TypeError: found a str in it, expected EncoderEntry"),
+        ("plugin4", "ENCODERS = None", None, "TypeError: 'NoneType' object is not iterable"),
+        (
+            "plugin5",
+            "",
+            "harness.encoders.catalog:_OWN",
+            "ValueError: an encoder named 'minilm' is there already",
+        ),
+    ],
+)  # fmt: skip
+def test_a_plug_in_that_cannot_be_loaded_is_left_out(install, bench, name, code, value, why):
+    install(name, code, value)
+    left_out = (
+        f"bench: left out: plug-in '{name}' ({value or f'{name}:ENCODERS'}): loading failed with {why}; "
+        "BENCH_DEBUG=1 shows the traceback\n"
+    )
+    done = bench("run", "-t", "mini-sts", "-m", "random,bag-of-words", "--quiet")
+    assert done.exit_code == 0, done.output
+    assert done.stderr == left_out  # once, however often names are looked up
+    assert bench("list", "models").exit_code == 0
+    unknown = bench("run", "-t", "mini-sts", "-m", "minee")
+    assert unknown.exit_code == 2
+    assert unknown.stderr.startswith("bench: no model is named 'minee'; ")
