@@ -32,14 +32,6 @@ from harness.registry import fill
 SETTINGS = TrainSettings(seed=1, batch_size=8, learning_rate=1e-3, max_steps=12, eval_every=5)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def job(tmp_path):
     backbone = random_bert(tmp_path / "backbone")
