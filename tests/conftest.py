@@ -1,5 +1,6 @@
 """Fixtures: the measured data where they are present, a tiny random BERT, and a clean environment for every test."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,14 @@ def make_bert(folder: Path, *, pooler: bool = True, seed: int = 0, hidden: int =
 def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random two-layer BERT of 16 dimensions."""
     return make_bert(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, str | bytes], Path]:
+    """Makes a file of that name and content in the test's folder."""
+
+    def write(name: str, content: str | bytes) -> Path:
+        (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
+        return tmp_path / name
+
+    return write

@@ -1,9 +1,18 @@
-"""A random two-layer BERT with a tokenizer of a few words: training runs in a second."""
+"""A random two-layer BERT with a tokenizer of a few words, and jobs that train it in a second."""
 
 import torch
 from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
 
+from baselines.simcse.corpus import open_corpus
+from baselines.simcse.dev import DevSet
+from baselines.simcse.job import Job
+from baselines.simcse.settings import TrainSettings
+from harness.data.records import Pairs
 from harness.encoders.checkpoint import Checkpoint
+from harness.encoders.context import silent
+from harness.encoders.loading import load_tokenizer
+
+SETTINGS = TrainSettings(seed=1, batch_size=8, learning_rate=1e-3, max_steps=25, eval_every=10)
 
 WORDS = "the a cat dog bird sees hears likes red old small big house tree river runs sleeps now here there".split()
 
@@ -40,3 +49,25 @@ def sentences(n, seed=0):
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(3, 10, (n,), generator=generator).tolist()
     return [" ".join(WORDS[i] for i in torch.randint(len(WORDS), (k,), generator=generator).tolist()) for k in lengths]
+
+
+def dev_set(tokenizer):
+    """Twenty pairs with made-up scores."""
+    texts = sentences(40, seed=9)
+    return DevSet("made up", Pairs("dev", texts[:20], texts[20:], [float(i % 6) for i in range(20)]), tokenizer, 40)
+
+
+def make_job(tmp_path, settings=SETTINGS, *, name="run", dev=True, **options):
+    """Of sixty sentences, with a backbone of its own."""
+    backbone = random_bert(tmp_path / "backbone")
+    data = tmp_path / "text.txt"
+    data.write_text("\n".join(sentences(60)) + "\n")
+    tokenizer = load_tokenizer(backbone)
+    return Job(
+        settings=settings,
+        backbone=backbone,
+        corpus=open_corpus(data, tokenizer, settings, tmp_path / "cache", silent),
+        dev=dev_set(tokenizer) if dev else None,
+        folder=tmp_path / name,
+        **options,
+    )

@@ -26,15 +26,6 @@ def tokenizer(tmp_path_factory):
     return load_tokenizer(random_bert(tmp_path_factory.mktemp("backbone") / "bert"))
 
 
-@pytest.fixture
-def write(tmp_path):
-    def write(name, text):
-        (tmp_path / name).write_bytes(text.encode() if isinstance(text, str) else text)
-        return tmp_path / name
-
-    return write
-
-
 def test_a_file_that_is_empty_or_missing(write, tmp_path, tokenizer):
     path = write("empty.txt", "")
     with pytest.raises(DataError) as caught:

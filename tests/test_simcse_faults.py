@@ -9,43 +9,30 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from simcse_models import random_bert, sentences
+from simcse_models import SETTINGS, make_job, random_bert, sentences
 from typer.testing import CliRunner
 
+from baselines.simcse import encoders
 from baselines.simcse import train as training
 from baselines.simcse.corpus import open_corpus
-from baselines.simcse.dev import DevScore, DevSet
-from baselines.simcse.encoders import SIMCSE_UNSUP, make_job
+from baselines.simcse.dev import DevScore
 from baselines.simcse.folder import cut_log, log_line
-from baselines.simcse.job import Job, fingerprint
+from baselines.simcse.job import fingerprint
 from baselines.simcse.mlm import Masked, masked_loss, vocabulary_layer
-from baselines.simcse.settings import TrainSettings
 from baselines.simcse.train import train
 from harness.cli.main import app
-from harness.data.records import Pairs
 from harness.encoders.checkpoint import find_checkpoint
 from harness.encoders.context import Context, silent
 from harness.encoders.loading import load_tokenizer
 from harness.errors import DataError, EncoderError, ResultError, UsageError
 from harness.registry import fill
 
-SETTINGS = TrainSettings(seed=1, batch_size=8, learning_rate=1e-3, max_steps=12, eval_every=5)
+SHORT = replace(SETTINGS, max_steps=12, eval_every=5)
 
 
 @pytest.fixture
 def job(tmp_path):
-    backbone = random_bert(tmp_path / "backbone")
-    data, tokenizer, texts = tmp_path / "text.txt", load_tokenizer(backbone), sentences(40, seed=9)
-    data.write_text("\n".join(sentences(60)) + "\n")
-    return Job(
-        settings=SETTINGS,
-        backbone=backbone,
-        corpus=open_corpus(data, tokenizer, SETTINGS, tmp_path / "cache", silent),
-        dev=DevSet("made up", Pairs("dev", texts[:20], texts[20:], [float(i % 6) for i in range(20)]), tokenizer, 40),
-        folder=tmp_path / "run",
-        log_every=1,
-        checkpoint_seconds=0.0,
-    )
+    return make_job(tmp_path, SHORT, log_every=1, checkpoint_seconds=0.0)
 
 
 def stopped(job, *, at=8):
@@ -57,7 +44,7 @@ def stopped(job, *, at=8):
 
 def test_weights_that_are_not_finite_are_neither_evaluated_nor_saved(job):
     with pytest.raises(EncoderError) as caught:
-        train(replace(job, settings=replace(SETTINGS, max_steps=1, eval_every=1, learning_rate=1e38)))
+        train(replace(job, settings=replace(SHORT, max_steps=1, eval_every=1, learning_rate=1e38)))
     assert str(caught.value) == (
         "step 1: the weights are not finite at learning rate 1e+38, expected a number; lower the learning rate or "
         "raise the temperature; last good checkpoint: none was written yet"
@@ -114,7 +101,7 @@ def test_an_unfinished_run_belongs_to_its_settings_before_its_first_checkpoint(j
     work = stopped(late, at=2)
     assert not (work / "checkpoint.safetensors").exists()
     with pytest.raises(UsageError) as caught:
-        train(replace(late, settings=replace(SETTINGS, learning_rate=2e-3)))
+        train(replace(late, settings=replace(SHORT, learning_rate=2e-3)))
     assert str(caught.value) == (
         f"{work}: an unfinished run of another backbone, data or settings, expected this run's; name another folder, "
         "or delete it"
@@ -158,7 +145,7 @@ def test_a_full_disk_is_one_sentence(job, monkeypatch, error, reason):
 
 
 def reopened(job, tmp_path, name="text.txt"):
-    return open_corpus(tmp_path / name, load_tokenizer(job.backbone), SETTINGS, tmp_path / "cache", silent)
+    return open_corpus(tmp_path / name, load_tokenizer(job.backbone), SHORT, tmp_path / "cache", silent)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +211,7 @@ def test_no_selected_token_still_gives_every_weight_a_gradient(tmp_path):
 
 @pytest.mark.parametrize("probability", [0.02, 0.3])
 def test_a_resumed_run_with_the_auxiliary_loss_is_the_uninterrupted_one(job, probability):
-    settings = replace(SETTINGS, mlm_weight=0.5, mlm_probability=probability, batch_size=2)
+    settings = replace(SHORT, mlm_weight=0.5, mlm_probability=probability, batch_size=2)
     whole, again = (replace(job, settings=settings, dev=None, folder=job.folder / name) for name in ("whole", "again"))
     train(whole)
     stopped(again, at=7)
@@ -236,8 +223,8 @@ def test_a_resumed_run_with_the_auxiliary_loss_is_the_uninterrupted_one(job, pro
 def job_of(tmp_path, **given):
     (tmp_path / "words.txt").write_text("\n".join(sentences(20)))
     changes = {"backbone": tmp_path / "bert", "data": tmp_path / "words.txt", "dev": "none", "batch_size": 4, **given}
-    spec = fill("simcse-unsup", {name: str(value) for name, value in changes.items()}, SIMCSE_UNSUP.parameters)
-    return make_job(spec, Context(cache_dir=tmp_path / "cache", offline=True))
+    spec = fill("simcse-unsup", {name: str(value) for name, value in changes.items()}, encoders.SIMCSE_UNSUP.parameters)
+    return encoders.make_job(spec, Context(cache_dir=tmp_path / "cache", offline=True))
 
 
 def test_a_length_beyond_the_models_is_refused(tmp_path):
@@ -325,3 +312,68 @@ def test_a_cache_that_cannot_be_made(tmp_path):
         f"bench: {tmp_path / 'cache' / 'tokenized'}: writing failed (Not a directory), expected a writable folder with "
         "room for the data; free space, correct the permissions, or choose another folder with --cache-dir\n"
     )
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path):
+    train(make_job(tmp_path))
+    with pytest.raises(UsageError) as caught:
+        train(make_job(tmp_path, replace(SETTINGS, seed=3)))
+    assert str(caught.value) == (
+        f"{tmp_path / 'run'}: holds the finished run of another settings, expected this run's or nothing; name another "
+        "folder"
+    )
+
+
+def test_a_checkpoint_of_another_backbone_is_refused(tmp_path):
+    stopped = make_job(tmp_path, checkpoint_seconds=0.0, progress=lambda what, done, total: 1 / (done < 20))
+    with pytest.raises(ZeroDivisionError):
+        train(stopped)
+    random_bert(tmp_path / "backbone", seed=5)
+    job = make_job(tmp_path)
+    other = replace(job, backbone=random_bert(tmp_path / "other", seed=5))
+    with pytest.raises(UsageError) as caught:
+        train(other)
+    assert str(caught.value) == (
+        f"{tmp_path / 'run' / '.training'}: an unfinished run of another backbone, data or settings, expected this "
+        "run's; name another folder, or delete it"
+    )
+
+
+def test_a_loss_that_is_not_a_number_stops_with_step_rate_and_checkpoint(tmp_path):
+    job = make_job(tmp_path, replace(SETTINGS, temperature=1e-45, similarity="dot"), dev=False)
+    with pytest.raises(EncoderError) as caught:
+        train(job)
+    assert str(caught.value) == (
+        "step 1: the loss is nan at learning rate 0.001, expected a number; lower the learning rate or raise the "
+        "temperature; last good checkpoint: none was written yet"
+    )
+
+
+@pytest.mark.parametrize("text", ["{bad", "{}", "[]"])
+def test_a_card_that_is_not_ours(tmp_path, text):
+    job = make_job(tmp_path)
+    job.folder.mkdir()
+    (job.folder / "card.json").write_text(text)
+    with pytest.raises(ResultError) as caught:
+        train(job)
+    assert str(caught.value) == (
+        f"{job.folder / 'card.json'}: damaged or not ours, expected the card of a training run; name another folder, "
+        "or delete this one"
+    )
+
+
+def test_a_folder_of_other_files_and_a_file_are_left_alone(tmp_path):
+    job = make_job(tmp_path)
+    job.folder.mkdir()
+    (job.folder / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError) as caught:
+        train(job)
+    assert str(caught.value) == (
+        f"{job.folder}: holds other files, expected a new folder or one of this run; name another with --output"
+    )
+    assert [path.name for path in job.folder.iterdir()] == ["notes.txt"]
+    file = tmp_path / "text.txt"
+    for folder in (file, file / "seed-0"):
+        with pytest.raises(UsageError) as caught:
+            train(replace(job, folder=folder))
+        assert str(caught.value) == f"{file}: a file, expected a folder for the model; name another with --output"

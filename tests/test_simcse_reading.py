@@ -23,15 +23,6 @@ NAMES = (
 )
 
 
-@pytest.fixture
-def write(tmp_path):
-    def write(name, text):
-        (tmp_path / name).write_bytes(text.encode() if isinstance(text, str) else text)
-        return tmp_path / name
-
-    return write
-
-
 def rows_of(header, **changes):
     """A file of that header and two rows, read with these settings."""
 

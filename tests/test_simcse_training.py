@@ -11,13 +11,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from simcse_models import random_bert, sentences
+from simcse_models import SETTINGS, dev_set, make_job, random_bert, sentences
 
 from baselines.simcse import train as training
 from baselines.simcse.batches import Batch, Batches
-from baselines.simcse.corpus import open_corpus
-from baselines.simcse.dev import DevSet
-from baselines.simcse.job import Job, fingerprint
+from baselines.simcse.job import fingerprint
 from baselines.simcse.mlm import Masker, predicted_words, vocabulary_layer
 from baselines.simcse.model import make_model
 from baselines.simcse.objective import contrastive_loss
@@ -25,12 +23,8 @@ from baselines.simcse.optimizer import Optimizer
 from baselines.simcse.settings import TrainSettings
 from baselines.simcse.train import train
 from baselines.simcse.trainee import Trainee
-from harness.data.records import Pairs
-from harness.encoders.context import silent
 from harness.encoders.loading import load_tokenizer
-from harness.errors import DataError, EncoderError, ResultError, UsageError
-
-SETTINGS = TrainSettings(seed=1, batch_size=8, learning_rate=1e-3, max_steps=25, eval_every=10)
+from harness.errors import DataError, UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -39,26 +33,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def dev_set(tokenizer):
-    texts = sentences(40, seed=9)
-    return DevSet("made up", Pairs("dev", texts[:20], texts[20:], [float(i % 6) for i in range(20)]), tokenizer, 40)
-
-
-def make_job(tmp_path, settings=SETTINGS, *, name="run", dev=True, **options):
-    backbone = random_bert(tmp_path / "backbone")
-    data = tmp_path / "text.txt"
-    data.write_text("\n".join(sentences(60)) + "\n")
-    tokenizer = load_tokenizer(backbone)
-    return Job(
-        settings=settings,
-        backbone=backbone,
-        corpus=open_corpus(data, tokenizer, settings, tmp_path / "cache", silent),
-        dev=dev_set(tokenizer) if dev else None,
-        folder=tmp_path / name,
-        **options,
-    )
 
 
 def weights(job):
@@ -137,41 +111,6 @@ def test_the_card_states_every_setting(tmp_path):
     assert TrainSettings(**card["settings"]) == SETTINGS
     assert card["data"]["rows"] == 60 and card["pooling"] == "cls_before_pooler"
     assert train(job) == card
-
-
-def test_a_folder_of_another_run_is_refused(tmp_path):
-    train(make_job(tmp_path))
-    with pytest.raises(UsageError) as caught:
-        train(make_job(tmp_path, replace(SETTINGS, seed=3)))
-    assert str(caught.value) == (
-        f"{tmp_path / 'run'}: holds the finished run of another settings, expected this run's or nothing; name another "
-        "folder"
-    )
-
-
-def test_a_checkpoint_of_another_backbone_is_refused(tmp_path):
-    stopped = make_job(tmp_path, checkpoint_seconds=0.0, progress=lambda what, done, total: 1 / (done < 20))
-    with pytest.raises(ZeroDivisionError):
-        train(stopped)
-    random_bert(tmp_path / "backbone", seed=5)
-    job = make_job(tmp_path)
-    other = replace(job, backbone=random_bert(tmp_path / "other", seed=5))
-    with pytest.raises(UsageError) as caught:
-        train(other)
-    assert str(caught.value) == (
-        f"{tmp_path / 'run' / '.training'}: an unfinished run of another backbone, data or settings, expected this "
-        "run's; name another folder, or delete it"
-    )
-
-
-def test_a_loss_that_is_not_a_number_stops_with_step_rate_and_checkpoint(tmp_path):
-    job = make_job(tmp_path, replace(SETTINGS, temperature=1e-45, similarity="dot"), dev=False)
-    with pytest.raises(EncoderError) as caught:
-        train(job)
-    assert str(caught.value) == (
-        "step 1: the loss is nan at learning rate 0.001, expected a number; lower the learning rate or raise the "
-        "temperature; last good checkpoint: none was written yet"
-    )
 
 
 def test_adam_is_transformers_4_2s_or_torchs(tmp_path):
@@ -391,36 +330,6 @@ def test_without_a_thesaurus_the_fingerprint_is_what_it_was():
 
 def test_a_job_without_a_thesaurus_names_none(tmp_path):
     assert set(make_job(tmp_path).identity()) == {"settings", "backbone", "data", "dev"}
-
-
-@pytest.mark.parametrize("text", ["{bad", "{}", "[]"])
-def test_a_card_that_is_not_ours(tmp_path, text):
-    job = make_job(tmp_path)
-    job.folder.mkdir()
-    (job.folder / "card.json").write_text(text)
-    with pytest.raises(ResultError) as caught:
-        train(job)
-    assert str(caught.value) == (
-        f"{job.folder / 'card.json'}: damaged or not ours, expected the card of a training run; name another folder, "
-        "or delete this one"
-    )
-
-
-def test_a_folder_of_other_files_and_a_file_are_left_alone(tmp_path):
-    job = make_job(tmp_path)
-    job.folder.mkdir()
-    (job.folder / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError) as caught:
-        train(job)
-    assert str(caught.value) == (
-        f"{job.folder}: holds other files, expected a new folder or one of this run; name another with --output"
-    )
-    assert [path.name for path in job.folder.iterdir()] == ["notes.txt"]
-    file = tmp_path / "text.txt"
-    for folder in (file, file / "seed-0"):
-        with pytest.raises(UsageError) as caught:
-            train(replace(job, folder=folder))
-        assert str(caught.value) == f"{file}: a file, expected a folder for the model; name another with --output"
 
 
 def test_the_weights_are_as_readable_as_the_other_files(tmp_path):

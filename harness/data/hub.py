@@ -119,8 +119,8 @@ def writing(folder: Path, option: str, what: str = "the data") -> Iterator[None]
     try:
         yield
     except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error) * isinstance(error, SafetensorError)
-        if not reason:  # raised by the hub's library, not by the file system
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        if reason is None:  # raised by the hub's library, not by the file system
             raise
         raise DataError(
             f"{folder}: writing failed ({reason}), expected a writable folder with room for {what};"
