@@ -218,9 +218,7 @@ def test_poolings_of_one_checkpoint_share_a_pass(tmp_path, bert_folder, monkeypa
 
     passes = []
     original = Backbone.pooled
-    monkeypatch.setattr(
-        Backbone, "pooled", lambda self, s, p, part: passes.append((len(s), list(p))) or original(self, s, p, part)
-    )
+    monkeypatch.setattr(Backbone, "pooled", lambda self, s, p: passes.append((len(s), list(p))) or original(self, s, p))
     running.run(plan(tmp_path, [f"hf:{bert_folder}[pooling={p}]" for p in ("avg", "cls", "avg_first_last")]))
     distinct = len(dict.fromkeys(MINI.prepare(BUNDLED).sentences))
     assert passes == [(distinct, ["avg", "cls", "avg_first_last"])]

@@ -1,6 +1,7 @@
 """An encoder that remembers: each distinct sentence goes through the model once, whoever asks and however often."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
@@ -10,11 +11,13 @@ import numpy as np
 from harness.encoders.cache import EmbeddingCache
 from harness.encoders.context import Context
 from harness.encoders.protocol import Embeddings, Encoder, EncoderCard, checked
-from harness.encoders.transformer import Part, TransformerEncoder, encode_poolings
+from harness.encoders.transformer import TransformerEncoder, encode_poolings
 
 T = TypeVar("T")
 
-_CHUNK = 8192  # sentences encoded between two writes: what a killed run loses at most
+Batches = Iterator[tuple[list[int], list[Embeddings]]]
+
+_PIECE = 8192  # sentences encoded between two writes: what a killed run loses at most
 
 
 class CachedEncoder:
@@ -33,7 +36,7 @@ class CachedEncoder:
         """(n, d) float32 in input order.
 
         Raises:
-            EncoderError: if the encoder breaks its promise; nothing of the broken chunk is stored.
+            EncoderError: if the encoder breaks its promise; nothing of the broken piece is stored.
             ResultError: if the rows stored for this encoder have another dimension.
         """
         position = {sentence: row for row, sentence in enumerate(dict.fromkeys(sentences))}
@@ -42,30 +45,48 @@ class CachedEncoder:
         rows = np.empty((len(distinct), self.card.dim), dtype=np.float32)
         rows[found] = known
         missing = np.flatnonzero(~found)
-        # Sorting by length across chunks keeps each chunk's padding as small as that of one pass over everything.
+        # Longest first, so that sentences of one length go through the model together wherever they stand.
         missing = missing[np.argsort([-len(distinct[i]) for i in missing], kind="stable")]
-        for start in range(0, len(missing), _CHUNK):
-            chunk = missing[start : start + _CHUNK]
-            rows[chunk] = self._encode_and_store([distinct[i] for i in chunk], Part(start, len(missing)))
+        rows[missing] = self._encode_and_store([distinct[i] for i in missing])
         if len(distinct) == len(sentences):
             return rows
         return rows[np.fromiter((position[s] for s in sentences), dtype=np.intp, count=len(sentences))]
 
-    def _encode_and_store(self, sentences: list[str], part: Part) -> Embeddings:
+    def _encode_and_store(self, sentences: list[str]) -> Embeddings:
+        out = np.empty((len(sentences), self.card.dim), dtype=np.float32)
         if not isinstance(self.encoder, TransformerEncoder):
-            x = checked(self.encoder.encode(sentences), self.card, sentences)
-            self._cache.append(sentences, x)
-            return x
+            for start in range(0, len(sentences), _PIECE):
+                piece = sentences[start : start + _PIECE]
+                out[start : start + _PIECE] = x = checked(self.encoder.encode(piece), self.card, piece)
+                self._cache.append(piece, x)
+            return out
         backbone = self.encoder.backbone
         # A companion that cannot be pooled, or pools to nan, fails when its own turn comes; it must not sink this one.
         companions = {c: c.encoder for c in self.companions if isinstance(c.encoder, TransformerEncoder)}
         able = {c: e for c, e in companions.items() if backbone.offers(e.pooling)}
-        x, *others = encode_poolings(backbone, sentences, [self.encoder, *able.values()], part)
-        self._cache.append(sentences, checked(x, self.card, sentences))
-        for companion, y in zip(able, others, strict=True):
-            if np.isfinite(y).all():
-                companion._cache.append(sentences, y)
-        return x
+        with closing(encode_poolings(backbone, sentences, [self.encoder, *able.values()])) as batches:
+            for positions, (x, *others) in _pieces(batches):
+                piece = [sentences[i] for i in positions]
+                out[positions] = checked(x, self.card, piece)
+                self._cache.append(piece, x)
+                for companion, y in zip(able, others, strict=True):
+                    if np.isfinite(y).all():
+                        companion._cache.append(piece, y)
+        return out
+
+
+def _pieces(batches: Batches) -> Batches:
+    """Batches put together, as many as make a piece worth writing."""
+    rows: list[int] = []
+    parts: list[list[Embeddings]] = []
+    for found, matrices in batches:
+        rows += found
+        parts.append(matrices)
+        if len(rows) >= _PIECE:
+            yield rows, [np.concatenate(of_one) for of_one in zip(*parts, strict=True)]
+            rows, parts = [], []
+    if rows:
+        yield rows, [np.concatenate(of_one) for of_one in zip(*parts, strict=True)]
 
 
 def remembered(encoder: T, context: Context) -> "T | CachedEncoder":

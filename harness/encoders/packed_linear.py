@@ -7,7 +7,6 @@ ones that its compiler emits. Results differ from `torch.nn.Linear` by rounding 
 
 import torch
 from torch import Tensor, nn
-from transformers.activations import GELUActivation
 
 
 class PackedLinear(nn.Module):
@@ -30,9 +29,6 @@ def can_pack() -> bool:
 
 def pack_linears(module: nn.Module) -> None:
     """Replace every plain float32 `nn.Linear` below `module`; the module can no longer be trained or saved."""
-    if isinstance(getattr(module, "intermediate_act_fn", None), GELUActivation):  # BERT's and RoBERTa's first FFN half
-        module.dense = PackedLinear(module.dense, gelu=True)  # type: ignore[arg-type]
-        module.intermediate_act_fn = nn.Identity()
     for name, child in module.named_children():
         if type(child) is nn.Linear and child.weight.dtype == torch.float32:
             setattr(module, name, PackedLinear(child))

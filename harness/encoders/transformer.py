@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -14,15 +14,18 @@ from torch import Tensor
 from harness.encoders.batching import Batch, Tokens, pad, plan_batches
 from harness.encoders.checkpoint import Checkpoint, read_config, weights_sha256
 from harness.encoders.context import Context
+from harness.encoders.fast_bert import FastBert, fits
 from harness.encoders.loading import Loaded, load
 from harness.encoders.packed_linear import can_pack, pack_linears
 from harness.encoders.pooling import POOLINGS, needs_all_layers, pool
 from harness.encoders.protocol import Embeddings, EncoderCard
+from harness.encoders.tokenizing import token_ids
 from harness.errors import EncoderError, UsageError
 from harness.registry import Value
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _TOKENIZE_AT_ONCE = 4096  # sentences: the unit of progress
+_PLAN_AT_ONCE = 65536  # sentences whose tokens are in memory together
 # Padded tokens per batch. On a CPU the activations of one block should stay in the processor's cache; a GPU needs
 # large launches.
 _CPU_BUDGET, _GPU_BUDGET = 512, 32768
@@ -35,14 +38,6 @@ class Statistics:
     sentences: int = 0
     tokens: int = 0
     padded: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Sentences done before these, and sentences in all, of a job that is encoded in parts."""
-
-    before: int
-    total: int
 
 
 class Backbone:
@@ -72,39 +67,39 @@ class Backbone:
         self._loaded: Loaded | None = None
 
     def pooled(
-        self, sentences: Sequence[str], poolings: Sequence[str], part: Part | None = None
+        self, sentences: Sequence[str], poolings: Sequence[str]
     ) -> Iterator[tuple[list[int], dict[str, Embeddings]]]:
         """Encode in one pass over the sentences.
 
         Args:
             sentences: n texts.
             poolings: keys of `POOLINGS`.
-            part: where these sentences stand in a longer job, for the progress that is shown.
 
         Yields:
-            Rows of the input and, by pooling, their vectors (len(rows), d): batch after batch, not in input order.
+            Rows of the input and, by pooling, their vectors (len(rows), d): batch after batch, not in input order. The
+            next batches are computed while the consumer is at work.
 
         Raises:
             EncoderError: if the checkpoint cannot be loaded, or has no trained head and the pooling `cls` is asked for.
         """
-        part = part or Part(0, len(sentences))
         loaded = self._load()
         if not all(map(self.offers, poolings)):
             raise EncoderError(
                 f"{self.checkpoint.name}: the pooling cls needs a trained head and the weights hold none, so it would "
                 "be random; use pooling=cls_before_pooler, or convert the checkpoint"
             )
-        tokens = self._tokenize(loaded.tokenizer, sentences, part)
         budget = _CPU_BUDGET if self._context.device == "cpu" else _GPU_BUDGET
-        batches = plan_batches([len(t) for t in tokens], budget)
-        done = part.before
-        for batch, vectors in zip(batches, self._run(loaded, batches, tokens, poolings), strict=True):
-            done += len(batch.rows)
-            self.statistics.sentences += len(batch.rows)
-            self.statistics.tokens += batch.tokens
-            self.statistics.padded += batch.padded
-            self._context.progress("encoding", done, part.total)
-            yield batch.rows, vectors
+        done, total = 0, len(sentences)
+        for start in range(0, total, _PLAN_AT_ONCE):
+            tokens = self._tokenize(loaded.tokenizer, sentences[start : start + _PLAN_AT_ONCE], start, total)
+            batches = plan_batches([len(t) for t in tokens], budget)
+            for batch, vectors in zip(batches, self._run(loaded, batches, tokens, poolings), strict=True):
+                done += len(batch.rows)
+                self.statistics.sentences += len(batch.rows)
+                self.statistics.tokens += batch.tokens
+                self.statistics.padded += batch.padded
+                self._context.progress("encoding", done, total)
+                yield [start + row for row in batch.rows], vectors
 
     def _run(
         self, loaded: Loaded, batches: list[Batch], tokens: list[Tokens], poolings: Sequence[str]
@@ -132,27 +127,22 @@ class Backbone:
         if self._loaded is None:
             self._loaded = load(self.checkpoint, dtype=_DTYPES[self._context.dtype])
             if self._context.device == "cpu" and self._context.dtype == "float32" and can_pack():
-                pack_linears(self._loaded.model)
+                if fits(self._loaded.model):
+                    self._loaded.model = FastBert(self._loaded.model)
+                else:
+                    pack_linears(self._loaded.model)
             for module in (self._loaded.model, self._loaded.head, *(linear for linear, _ in self._loaded.dense)):
                 if module is not None:
                     module.to(self._context.device)
         return self._loaded
 
-    def _tokenize(self, tokenizer: Any, sentences: Sequence[str], job: Part) -> list[Tokens]:
+    def _tokenize(self, tokenizer: Any, sentences: Sequence[str], before: int, total: int) -> list[Tokens]:
         # Threads of the tokenizer are safe here (nothing forks) and its warning on forking is not for our users.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
         tokens: list[Tokens] = []
         for start in range(0, len(sentences), _TOKENIZE_AT_ONCE):
-            part = list(sentences[start : start + _TOKENIZE_AT_ONCE])
-            encoded = tokenizer(
-                part,
-                truncation=self.max_tokens is not None,
-                max_length=self.max_tokens,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-            )
-            tokens += encoded["input_ids"]
-            self._context.progress("tokenizing", job.before + len(tokens), job.total)
+            tokens += token_ids(tokenizer, sentences[start : start + _TOKENIZE_AT_ONCE], self.max_tokens)
+            self._context.progress("tokenizing", before + len(tokens), total)
         return tokens
 
     @torch.inference_mode()
@@ -191,21 +181,28 @@ class TransformerEncoder:
 
     def encode(self, sentences: Sequence[str], /) -> Embeddings:
         """(n, d) float32 in input order; scaled to length 1 where the card says so."""
-        return encode_poolings(self.backbone, sentences, [self])[0]
+        out = np.empty((len(sentences), self.card.dim), dtype=np.float32)
+        for rows, (x,) in encode_poolings(self.backbone, sentences, [self]):
+            out[rows] = x
+        return out
 
 
 def encode_poolings(
-    backbone: Backbone, sentences: Sequence[str], encoders: Sequence[TransformerEncoder], part: Part | None = None
-) -> list[Embeddings]:
-    """Several encoders over the same backbone from one forward pass: one (n, d) matrix each; `part` as in `pooled`."""
-    out = [np.empty((len(sentences), backbone.dim), dtype=np.float32) for _ in encoders]
-    for rows, vectors in backbone.pooled(sentences, list(dict.fromkeys(e.pooling for e in encoders)), part):
-        for x, encoder in zip(out, encoders, strict=True):
-            x[rows] = vectors[encoder.pooling]
-    for x, encoder in zip(out, encoders, strict=True):
-        if encoder.card.normalized:
-            x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.float32(1e-12))
-    return out
+    backbone: Backbone, sentences: Sequence[str], encoders: Sequence[TransformerEncoder]
+) -> Generator[tuple[list[int], list[Embeddings]]]:
+    """Several encoders over the same backbone from one forward pass.
+
+    Yields:
+        Rows of the input and one matrix (len(rows), d) per encoder: batch after batch, not in input order.
+    """
+    for rows, vectors in backbone.pooled(sentences, list(dict.fromkeys(e.pooling for e in encoders))):
+        yield rows, [_scaled(vectors[e.pooling]) if e.card.normalized else vectors[e.pooling] for e in encoders]
+
+
+def _scaled(x: Embeddings) -> Embeddings:
+    """Rows of length 1; a zero row stays."""
+    scaled: Embeddings = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.float32(1e-12))
+    return scaled
 
 
 def build_transformer(  # noqa: PLR0913  what a card needs
