@@ -47,7 +47,8 @@ class CachedEncoder:
         missing = np.flatnonzero(~found)
         # Longest first, so that sentences of one length go through the model together wherever they stand.
         missing = missing[np.argsort([-len(distinct[i]) for i in missing], kind="stable")]
-        rows[missing] = self._encode_and_store([distinct[i] for i in missing])
+        if missing.size:
+            rows[missing] = self._encode_and_store([distinct[i] for i in missing])
         if len(distinct) == len(sentences):
             return rows
         return rows[np.fromiter((position[s] for s in sentences), dtype=np.intp, count=len(sentences))]

@@ -26,9 +26,8 @@ from harness.registry import Value
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _TOKENIZE_AT_ONCE = 4096  # sentences: the unit of progress
 _PLAN_AT_ONCE = 65536  # sentences whose tokens are in memory together
-# Padded tokens per batch. On a CPU the activations of one block should stay in the processor's cache; a GPU needs
-# large launches.
-_CPU_BUDGET, _GPU_BUDGET = 512, 32768
+# Padded tokens per batch. On a CPU they should be few, so that all cores end together; a GPU needs large launches.
+_CPU_BUDGET, _GPU_BUDGET = 1024, 32768
 
 
 @dataclass(slots=True)
