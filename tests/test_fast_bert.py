@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from conftest import make_bert
 from transformers import (
-    AutoModel,
     AutoTokenizer,
     BertConfig,
     BertModel,
+    CamembertConfig,
+    CamembertModel,
     DistilBertConfig,
     DistilBertModel,
     RobertaConfig,
@@ -16,7 +16,9 @@ from transformers import (
     XLMRobertaModel,
 )
 
-from harness.encoders.fast_bert import FastBert, fits
+from harness.encoders.catalog import build
+from harness.encoders.context import Context
+from harness.encoders.fast_bert import FastBert, attend, fits
 from harness.encoders.tokenizing import token_ids
 
 SMALL = {
@@ -27,7 +29,12 @@ SMALL = {
     "intermediate_size": 40,
     "max_position_embeddings": 80,
 }
-MODELS = [(BertModel, BertConfig), (RobertaModel, RobertaConfig), (XLMRobertaModel, XLMRobertaConfig)]
+MODELS = [
+    (BertModel, BertConfig),
+    (RobertaModel, RobertaConfig),
+    (XLMRobertaModel, XLMRobertaConfig),
+    (CamembertModel, CamembertConfig),
+]
 
 
 def random_model(cls=BertModel, config=BertConfig, **changes):
@@ -84,6 +91,38 @@ def test_scores_beyond_the_range_of_exp(shift):
     torch.testing.assert_close(found[mask == 1], expected[mask == 1], atol=2e-3, rtol=1e-3)
 
 
+def test_padding_is_never_what_is_subtracted():
+    """The pad token's key has by far the largest score of every row, and the real ones are below exp's range of it."""
+    torch.manual_seed(0)
+    heads = torch.randn(9, 2, 3, 12)
+    heads[..., 0:4] = 5.0
+    heads[..., 4:8] = -2.0
+    heads[7:, 1, :, 4:8] = 9.0
+    mask = torch.ones(2, 1, 1, 9, dtype=torch.bool)
+    mask[1, ..., 7:] = False
+    found = attend(heads, mask).view(9, 2, 3, 4)
+    query, key, value = (part.permute(1, 2, 0, 3) for part in heads.chunk(3, dim=-1))
+    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask).permute(2, 0, 1, 3)
+    torch.testing.assert_close(found, expected)
+
+
+def test_more_than_a_piece_and_a_sentence_of_no_tokens():
+    model = random_model()
+    ids, mask = batch(70, 20, shortest=1)
+    mask[-1] = 0
+    with torch.inference_mode():
+        expected = model(input_ids=ids, attention_mask=mask).last_hidden_state
+        found = FastBert(model)(ids, mask, output_hidden_states=False).last_hidden_state
+    torch.testing.assert_close(found[mask == 1], expected[mask == 1], atol=1e-5, rtol=1e-5)
+    assert torch.isfinite(found).all()
+
+
+def test_positions_the_model_does_not_have_are_refused():
+    ids, mask = batch(1, 81)
+    with pytest.raises(IndexError, match="a sentence reaches position 80, the model has 80"):
+        FastBert(random_model())(ids, mask, output_hidden_states=False)
+
+
 def test_only_what_it_computes():
     assert not fits(random_model(hidden_act="relu"))
     assert not fits(random_model(hidden_act="gelu_new"))
@@ -102,5 +141,6 @@ def test_ids_are_those_of_the_librarys_call(bert_folder, max_tokens, side):
     assert token_ids(tokenizer, sentences, max_tokens) == expected
 
 
-def test_a_folder_of_bert_takes_the_fast_way(tmp_path):
-    assert fits(AutoModel.from_pretrained(make_bert(tmp_path)))
+def test_a_folder_of_bert_takes_the_fast_way(bert_folder, tmp_path):
+    encoder = build(f"hf:{bert_folder}[pooling=avg]", Context(cache_dir=tmp_path))
+    assert isinstance(encoder.backbone._load().model, FastBert)

@@ -10,13 +10,14 @@ import torch
 from conftest import make_bert
 from transformers import AutoModel, AutoTokenizer
 
-from harness.encoders import transformer
+from harness.encoders import cached, transformer
 from harness.encoders.batching import plan_batches
+from harness.encoders.cached import CachedEncoder
 from harness.encoders.catalog import build
 from harness.encoders.checkpoint import find_checkpoint
 from harness.encoders.context import Context
 from harness.encoders.pooling import POOLINGS
-from harness.encoders.transformer import TransformerEncoder, encode_poolings
+from harness.encoders.transformer import Backbone, TransformerEncoder, encode_poolings
 from harness.errors import EncoderError, UsageError
 
 SENTENCES = ["a man is playing the guitar", "dog", "the woman runs in the park while it rains and nobody looks up", ""]
@@ -77,6 +78,47 @@ def test_several_threads_change_nothing(bert_folder, tmp_path, monkeypatch):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
+
+
+def test_pieces_and_plans_change_no_row_and_all_are_stored(bert_folder, tmp_path, monkeypatch):
+    sentences = [f"{'the ' * (i % 7)}dog {'runs ' * (i % 11)}in {'a ' * (i % 5)}park" for i in range(80)]
+    one = encoder(bert_folder, tmp_path)
+    expected = one.encode(sentences)
+    monkeypatch.setattr(cached, "_PIECE", 9)
+    monkeypatch.setattr(transformer, "_PLAN_AT_ONCE", 31)
+    monkeypatch.setattr(transformer, "_CPU_BUDGET", 64)
+    shown = []
+    counted = encoder(bert_folder, tmp_path, progress=lambda *told: shown.append(told))
+    rows = CachedEncoder(counted, tmp_path / "cache").encode(sentences)
+    np.testing.assert_allclose(rows, expected, atol=2e-6)
+    distinct = len(set(sentences))
+    assert shown[-1] == ("encoding", distinct, distinct)
+    monkeypatch.setattr(Backbone, "pooled", None)  # nothing is left to compute
+    np.testing.assert_array_equal(CachedEncoder(counted, tmp_path / "cache").encode(sentences), rows)
+
+
+def test_pieces_before_a_broken_one_stay_stored(bert_folder, tmp_path, monkeypatch):
+    sentences = [f"{'the ' * i}dog" for i in range(40)]
+    one = encoder(bert_folder, tmp_path)
+    monkeypatch.setattr(cached, "_PIECE", 8)
+    monkeypatch.setattr(transformer, "_CPU_BUDGET", 8)
+    original = Backbone._forward
+
+    def broken(self, loaded, ids, poolings):
+        return {
+            k: np.where(len(ids[0]) < 10, np.float32(np.nan), x)
+            for k, x in original(self, loaded, ids, poolings).items()
+        }
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Backbone, "_forward", broken)
+        with pytest.raises(EncoderError, match="vectors are not finite"):
+            CachedEncoder(one, tmp_path / "cache").encode(sentences)
+    done = one.backbone.statistics.sentences
+    CachedEncoder(one, tmp_path / "cache").encode(sentences)
+    assert (
+        one.backbone.statistics.sentences - done == 8
+    )  # the last piece, which holds the 7 sentences of fewer than 10 tokens
 
 
 def test_batches_hold_every_row_once_within_the_budget():

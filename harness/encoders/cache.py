@@ -369,5 +369,5 @@ def _warning(place: Path, done: str, expected: str) -> Iterator[None]:
 
 @cache
 def _warn_once(sentence: str) -> None:
-    """Every chunk of every encoder fails in the same way; the cache of this function remembers what was said."""
+    """Every piece of every encoder fails in the same way; the cache of this function remembers what was said."""
     _log.warning("%s", sentence)

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 Batches = Iterator[tuple[list[int], list[Embeddings]]]
 
-_PIECE = 8192  # sentences encoded between two writes: what a killed run loses at most
+_PIECE = 8192  # sentences between two writes
 
 
 class CachedEncoder:
@@ -48,19 +48,21 @@ class CachedEncoder:
         # Longest first, so that sentences of one length go through the model together wherever they stand.
         missing = missing[np.argsort([-len(distinct[i]) for i in missing], kind="stable")]
         if missing.size:
-            rows[missing] = self._encode_and_store([distinct[i] for i in missing])
+            for positions, x in self._encode_and_store([distinct[i] for i in missing]):
+                rows[missing[positions]] = x
         if len(distinct) == len(sentences):
             return rows
         return rows[np.fromiter((position[s] for s in sentences), dtype=np.intp, count=len(sentences))]
 
-    def _encode_and_store(self, sentences: list[str]) -> Embeddings:
-        out = np.empty((len(sentences), self.card.dim), dtype=np.float32)
+    def _encode_and_store(self, sentences: list[str]) -> Iterator[tuple[list[int], Embeddings]]:
+        """Positions of the sentences and their rows, piece by piece, each stored before it is given."""
         if not isinstance(self.encoder, TransformerEncoder):
             for start in range(0, len(sentences), _PIECE):
                 piece = sentences[start : start + _PIECE]
-                out[start : start + _PIECE] = x = checked(self.encoder.encode(piece), self.card, piece)
+                x = checked(self.encoder.encode(piece), self.card, piece)
                 self._cache.append(piece, x)
-            return out
+                yield list(range(start, start + len(piece))), x
+            return
         backbone = self.encoder.backbone
         # A companion that cannot be pooled, or pools to nan, fails when its own turn comes; it must not sink this one.
         companions = {c: c.encoder for c in self.companions if isinstance(c.encoder, TransformerEncoder)}
@@ -68,24 +70,23 @@ class CachedEncoder:
         with closing(encode_poolings(backbone, sentences, [self.encoder, *able.values()])) as batches:
             for positions, (x, *others) in _pieces(batches):
                 piece = [sentences[i] for i in positions]
-                out[positions] = checked(x, self.card, piece)
-                self._cache.append(piece, x)
+                self._cache.append(piece, checked(x, self.card, piece))
                 for companion, y in zip(able, others, strict=True):
                     if np.isfinite(y).all():
                         companion._cache.append(piece, y)
-        return out
+                yield positions, x
 
 
 def _pieces(batches: Batches) -> Batches:
-    """Batches put together, as many as make a piece worth writing."""
+    """Batches put together, as many as fit into a piece; a larger batch is one alone."""
     rows: list[int] = []
     parts: list[list[Embeddings]] = []
     for found, matrices in batches:
-        rows += found
-        parts.append(matrices)
-        if len(rows) >= _PIECE:
+        if rows and len(rows) + len(found) > _PIECE:
             yield rows, [np.concatenate(of_one) for of_one in zip(*parts, strict=True)]
             rows, parts = [], []
+        rows += found
+        parts.append(matrices)
     if rows:
         yield rows, [np.concatenate(of_one) for of_one in zip(*parts, strict=True)]
 

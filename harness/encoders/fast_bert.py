@@ -1,4 +1,4 @@
-"""BERT's forward pass on the CPU, some 8 % faster than the library's at the same float32 digits.
+"""BERT's forward pass on the CPU, faster than the library's at the same float32 digits.
 
 Four things differ from `transformers`, and none in what is computed. Before the first block a token is only its id
 and its place, so each such pair of a batch is embedded and projected once. Queries, keys and values are one matrix
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _PIECE = 512  # tokens that go through the blocks together: their activations should stay in the processor's cache
 _SAME_BLOCKS = ("bert", "roberta", "xlm-roberta", "camembert")
-_EXP_LIMIT = 80.0  # exp of a float32 overflows above 88
+_EXP_LIMIT = 60.0  # exp of a float32 overflows above 88, and its products with values need room
 
 
 class FastBert(nn.Module):
@@ -33,12 +33,13 @@ class FastBert(nn.Module):
     def __init__(self, model: "BertModel") -> None:
         super().__init__()
         self.embeddings = model.embeddings
+        self._counts_from_padding = model.config.model_type != "bert"
         self.blocks = nn.ModuleList(_Block(layer) for layer in model.encoder.layer)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, *, output_hidden_states: bool) -> BaseModelOutput:
         """Ids (b, s) and mask (b, s), 1 on tokens -> hidden states (b, s, d): the last, or of every layer if asked.
 
-        Sentences are padded on the right; states of padding mean nothing.
+        Sentences are padded on the right; what stands in the places of padding is for no reader.
         """
         b, s = input_ids.shape
         lengths = attention_mask.sum(1)
@@ -47,7 +48,7 @@ class FastBert(nn.Module):
         states = {layer: embedded.new_zeros(b, s, embedded.shape[1]) for layer in kept}
         rows = max(1, _PIECE // max(1, s))
         for piece in (slice(start, start + rows) for start in range(0, b, rows)):
-            n, longest = len(lengths[piece]), int(lengths[piece].max())
+            n, longest = len(lengths[piece]), max(1, int(lengths[piece].max()))
             # Sentences of a piece have about the same length; where it is the same there is nothing to mask.
             shortest = int(lengths[piece].min())
             mask = None if shortest == longest else attention_mask[piece, None, None, :longest].bool()
@@ -61,12 +62,17 @@ class FastBert(nn.Module):
     def _start(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings (n, d) and first projections (n, 3 d) of the distinct tokens; which of them is where (s, b)."""
         places = self.embeddings.position_embeddings.num_embeddings
-        if hasattr(self.embeddings, "create_position_ids_from_input_ids"):  # RoBERTa's begin behind the padding index
-            place = self.embeddings.create_position_ids_from_input_ids(ids, self.embeddings.padding_idx)
+        if self._counts_from_padding:  # RoBERTa's places begin behind the padding index, which padding itself has
+            padding = self.embeddings.padding_idx
+            place = (ids != padding).cumsum(1) * (ids != padding) + padding
         else:
             place = torch.arange(ids.shape[1]).expand_as(ids)
+        if place.numel() and int(place.max()) >= places:
+            raise IndexError(f"a sentence reaches position {int(place.max())}, the model has {places}")
         distinct, where = torch.unique(ids * places + place, return_inverse=True)
-        embedded = self.embeddings(input_ids=distinct[None] // places, position_ids=distinct[None] % places)[0]
+        tokens, positions = distinct[None] // places, distinct[None] % places
+        kinds = torch.zeros_like(tokens)
+        embedded = self.embeddings(input_ids=tokens, position_ids=positions, token_type_ids=kinds)[0]
         return embedded, self.blocks[0].project_in(embedded), where.t()  # type: ignore[operator]
 
     def _layers(self, x: Tensor, projected: Tensor, b: int, mask: Tensor | None) -> Iterator[Tensor]:
@@ -81,8 +87,14 @@ def fits(model: nn.Module) -> "TypeGuard[BertModel]":
     config = getattr(model, "config", None)
     if getattr(config, "model_type", None) not in _SAME_BLOCKS or getattr(config, "is_decoder", False):
         return False
+    if getattr(config, "position_embedding_type", None) not in (None, "absolute"):
+        return False
+    linears = [module for module in model.encoder.modules() if isinstance(module, nn.Linear)]  # type: ignore[union-attr]
     blocks = model.encoder.layer  # type: ignore[union-attr]
-    return all(isinstance(block.intermediate.intermediate_act_fn, GELUActivation) for block in blocks)  # type: ignore[union-attr]
+    return all(type(linear) is nn.Linear for linear in linears) and all(
+        isinstance(block.intermediate.intermediate_act_fn, GELUActivation)
+        for block in blocks  # type: ignore[union-attr]
+    )
 
 
 class _Block(nn.Module):
@@ -137,12 +149,14 @@ def attend(heads: Tensor, mask: Tensor | None) -> Tensor:
     scores = torch.empty(b * h, s, s).baddbmm_(query, key.transpose(1, 2), beta=0, alpha=scale)
     # Softmax is the same whatever is subtracted from a row, so nothing is unless exp could overflow or vanish.
     lowest, highest = scores.aminmax()
-    if max(-lowest.item(), highest.item()) > _EXP_LIMIT:
+    if not max(-lowest.item(), highest.item()) <= _EXP_LIMIT:  # nan, too
+        if mask is not None:  # else a key of padding could be the one that is subtracted
+            scores.view(b, h, s, s).masked_fill_(~mask, torch.finfo(scores.dtype).min)
         scores -= scores.amax(-1, keepdim=True)
     weights = scores.exp_()
     if mask is not None:
         weights.view(b, h, s, s).mul_(mask)
-    sums = weights.sum(-1, keepdim=True)
+    sums = weights.sum(-1, keepdim=True).clamp_(min=torch.finfo(weights.dtype).tiny)  # 0 for a sentence of no tokens
     x = torch.empty(s, b * h, width // 3)
     torch.div(torch.bmm(weights, value).transpose(0, 1), sums.transpose(0, 1), out=x)
     return x.view(s * b, -1)

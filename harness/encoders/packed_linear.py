@@ -7,6 +7,7 @@ ones that its compiler emits. Results differ from `torch.nn.Linear` by rounding 
 
 import torch
 from torch import Tensor, nn
+from transformers.activations import GELUActivation
 
 
 class PackedLinear(nn.Module):
@@ -29,6 +30,11 @@ def can_pack() -> bool:
 
 def pack_linears(module: nn.Module) -> None:
     """Replace every plain float32 `nn.Linear` below `module`; the module can no longer be trained or saved."""
+    if isinstance(
+        getattr(module, "intermediate_act_fn", None), GELUActivation
+    ):  # the first half of MPNet's feed-forward
+        module.dense = PackedLinear(module.dense, gelu=True)  # type: ignore[arg-type]
+        module.intermediate_act_fn = nn.Identity()
     for name, child in module.named_children():
         if type(child) is nn.Linear and child.weight.dtype == torch.float32:
             setattr(module, name, PackedLinear(child))

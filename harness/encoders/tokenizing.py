@@ -28,4 +28,4 @@ def token_ids(tokenizer: Any, sentences: Sequence[str], max_tokens: int | None) 
         compiled.no_truncation()
     else:
         compiled.enable_truncation(max_tokens, direction=tokenizer.truncation_side)
-    return [encoding.ids for encoding in compiled.encode_batch_fast(sentences)]
+    return [encoding.ids for encoding in compiled.encode_batch_fast(list(sentences))]

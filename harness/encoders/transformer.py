@@ -75,8 +75,8 @@ class Backbone:
             poolings: keys of `POOLINGS`.
 
         Yields:
-            Rows of the input and, by pooling, their vectors (len(rows), d): batch after batch, not in input order. The
-            next batches are computed while the consumer is at work.
+            Rows of the input and, by pooling, their vectors (len(rows), d): batch after batch, not in input order. On
+            several threads the next batches are computed while the consumer is at work.
 
         Raises:
             EncoderError: if the checkpoint cannot be loaded, or has no trained head and the pooling `cls` is asked for.
@@ -157,7 +157,7 @@ class Backbone:
 def _finish(x: Tensor, loaded: Loaded) -> Embeddings:
     for linear, activation in loaded.dense:
         x = activation(linear(x))
-    return x.float().cpu().numpy()
+    return x.to("cpu", torch.float32, copy=True).numpy()  # a view would keep the states of all tokens
 
 
 def _last_width(checkpoint: Checkpoint, config: dict[str, Any]) -> int:
