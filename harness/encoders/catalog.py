@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
-from harness.encoders.checkpoint import Checkpoint, find_checkpoint, weights_sha256
+from harness.encoders.checkpoint import Checkpoint, find_checkpoint
 from harness.encoders.context import Context
 from harness.encoders.controls import HashedWordsEncoder, RandomEncoder
 from harness.encoders.foreign import foreign
@@ -56,13 +56,7 @@ def _build_hashed_words(spec: Spec, context: Context) -> Encoder:
 def _build_minilm(spec: Spec, context: Context) -> Encoder:
     """From the package of the `offline` extra, else from the hub; the weights must be the known ones."""
     checkpoint = _packaged_minilm() or find_checkpoint(_MINILM_REPOSITORY, offline=context.offline)
-    found = weights_sha256(checkpoint)
-    if found != _MINILM_SHA256:
-        raise UsageError(
-            f"{checkpoint.folder}: weights have sha256 {found}, expected {_MINILM_SHA256}; reinstall "
-            "simcse-bench[offline]"
-        )
-    return build_transformer(
+    encoder = build_transformer(  # loads nothing yet
         str(spec),
         spec.name,
         checkpoint,
@@ -71,6 +65,13 @@ def _build_minilm(spec: Spec, context: Context) -> Encoder:
         parameters=dict(spec.parameters),
         normalize=bool(spec.parameters["normalize"]),
     )
+    found = encoder.card.weights_sha256
+    if found != _MINILM_SHA256:
+        raise UsageError(
+            f"{checkpoint.folder}: weights have sha256 {found}, expected {_MINILM_SHA256}; reinstall "
+            "simcse-bench[offline]"
+        )
+    return encoder
 
 
 def _packaged_minilm() -> Checkpoint | None:

@@ -5,7 +5,7 @@ scored the same way there, without a trained regressor.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -52,12 +52,12 @@ class SimilarityTask:
 
     def prepare(self, root: Path) -> Prepared:
         """Read the data; see `Prepared`."""
-        data = self.load(root)
+        data = _as_senteval(self.load(root))
         return Prepared(
             files=data.files,
             other_copies=data.other_copies,
             sentences=_texts(data),
-            target=_texts(self.load_target(root)),
+            target=_texts(_as_senteval(self.load_target(root))),
             score=partial(self._score, data),
         )
 
@@ -65,11 +65,10 @@ class SimilarityTask:
         """Every aggregation and correlation from one pass; see `aggregate`."""
         predicted, zeros = [], 0
         for subset in data.subsets:
-            left = embed(encoder, [as_senteval_text(s) for s in subset.left])
-            right = embed(encoder, [as_senteval_text(s) for s in subset.right])
+            left, right = embed(encoder, subset.left), embed(encoder, subset.right)
             zeros += int((~left.any(axis=1)).sum() + (~right.any(axis=1)).sum())
             predicted.append(cosine(left, right))
-        empty = sum(not s.split() for subset in data.subsets for s in [*subset.left, *subset.right])
+        empty = sum(not s for s in _texts(data))
         pairs = [pair for subset in data.subsets for pair in zip(subset.left, subset.right, strict=True)]
         counts = {f"pairs/{subset.name}": len(subset.gold) for subset in data.subsets}
         return Outcome(
@@ -77,8 +76,8 @@ class SimilarityTask:
             counts={**counts, "pairs": sum(counts.values()), "zero vectors": zeros, "empty sentences": empty},
             items={
                 "subset": [subset.name for subset in data.subsets for _ in subset.gold],
-                "left": [text_id(as_senteval_text(s)) for subset in data.subsets for s in subset.left],
-                "right": [text_id(as_senteval_text(s)) for subset in data.subsets for s in subset.right],
+                "left": [text_id(s) for subset in data.subsets for s in subset.left],
+                "right": [text_id(s) for subset in data.subsets for s in subset.right],
                 "words": [len(a.split()) + len(b.split()) for a, b in pairs],
                 "overlap": [word_overlap(a, b) for a, b in pairs],
                 "gold": [g for subset in data.subsets for g in subset.gold],
@@ -93,8 +92,15 @@ def word_overlap(left: str, right: str) -> float:
     return 2 * len(a & b) / (len(a) + len(b)) if a and b else 0.0
 
 
+def _as_senteval(data: SimilarityData) -> SimilarityData:
+    def text(side: list[str]) -> list[str]:
+        return [as_senteval_text(s) for s in side]
+
+    return replace(data, subsets=tuple(replace(s, left=text(s.left), right=text(s.right)) for s in data.subsets))
+
+
 def _texts(data: SimilarityData) -> list[str]:
-    return [as_senteval_text(s) for subset in data.subsets for s in [*subset.left, *subset.right]]
+    return [s for subset in data.subsets for s in [*subset.left, *subset.right]]
 
 
 def aggregate(task: str, subsets: tuple[Pairs, ...], predicted: list[Vector], split: str) -> dict[str, float]:
