@@ -8,6 +8,7 @@ from transformers import (
     BertModel,
     CamembertConfig,
     CamembertModel,
+    CanineTokenizer,
     DistilBertConfig,
     DistilBertModel,
     RobertaConfig,
@@ -139,6 +140,15 @@ def test_ids_are_those_of_the_librarys_call(bert_folder, max_tokens, side):
     expected = tokenizer(sentences, truncation=max_tokens is not None, max_length=max_tokens)["input_ids"]
     tokenizer.backend_tokenizer.enable_padding(length=9)  # what a tokenizer.json may carry
     assert token_ids(tokenizer, sentences, max_tokens) == expected
+
+
+@pytest.mark.parametrize("max_tokens", [None, 5])
+def test_ids_of_a_tokenizer_without_a_compiled_one(max_tokens):
+    tokenizer = CanineTokenizer()
+    assert not tokenizer.is_fast
+    first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
+    assert token_ids(tokenizer, ["dog", ""], max_tokens) == [[first, *map(ord, "dog"), last], [first, last]]
+    assert len(token_ids(tokenizer, ["a longer one"], max_tokens)[0]) == (max_tokens or 14)
 
 
 def test_a_folder_of_bert_takes_the_fast_way(bert_folder, tmp_path):
