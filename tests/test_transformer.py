@@ -3,7 +3,9 @@
 import json
 import re
 import shutil
+import threading
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -122,37 +124,60 @@ def test_pieces_before_a_broken_one_stay_stored(bert_folder, tmp_path, monkeypat
     )  # the last piece, which holds the 7 sentences of fewer than 10 tokens
 
 
-def test_an_interrupted_pass_ends_at_once_and_keeps_its_pieces(bert_folder, tmp_path, monkeypatch):
-    sentences = [f"{'the ' * i}dog" for i in range(40)]
+@pytest.fixture
+def no_thread_left(monkeypatch):
+    """Two threads, a sentence per batch, eight per piece; a pass that fails must have ended all of its threads."""
     monkeypatch.setattr(cached, "_PIECE", 8)
-    monkeypatch.setattr(transformer, "_CPU_BUDGET", 8)
+    monkeypatch.setattr(transformer, "_CPU_BUDGET", 1)
+    before = set(threading.enumerate())
 
-    original, computed = Backbone._forward, []
+    @contextmanager
+    def after(kind):
+        torch.set_num_threads(2)
+        try:
+            with pytest.raises(kind) as caught:  # holds every frame, as it does while an error is being told
+                yield
+            assert set(threading.enumerate()) <= before
+            del caught
+        finally:
+            torch.set_num_threads(1)
+
+    return after
+
+
+def test_an_interrupted_pass_ends_at_once_and_keeps_its_pieces(bert_folder, tmp_path, no_thread_left):
+    sentences = [f"{'the ' * i}dog" for i in range(40)]
 
     def interrupt(stage, done, total):
-        if stage == "encoding" and done == 20:
+        if stage == "encoding" and done == 18:
             raise KeyboardInterrupt
+
+    stopped = CachedEncoder(encoder(bert_folder, tmp_path, progress=interrupt), tmp_path / "cache")
+    with no_thread_left(KeyboardInterrupt):
+        stopped.encode(sentences)
+    one = encoder(bert_folder, tmp_path)
+    rows = CachedEncoder(one, tmp_path / "cache").encode(sentences)
+    assert one.backbone.statistics.sentences == 40 - 16  # two pieces of eight were stored
+    np.testing.assert_allclose(rows, encoder(bert_folder, tmp_path).encode(sentences), atol=2e-6)
+
+
+def test_a_broken_pass_ends_at_once(bert_folder, tmp_path, monkeypatch, no_thread_left):
+    original, computed = Backbone._forward, []
 
     def slow(self, loaded, ids, poolings):
         time.sleep(0.02)
         computed.extend(ids)
         return original(self, loaded, ids, poolings)
 
+    def broken(rows, card, sentences):
+        raise EncoderError("broken")
+
     monkeypatch.setattr(Backbone, "_forward", slow)
-    torch.set_num_threads(2)
-    try:
-        stopped = CachedEncoder(encoder(bert_folder, tmp_path, progress=interrupt), tmp_path / "cache")
-        with pytest.raises(KeyboardInterrupt) as caught:  # holds every frame, as it does while an error is being told
-            stopped.encode(sentences)
-        time.sleep(0.5)  # as long as the rest would take
-        assert len(computed) < 40
-        del caught
-    finally:
-        torch.set_num_threads(1)
-    one = encoder(bert_folder, tmp_path)
-    rows = CachedEncoder(one, tmp_path / "cache").encode(sentences)
-    assert one.backbone.statistics.sentences == 40 - 16  # two pieces of eight were stored
-    np.testing.assert_allclose(rows, encoder(bert_folder, tmp_path).encode(sentences), atol=2e-6)
+    monkeypatch.setattr(cached, "checked", broken)
+    one = CachedEncoder(encoder(bert_folder, tmp_path), tmp_path / "cache")
+    with no_thread_left(EncoderError):
+        one.encode([f"{'the ' * i}dog" for i in range(40)])
+    assert len(computed) < 40
 
 
 def test_batches_hold_every_row_once_within_the_budget():

@@ -30,13 +30,17 @@ _EXP_LIMIT = 60.0  # exp of a float32 overflows above 88, and its products with 
 
 
 class FastBert(nn.Module):
-    """The encoder of a BERT or RoBERTa for inference on the CPU in float32; called like the model it is made of."""
+    """The encoder of a BERT or RoBERTa for inference on the CPU in float32; called like the model it is made of.
+
+    That model is used up: its blocks are taken one by one, so that no weights are in memory twice.
+    """
 
     def __init__(self, model: "BertModel") -> None:
         super().__init__()
         self.embeddings = model.embeddings
         self._counts_from_padding = model.config.model_type != "bert"
-        self.blocks = nn.ModuleList(_Block(layer) for layer in model.encoder.layer)
+        layers = model.encoder.layer
+        self.blocks = nn.ModuleList(_Block(layers.pop(0)) for _ in range(len(layers)))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, *, output_hidden_states: bool) -> BaseModelOutput:
         """Ids (b, s) and mask (b, s), 1 on tokens -> hidden states (b, s, d): the last, or of every layer if asked.
@@ -49,7 +53,7 @@ class FastBert(nn.Module):
         kept = range(len(self.blocks) + 1) if output_hidden_states else (len(self.blocks),)
         states = {layer: embedded.new_zeros(b, s, embedded.shape[1]) for layer in kept}
         pieces = max(1, round(b * s / _PIECE))
-        rows = max(1, math.ceil(b / pieces))  # as many in each: no rest of a few tokens, which is slow for its size
+        rows = max(1, math.ceil(b / pieces))  # about as many in each: a few tokens alone are slow for their number
         for piece in (slice(start, start + rows) for start in range(0, b, rows)):
             n, longest = len(lengths[piece]), max(1, int(lengths[piece].max()))
             # Sentences of a piece have about the same length; where it is the same there is nothing to mask.
@@ -125,7 +129,7 @@ def _queries_keys_values(attention: "BertSelfAttention") -> nn.Linear:
     """One layer d -> 3 d whose output holds, head after head, query, key and value."""
     heads = attention.num_attention_heads
     parts = (attention.query, attention.key, attention.value)
-    joint = nn.Linear(attention.query.in_features, 3 * attention.query.out_features)
+    joint = nn.Linear(attention.query.in_features, 3 * attention.query.out_features, device="meta")
     for name in ("weight", "bias"):
         query, key, value = (getattr(part, name).detach().unflatten(0, (heads, -1)) for part in parts)
         setattr(joint, name, nn.Parameter(torch.cat((query, key, value), dim=1).flatten(0, 1)))

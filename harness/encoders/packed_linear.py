@@ -30,9 +30,8 @@ def can_pack() -> bool:
 
 def pack_linears(module: nn.Module) -> None:
     """Replace every plain float32 `nn.Linear` below `module`; the module can no longer be trained or saved."""
-    if isinstance(
-        getattr(module, "intermediate_act_fn", None), GELUActivation
-    ):  # the first half of MPNet's feed-forward
+    # The first half of the feed-forward in relatives of BERT, such as MPNet.
+    if isinstance(getattr(module, "intermediate_act_fn", None), GELUActivation):
         module.dense = PackedLinear(module.dense, gelu=True)  # type: ignore[arg-type]
         module.intermediate_act_fn = nn.Identity()
     for name, child in module.named_children():
