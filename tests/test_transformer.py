@@ -120,9 +120,8 @@ def test_pieces_before_a_broken_one_stay_stored(bert_folder, tmp_path, monkeypat
             CachedEncoder(one, tmp_path / "cache").encode(sentences)
     done = one.backbone.statistics.sentences
     CachedEncoder(one, tmp_path / "cache").encode(sentences)
-    assert (
-        one.backbone.statistics.sentences - done == 8
-    )  # the last piece, which holds the 7 sentences of fewer than 10 tokens
+    # The last piece, which holds the 7 sentences of fewer than 10 tokens.
+    assert one.backbone.statistics.sentences - done == 8
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ class SimilarityTask:
         )
 
     def _score(self, data: SimilarityData, encoder: Encoder, context: Context) -> Outcome:
-        """Every aggregation and correlation from one pass; see `aggregate`."""
+        """Every aggregation and correlation from one pass over `_as_senteval` data; see `aggregate`."""
         predicted, zeros = [], 0
         for subset in data.subsets:
             left, right = embed(encoder, subset.left), embed(encoder, subset.right)
