@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO, cast
 
+from harness import files
 from harness.data.fetch import TRAINING_FILES, fetch_training_file
-from harness.data.hub import sha256_of
 from harness.data.locate import BUNDLED, data_root
 from harness.encoders.context import Context
 from harness.errors import DataError, UsageError
@@ -73,7 +73,7 @@ def _snli(root: Path) -> Corpus:
 
 def _corpus(name: str, *paths: Path) -> Corpus:
     try:
-        digests = [sha256_of(path) for path in paths]
+        digests = [files.sha256(path) for path in paths]
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read ({error.strerror}), expected text to fit on") from error
     return Corpus(name, paths, digests[0] if len(paths) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest())

@@ -20,11 +20,12 @@ import numpy as np
 from baselines.dropout import DropoutVectors
 from baselines.flow import Flow, FlowSettings, Vectors, fit_flow, load_flow
 from baselines.whitening import Whitening, fit_whitening, load_whitening
-from harness.data.hub import writing
+from harness import files
 from harness.encoders.cached import CachedEncoder
 from harness.encoders.context import Context
-from harness.encoders.protocol import Embeddings, EncoderCard, embed
+from harness.encoders.protocol import Embeddings, embed
 from harness.encoders.transformer import TransformerEncoder
+from harness.names import EncoderCard
 
 _log = logging.getLogger(__name__)
 
@@ -114,12 +115,12 @@ class FlowFit:
             yield DropoutVectors(base.encoder, sentences, context)
             return
         folder = _folder(context)
-        with writing(folder, "--cache-dir"):
+        with files.writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             file = tempfile.TemporaryFile(dir=folder)
         with file:
             for x in _blocks(base, sentences):
-                with writing(folder, "--cache-dir"):
+                with files.writing(folder):
                     file.write(x.tobytes())
             file.flush()
             yield np.memmap(file, dtype=np.float32, mode="r", shape=(len(sentences), base.card.dim))
@@ -133,7 +134,7 @@ def _blocks(base: CachedEncoder, sentences: Iterable[str]) -> Iterator[Embedding
 
 
 def _place(context: Context, base: CachedEncoder, text: Text, settings: dict[str, object]) -> Path:
-    facts = json.dumps([_VERSION, base.card.fingerprint(), text.sha256, settings], sort_keys=True)
+    facts = json.dumps([_VERSION, base.card.identity, text.sha256, settings], sort_keys=True)
     return _folder(context) / f"{hashlib.sha256(facts.encode()).hexdigest()[:32]}.safetensors"
 
 

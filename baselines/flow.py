@@ -22,8 +22,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from baselines.flow_model import FlowShape, Glow, bits_per_dimension
-from harness.encoders.protocol import EncoderCard
 from harness.errors import EncoderError
+from harness.names import EncoderCard
 
 _KIND, _CHECKPOINT_KIND = "flow", "flow-checkpoint"
 _STATE = ("weights", "first", "second")  # what a checkpoint holds of the optimiser
@@ -122,7 +122,7 @@ class Flow:
             "shape": json.dumps(asdict(self.model.shape)),
             "dim": str(self.model.dim),
             "card": json.dumps(asdict(card), sort_keys=True),
-            "base": base.fingerprint(),
+            "base": base.identity,
             "base_name": base.name,
         }
         _write(path, self.model.state_dict(), metadata)
@@ -142,10 +142,10 @@ def load_flow(path: Path, base: EncoderCard) -> tuple[Flow, EncoderCard]:
         EncoderError: if the file is missing or is no saved flow, or if it was fitted on another encoder's vectors.
     """
     tensors, metadata = _read(path, _KIND, "a fitted flow; delete the file to fit again")
-    if metadata["base"] != base.fingerprint():
+    if metadata["base"] != base.identity:
         raise EncoderError(
             f"{path}: fitted on vectors of {metadata['base_name']} (card {metadata['base'][:12]}), expected those of "
-            f"{base.name} (card {base.fingerprint()[:12]}); fit it again for this encoder"
+            f"{base.name} (card {base.identity[:12]}); fit it again for this encoder"
         )
     model = Glow(int(metadata["dim"]), FlowShape(**json.loads(metadata["shape"])), torch.Generator())
     model.to(next(iter(tensors.values())).dtype).load_state_dict(tensors)

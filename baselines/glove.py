@@ -4,18 +4,18 @@ Source: SentEval (5d6dc11) examples/bow.py: whitespace tokens, exact match, unkn
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
 from baselines.backbones import ASSETS, check_assets
 from baselines.vectors import Bag, WordVectors, fit_common_component, open_vectors, remove_component
-from harness.encoders.catalog import EncoderEntry
 from harness.encoders.context import Context
-from harness.encoders.protocol import Embeddings, Encoder, EncoderCard, Transductive
+from harness.encoders.protocol import Embeddings, Encoder, Transductive
+from harness.encoders.registry import EncoderEntry, parameter, parameters
 from harness.errors import UsageError
-from harness.registry import Parameter, Spec
+from harness.names import EncoderCard, Spec
 
 
 class AverageVectors:
@@ -47,7 +47,7 @@ class SmoothInverseFrequency:
         self.card = average.card
         self._average = average
 
-    def fit_target(self, task: str, sentences: Sequence[str], /) -> Encoder:
+    def fit_target(self, sentences: Sequence[str], /) -> Encoder:
         """Find the shared component on these sentences."""
         return _WithoutComponent(self._average, fit_common_component(self._average.encode(sentences)))
 
@@ -84,18 +84,25 @@ def find_vectors(name: str, member: str | None, context: Context) -> WordVectors
     return open_vectors(path, context.cache_dir / "vectors", member)
 
 
-def _build(spec: Spec, context: Context) -> Encoder | Transductive:
-    vectors = find_vectors(str(spec.parameters["backbone"]), cast(str | None, spec.parameters["member"]), context)
-    bag = Bag(
-        lower=bool(spec.parameters["lower"]),
-        stop_words=bool(spec.parameters["stop_words"]),
-        sif=float(spec.parameters["sif"] or 0) or None,
+@parameters
+class GloveParameters:
+    backbone: str = parameter("glove.840B.300d", "tiny (bundled), glove.840B.300d, or a file")
+    member: str | None = parameter(None, "the text in a .zip that has several")
+    lower: bool = parameter(False, "look words up in lower case")
+    stop_words: bool = parameter(False, "leave stop words and punctuation out")
+    sif: float | None = parameter(
+        None, "a of smooth inverse frequency, 0.001 in its paper; not set: the plain mean", gt=0
     )
+
+
+def _build(spec: Spec, chosen: GloveParameters, context: Context) -> Encoder | Transductive:
+    vectors = find_vectors(chosen.backbone, chosen.member, context)
+    bag = Bag(lower=chosen.lower, stop_words=chosen.stop_words, sif=chosen.sif)
     card = EncoderCard(
         name=str(spec),
         method=spec.name,
-        parameters=spec.parameters,
-        backbone=str(spec.parameters["backbone"]),
+        parameters=asdict(chosen),
+        backbone=chosen.backbone,
         weights_sha256=vectors.sha256,
         pooling="mean of words",
         dim=vectors.dim,
@@ -108,12 +115,6 @@ def _build(spec: Spec, context: Context) -> Encoder | Transductive:
 AVERAGE_GLOVE = EncoderEntry(
     name="avg-glove",
     summary="mean of word vectors; no training",
-    parameters=(
-        Parameter(name="backbone", default="glove.840B.300d", help="tiny (bundled), glove.840B.300d, or a file"),
-        Parameter(name="member", default=None, help="the text in a .zip that has several"),
-        Parameter(name="lower", default=False, help="look words up in lower case"),
-        Parameter(name="stop_words", default=False, help="leave stop words and punctuation out"),
-        Parameter(name="sif", default=0.0, help="a of smooth inverse frequency, 0.001 in its paper; 0: plain mean"),
-    ),
+    parameters=GloveParameters,
     build=_build,
 )

@@ -4,7 +4,7 @@ Sources: Su et al. 2021, https://arxiv.org/abs/2103.15316; Li et al. 2020, https
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache, partial
 from typing import Any, Protocol, cast
 
@@ -13,16 +13,53 @@ from baselines.corpora import NAMED, find_corpus, sentences
 from baselines.fits import FlowFit, Text, text_of, whitening_fit
 from baselines.flow import FlowSettings
 from baselines.flow_model import FlowShape
+from baselines.transformers import backbone_parameter, max_tokens_parameter
 from harness.encoders.cached import CachedEncoder, remembered
-from harness.encoders.catalog import EncoderEntry
 from harness.encoders.context import Context
 from harness.encoders.pooling import POOLINGS
-from harness.encoders.protocol import Embeddings, Encoder, EncoderCard, Transductive, embed
+from harness.encoders.protocol import Embeddings, Encoder, Transductive, embed
+from harness.encoders.registry import EncoderEntry, parameter, parameters
 from harness.encoders.transformer import build_transformer
 from harness.errors import UsageError
-from harness.registry import Parameter, Spec
+from harness.names import EncoderCard, Spec
 
 _TARGET = "target"
+
+
+def _pooling_parameter() -> Any:
+    text = "pooling of the frozen encoder; the code of both methods averages block 1 and the last one"
+    return parameter("avg_first_last", text, choices=tuple(POOLINGS))
+
+
+def _fit_parameter() -> Any:
+    return parameter("nli", f"{_TARGET} (each task's own sentences), {', '.join(NAMED)}, or a file")
+
+
+@parameters
+class WhiteningParameters:
+    backbone: str = backbone_parameter()
+    pooling: str = _pooling_parameter()
+    max_tokens: int | None = max_tokens_parameter(64)
+    fit: str = _fit_parameter()
+    dim: int | None = parameter(None, "axes to keep, 256 in the paper's best rows; not set: all of them", ge=1)
+
+
+@parameters
+class FlowParameters:
+    backbone: str = backbone_parameter()
+    pooling: str = _pooling_parameter()
+    max_tokens: int | None = max_tokens_parameter(64)
+    fit: str = _fit_parameter()
+    ddi: bool = parameter(False, "data-dependent initialisation; the published code never runs it")
+    dropout: bool = parameter(True, "dropout of the frozen encoder while fitting, on in the published code")
+    epochs: float = parameter(1.0, "passes over the sentences", gt=0)
+    batch: int = parameter(64, "sentences per step", ge=2)
+    seed: int = parameter(1234, "seed of weights, order and dropout")
+    levels: int = parameter(3, "after each but the last, half of the channels leave")
+    depth: int = parameter(3, "steps per level")
+    width: int = parameter(32, "hidden units of a coupling")
+    coupling: str = parameter("additive", "how one half moves the other", choices=("additive", "affine"))
+    permutation: str = parameter("reversal", "how channels are mixed", choices=("reversal", "learned"))
 
 
 class Map(Protocol):
@@ -53,32 +90,31 @@ class FittedPerTask:
         self.card = card
         self._base, self._fit = base, fit
 
-    def fit_target(self, task: str, sentences: Sequence[str], /) -> Encoder:
+    def fit_target(self, sentences: Sequence[str], /) -> Encoder:
         """Fit on these sentences, duplicates kept."""
         return Mapped(self._base, partial(self._fit, text_of(sentences)), self.card)
 
 
-def _build_whitening(spec: Spec, context: Context) -> Encoder | Transductive:
-    base, dim = _base(spec, context), int(spec.parameters["dim"] or 0)
-    if not 0 <= dim <= base.card.dim:
-        raise UsageError(f"{spec}: dim={dim}, expected 1 to the backbone's {base.card.dim}, or 0 for all of them")
-    card = replace(_card(spec, base), dim=dim or base.card.dim)
+def _build_whitening(spec: Spec, chosen: WhiteningParameters, context: Context) -> Encoder | Transductive:
+    base, dim = _base(chosen, context), chosen.dim
+    if dim is not None and dim > base.card.dim:
+        raise UsageError(f"{spec}: dim={dim}, expected 1 to the backbone's {base.card.dim}, or none for all of them")
+    card = replace(_card(spec, chosen, base), dim=dim or base.card.dim)
     return _fitted(base, whitening_fit, card, context)
 
 
-def _build_flow(spec: Spec, context: Context) -> Encoder | Transductive:
-    base, chosen = _base(spec, context), cast(dict[str, Any], spec.parameters)
-    if chosen["batch"] < 2 or chosen["batch"] % 2:
-        raise UsageError(
-            f"{spec}: batch={chosen['batch']}, expected an even number: a step takes as many of both sides"
-        )
-    shape = FlowShape(**{name: chosen[name] for name in ("levels", "depth", "width", "coupling", "permutation")})
+def _build_flow(spec: Spec, chosen: FlowParameters, context: Context) -> Encoder | Transductive:
+    base = _base(chosen, context)
+    if chosen.batch % 2:
+        raise UsageError(f"{spec}: batch={chosen.batch}, expected an even number: a step takes as many of both sides")
+    given = asdict(chosen)
+    shape = FlowShape(**{name: given[name] for name in ("levels", "depth", "width", "coupling", "permutation")})
     shape.require_fit(base.card.dim)
-    same = {name: chosen[name] for name in ("ddi", "batch", "epochs", "seed")}
+    same = {name: given[name] for name in ("ddi", "batch", "epochs", "seed")}
     # The published code sums the losses of two sides. The sides of our texts are their halves, since the loss does not
     # ask what the pairs are.
-    fit = FlowFit(FlowSettings(shape=shape, pairs=True, **same), dropout=chosen["dropout"])
-    return _fitted(base, fit, replace(_card(spec, base), seed=chosen["seed"]), context)
+    fit = FlowFit(FlowSettings(shape=shape, pairs=True, **same), dropout=chosen.dropout)
+    return _fitted(base, fit, replace(_card(spec, chosen, base), seed=chosen.seed), context)
 
 
 def _fitted(base: CachedEncoder, fit: FitOrLoad, card: EncoderCard, context: Context) -> Encoder | Transductive:
@@ -92,14 +128,14 @@ def _fitted(base: CachedEncoder, fit: FitOrLoad, card: EncoderCard, context: Con
     return Mapped(base, lambda: fit(base, text, card, context), card)
 
 
-def _card(spec: Spec, base: CachedEncoder) -> EncoderCard:
-    return replace(base.card, name=str(spec), method=spec.name, parameters=spec.parameters)
+def _card(spec: Spec, chosen: WhiteningParameters | FlowParameters, base: CachedEncoder) -> EncoderCard:
+    parameters = asdict(chosen)
+    return replace(base.card, name=str(spec), method=spec.name, parameters=parameters)
 
 
-def _base(spec: Spec, context: Context) -> CachedEncoder:
+def _base(chosen: WhiteningParameters | FlowParameters, context: Context) -> CachedEncoder:
     """The frozen encoder with its vectors kept on disk, where every fit over it finds them."""
-    name = str(spec.parameters["backbone"])
-    pooling, cut = str(spec.parameters["pooling"]), int(spec.parameters["max_tokens"] or 0)
+    name, pooling, cut = chosen.backbone, chosen.pooling, chosen.max_tokens
     encoder = build_transformer(
         f"hf:{name}[pooling={pooling},max_tokens={cut}]",
         "hf",
@@ -111,43 +147,16 @@ def _base(spec: Spec, context: Context) -> CachedEncoder:
     return cast(CachedEncoder, remembered(encoder, context))
 
 
-_COMMON = (
-    Parameter(name="backbone", default="bert-base-uncased", help="tiny (bundled), a hub name, or a folder"),
-    Parameter(
-        name="pooling",
-        default="avg_first_last",
-        choices=tuple(POOLINGS),
-        help="of the frozen encoder; both methods' code averages block 1 and the last one",
-    ),
-    Parameter(name="max_tokens", default=64, help="cut sentences there; 0: the checkpoint's own limit"),
-    Parameter(name="fit", default="nli", help=f"{_TARGET} (each task's own sentences), {', '.join(NAMED)}, or a file"),
-)
-
 BERT_WHITENING = EncoderEntry(
     name="bert-whitening",
     summary="sentence vectors of a plain encoder, made isotropic by a linear map",
-    parameters=(
-        *_COMMON,
-        Parameter(name="dim", default=0, help="axes to keep, 256 in the paper's best rows; 0: all"),
-    ),
+    parameters=WhiteningParameters,
     build=_build_whitening,
 )
 
 BERT_FLOW = EncoderEntry(
     name="bert-flow",
     summary="sentence vectors of a plain encoder, made Gaussian by an invertible network",
-    parameters=(
-        *_COMMON,
-        Parameter(name="ddi", default=False, help="data-dependent initialisation; the published code never runs it"),
-        Parameter(name="dropout", default=True, help="of the frozen encoder while fitting, on in the published code"),
-        Parameter(name="epochs", default=1.0, help="passes over the sentences"),
-        Parameter(name="batch", default=64, help="sentences per step"),
-        Parameter(name="seed", default=1234, help="of weights, order and dropout"),
-        Parameter(name="levels", default=3, help="after each but the last, half of the channels leave"),
-        Parameter(name="depth", default=3, help="steps per level"),
-        Parameter(name="width", default=32, help="hidden units of a coupling"),
-        Parameter(name="coupling", default="additive", choices=("additive", "affine"), help="of the two halves"),
-        Parameter(name="permutation", default="reversal", choices=("reversal", "learned"), help="of the channels"),
-    ),
+    parameters=FlowParameters,
     build=_build_flow,
 )

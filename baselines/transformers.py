@@ -1,58 +1,82 @@
 """Plain pretrained encoders with the poolings of the paper's tables."""
 
+from dataclasses import asdict
+from typing import Any
+
 from baselines.backbones import find_backbone
-from harness.encoders.catalog import MAX_TOKENS, EncoderEntry
 from harness.encoders.checkpoint import find_checkpoint
 from harness.encoders.context import Context
 from harness.encoders.pooling import POOLINGS
 from harness.encoders.protocol import Encoder
+from harness.encoders.registry import EncoderEntry, parameter, parameters
 from harness.encoders.transformer import build_transformer
-from harness.registry import Parameter, Spec
+from harness.names import Spec
 
 
-def _build(spec: Spec, context: Context) -> Encoder:
-    checkpoint = find_backbone(str(spec.parameters["backbone"]), offline=context.offline)
+def backbone_parameter(default: str = "bert-base-uncased") -> Any:
+    """The checkpoint that an encoder starts from."""
+    return parameter(default, "tiny (bundled), a hub name, or a folder")
+
+
+def max_tokens_parameter(default: int | None = None) -> Any:
+    """Where sentences are cut. Their first and last tokens are special, so a cut below 3 leaves none of their own."""
+    return parameter(default, "cut sentences there; none: the checkpoint's own limit", ge=3)
+
+
+def _pooling_parameter() -> Any:
+    # The paper's "first-last avg." rows were measured with the embedding layer as the first (SimCSE #285).
+    text = "avg_static_last is what the paper's 56.70 used; avg_first_last gives 60.73"
+    return parameter("avg_static_last", text, choices=tuple(POOLINGS))
+
+
+@parameters
+class BertParameters:
+    backbone: str = backbone_parameter()
+    pooling: str = _pooling_parameter()
+    max_tokens: int | None = max_tokens_parameter()
+
+
+@parameters
+class RobertaParameters:
+    backbone: str = backbone_parameter("roberta-base")
+    pooling: str = _pooling_parameter()
+    max_tokens: int | None = max_tokens_parameter()
+
+
+@parameters
+class ReleasedParameters:
+    max_tokens: int | None = max_tokens_parameter()
+
+
+def _build(spec: Spec, chosen: Any, context: Context) -> Encoder:
+    checkpoint = find_backbone(chosen.backbone, offline=context.offline)
     return build_transformer(
-        str(spec),
-        spec.name,
-        checkpoint,
-        context,
-        pooling=str(spec.parameters["pooling"]),
-        parameters=dict(spec.parameters),
-    )
-
-
-def _entry(name: str, backbone: str, summary: str) -> EncoderEntry:
-    return EncoderEntry(
-        name=name,
-        summary=summary,
-        parameters=(
-            Parameter(name="backbone", default=backbone, help="tiny (bundled), a hub name, or a folder"),
-            # The paper's "first-last avg." rows were measured with the embedding layer as the first (SimCSE #285).
-            Parameter(
-                name="pooling",
-                default="avg_static_last",
-                choices=tuple(POOLINGS),
-                help="avg_static_last is what the paper's 56.70 used; avg_first_last gives 60.73",
-            ),
-            MAX_TOKENS,
-        ),
-        build=_build,
+        str(spec), spec.name, checkpoint, context, pooling=chosen.pooling, parameters=asdict(chosen)
     )
 
 
 def _released(name: str, repository: str, summary: str) -> EncoderEntry:
     """Weights that somebody trained and released, with the pooling that they were trained with."""
 
-    def build(spec: Spec, context: Context) -> Encoder:
+    def build(spec: Spec, chosen: Any, context: Context) -> Encoder:
         checkpoint = find_checkpoint(repository, offline=context.offline)
-        return build_transformer(str(spec), name, checkpoint, context, pooling="avg", parameters=dict(spec.parameters))
+        return build_transformer(str(spec), name, checkpoint, context, pooling="avg", parameters=asdict(chosen))
 
-    return EncoderEntry(name=name, summary=summary, parameters=(MAX_TOKENS,), build=build)
+    return EncoderEntry(name=name, summary=summary, parameters=ReleasedParameters, build=build)
 
 
-BERT = _entry("bert", "bert-base-uncased", "plain BERT; no training, one of six poolings")
-ROBERTA = _entry("roberta", "roberta-base", "plain RoBERTa; no training, one of six poolings")
+BERT = EncoderEntry(
+    name="bert",
+    summary="plain BERT; no training, one of six poolings",
+    parameters=BertParameters,
+    build=_build,
+)
+ROBERTA = EncoderEntry(
+    name="roberta",
+    summary="plain RoBERTa; no training, one of six poolings",
+    parameters=RobertaParameters,
+    build=_build,
+)
 
 SBERT = _released(
     "sbert",

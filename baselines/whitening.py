@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from harness.encoders.protocol import EncoderCard
 from harness.errors import EncoderError, UsageError
+from harness.names import EncoderCard
 from harness.tasks.blocks import blas, in_threads
 
 _ROWS = 4096  # of a thread at a time: 24 MiB of float64 at 768 dimensions, and large enough to keep the product busy
@@ -74,7 +74,7 @@ class Whitening:
         metadata = {
             "kind": _KIND,
             "card": json.dumps(asdict(card), sort_keys=True),
-            "base": base.fingerprint(),
+            "base": base.identity,
             "base_name": base.name,
         }
         content = save({"mean": self.mean, "kernel": self.kernel}, metadata=metadata)
@@ -118,10 +118,10 @@ def load_whitening(path: Path, base: EncoderCard) -> tuple[Whitening, EncoderCar
         ) from error
     if metadata.get("kind") != _KIND:
         raise EncoderError(f"{path}: the file holds {metadata.get('kind')!r}, expected a fitted whitening")
-    if metadata["base"] != base.fingerprint():
+    if metadata["base"] != base.identity:
         raise EncoderError(
             f"{path}: fitted on vectors of {metadata['base_name']} (card {metadata['base'][:12]}), expected those of "
-            f"{base.name} (card {base.fingerprint()[:12]}); fit it again for this encoder"
+            f"{base.name} (card {base.identity[:12]}); fit it again for this encoder"
         )
     return Whitening(tensors["mean"], tensors["kernel"]), EncoderCard(**json.loads(metadata["card"]))
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 
 from baselines.corpora import find_corpus, sentences
-from harness.encoders.catalog import build
 from harness.encoders.context import Context
 from harness.encoders.protocol import Encoder, embed
+from harness.encoders.registry import build
 
 
 def texts(context: Context, count: int) -> list[str]:

@@ -29,3 +29,7 @@ class TaskError(BenchError):
 
 class ResultError(BenchError):
     """A result file that cannot be read or written."""
+
+
+class WriteError(BenchError):
+    """A file or folder that cannot be written: a full disk, missing permission, a read-only file system."""

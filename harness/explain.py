@@ -16,13 +16,13 @@ import numpy as np
 from harness.data.locate import BUNDLED
 from harness.data.records import Pairs
 from harness.encoders.cached import CachedEncoder, remembered, share_passes
-from harness.encoders.catalog import build, resolve
 from harness.encoders.context import Context
 from harness.encoders.encoded import Encoded
 from harness.encoders.pooling import POOLINGS
 from harness.encoders.protocol import Embeddings, Encoder, Transductive
+from harness.encoders.registry import build, declared, resolve
 from harness.errors import EncoderError, TaskError, UsageError
-from harness.registry import parse_name
+from harness.names import Spec
 from harness.tasks.metrics import METRICS, Vector, cosine
 from harness.tasks.similarity import SimilarityTask, aggregate, as_senteval_text
 from harness.tasks.suites import TASKS
@@ -146,8 +146,8 @@ def _encoders(model: str, context: Context) -> tuple[dict[str, Encoder], Reading
     own = Reading(pooling=base.card.pooling or _NO_POOLING)
     encoders: dict[str, Encoder] = {own.pooling: base}
     notes: list[str] = []
-    entry, _ = resolve(model, context)
-    if any(parameter.name == "pooling" for parameter in entry.parameters):
+    entry = resolve(model, context).entry
+    if any(parameter.name == "pooling" for parameter in declared(entry)):
         for pooling in POOLINGS:
             if pooling != own.pooling:
                 try:
@@ -159,9 +159,7 @@ def _encoders(model: str, context: Context) -> tuple[dict[str, Encoder], Reading
 
 
 def _pooled(model: str, pooling: str, context: Context) -> Encoder:
-    name, parameters = parse_name(model)
-    settings = ",".join(f"{key}={value}" for key, value in {**parameters, "pooling": pooling}.items())
-    encoder = build(f"{name}[{settings}]", context)
+    encoder = build(Spec.parse(model).replaced(pooling=pooling), context)
     if isinstance(encoder, Transductive):
         raise UsageError(f"{model}: is fitted anew for every task, so it has no readings to try; name another encoder")
     cached = remembered(encoder, context)

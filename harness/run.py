@@ -4,7 +4,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,20 +13,21 @@ import torch
 from harness.data.locate import BUNDLED
 from harness.data.overlap import YEARS, selection_flag
 from harness.encoders.cached import CachedEncoder, remembered, share_passes
-from harness.encoders.catalog import Built, resolve
 from harness.encoders.context import Context
 from harness.encoders.encoded import Encoded
 from harness.encoders.foreign import foreign
-from harness.encoders.protocol import EncoderCard, Transductive
+from harness.encoders.protocol import Transductive
+from harness.encoders.registry import Built, resolve
 from harness.errors import BenchError, DataError, EncoderError, ResultError
+from harness.names import STS_B_DEV, EncoderCard
 from harness.results import store
 from harness.results.machine import provenance
-from harness.results.record import SCHEMA, Card, Result
+from harness.results.record import SCHEMA, Result
 from harness.tasks.outcome import Prepared, Task
 
 OTHER_COPY = "another copy of the data than the known one"
 FITTED_ON_TARGET = "fitted on the evaluated sentences"
-SELECTED_ON_STS_B = "selected on STS-B dev"
+SELECTED_ON_STS_B = f"selected on {STS_B_DEV}"
 _SEEN_IN_SELECTION = (*YEARS, "STSBenchmark-dev")  # tasks with pairs of STS-B dev
 
 
@@ -72,7 +73,7 @@ def run(plan: Plan) -> list[Cell]:
         ResultError: before anything is run, if results would have to be written and cannot be.
         DataError: if the data folder cannot be had.
     """
-    models = {str(resolve(text, plan.context)[1]): text for text in plan.models}
+    models = {str(resolve(text, plan.context).spec): text for text in plan.models}
     if plan.force or not _all_there(models, plan):
         _check_writable(plan.results_dir)
     prepared = _prepare(plan)
@@ -136,9 +137,10 @@ def build_cached(text: str, context: Context) -> Built:
         UsageError: on an unknown name, parameter or checkpoint.
         EncoderError: if it cannot be built.
     """
-    entry, spec = resolve(text, context)
+    asked = resolve(text, context)
+    spec = asked.spec
     with foreign(str(spec), "building"):
-        built = entry.build(spec, context)
+        built = asked.build(context)
         card = getattr(built, "card", None)
         if not isinstance(card, EncoderCard):
             found = "no card" if card is None else f"a card that is a {type(card).__name__}"
@@ -146,7 +148,7 @@ def build_cached(text: str, context: Context) -> Built:
                 f"{spec}: built a {type(built).__name__} with {found}, expected an EncoderCard; "
                 "see harness.encoders.protocol.Encoder"
             )
-        card.fingerprint()  # results and caches hold the card as JSON
+        card.identity  # noqa: B018  results and caches hold the card as JSON
         return remembered(built, context)
 
 
@@ -178,7 +180,7 @@ def _finished(task: Task, data: Prepared, card: EncoderCard, plan: Plan) -> Cell
         return None
     try:
         with foreign(card.name, "looking for its result"):  # the card may hold anything, too
-            if not store.finished(plan.results_dir, task.name, task.protocol, Card(**asdict(card)), data.files):
+            if not store.finished(plan.results_dir, task.name, task.protocol, card, data.files):
                 return None
         result = store.read(store.cell_path(plan.results_dir, card.name, task.name, task.protocol))
     except BenchError as error:
@@ -211,7 +213,7 @@ def _score_pending(built: Built, pending: Sequence[tuple[Task, Prepared]], plan:
 
 def _score(encoder: Built, task: Task, data: Prepared, encoding_seconds: float, plan: Plan) -> Result:
     started, clock = datetime.now(UTC), time.perf_counter()
-    fitted = encoder.fit_target(task.name, data.target) if isinstance(encoder, Transductive) else encoder
+    fitted = encoder.fit_target(data.target) if isinstance(encoder, Transductive) else encoder
     outcome = data.score(fitted, plan.context)
     result = Result(
         schema=SCHEMA,
@@ -222,7 +224,7 @@ def _score(encoder: Built, task: Task, data: Prepared, encoding_seconds: float, 
         counts=outcome.counts,
         data=data.files,
         flags=_flags(encoder.card, task, data, plan),
-        encoder=Card(**asdict(encoder.card)),
+        encoder=encoder.card,
         seed=task.seed,
         sidecar=None,
         run=provenance(
@@ -241,19 +243,11 @@ def _flags(card: EncoderCard, task: Task, data: Prepared, plan: Plan) -> tuple[s
     flags = list(data.flags)
     if card.fitted_on == "target":
         flags.append(FITTED_ON_TARGET)
-    if task.name in _SEEN_IN_SELECTION and _selected_on_sts_b(card):
+    if task.name in _SEEN_IN_SELECTION and card.selected_on == STS_B_DEV:
         flags.append(_selection_flag(plan.data_root()))
     if data.other_copies:
         flags.append(OTHER_COPY)
     return tuple(flags)
-
-
-def _selected_on_sts_b(card: EncoderCard) -> bool:
-    """Whether the best step was chosen on STS-B dev: what SimCSE's authors did, and training here does by default."""
-    if "princeton-nlp/" in card.name:
-        return True
-    dev, backbone = card.parameters.get("dev"), card.parameters.get("backbone")
-    return dev == "sts-b" or (dev == "auto" and backbone != "tiny")
 
 
 def _selection_flag(root: Path) -> str:

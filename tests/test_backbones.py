@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 from baselines import backbones
 from baselines.corpora import find_corpus, sentences
 from baselines.whitening import fit_whitening
-from harness.encoders.catalog import build, known_encoders, resolve
 from harness.encoders.context import Context
 from harness.encoders.protocol import embed
+from harness.encoders.registry import build, declared, known_encoders, resolve
 from harness.errors import DataError, UsageError
 
 
@@ -61,8 +61,8 @@ def test_whole_assets_pass(copied):
 def test_the_backbone_option_reaches_every_method_that_has_one(tmp_path):
     context = Context(cache_dir=tmp_path, backbone="tiny", offline=True)
     for entry in known_encoders().values():
-        if any(parameter.name == "backbone" for parameter in entry.parameters):
-            assert resolve(entry.name, context)[1].parameters["backbone"] == "tiny"
+        if any(parameter.name == "backbone" for parameter in declared(entry)):
+            assert resolve(entry.name, context).parameters.backbone == "tiny"
 
 
 def test_tiny_is_anisotropic_as_pretrained_encoders_are(tmp_path):

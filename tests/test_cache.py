@@ -14,8 +14,8 @@ import pytest
 
 from harness.encoders.cache import CacheEntry, EmbeddingCache, clear, stat
 from harness.encoders.cached import CachedEncoder
-from harness.encoders.catalog import build
 from harness.encoders.context import Context
+from harness.encoders.registry import build
 from harness.errors import ResultError, UsageError
 
 DIM = 6

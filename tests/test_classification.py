@@ -9,8 +9,8 @@ import pytest
 from harness import run as running
 from harness.data.classification import Examples
 from harness.data.locate import BUNDLED
-from harness.encoders.catalog import build
 from harness.encoders.context import Context
+from harness.encoders.registry import build
 from harness.tasks.classification import features, pair_features, senteval_order
 from harness.tasks.suites import SUITES, TASKS, under
 

@@ -8,25 +8,28 @@ from typer.testing import CliRunner
 
 from harness.cli.main import app
 from harness.errors import ResultError
+from harness.names import EncoderCard
 from harness.reports.comparison import compare
 from harness.reports.draws import StoredDraws
 from harness.reports.report import report
 from harness.reports.tables import build, text
 from harness.results import store
-from harness.results.record import SCHEMA, Card, Result, Run
+from harness.results.record import SCHEMA, Result, Run
 
 N = 240
 
 
-def card(name: str, **values: object) -> Card:
+def card(name: str, **values: object) -> EncoderCard:
     blank = dict(
         method=name.partition("[")[0], parameters={}, backbone=None, revision=None, weights_sha256=name, pooling=None,
         dim=4, max_tokens=None, dtype="float32", normalized=False, fitted_on=None, trained_on=None, seed=None,
     )  # fmt: skip
-    return Card(name=name, **(blank | values))
+    return EncoderCard(name=name, **(blank | values))
 
 
-def record(encoder: Card, task: str, scores: dict[str, float], protocol: str = "sts", **values: object) -> Result:
+def record(
+    encoder: EncoderCard, task: str, scores: dict[str, float], protocol: str = "sts", **values: object
+) -> Result:
     run = Run(
         started="2026-01-02T03:04:05+00:00", seconds=1.0, encoding_seconds=1.0, machine={"processor": "A"},
         packages={"numpy": "2.4"}, commit=None, dirty=None, device="cpu", threads=1,
@@ -37,7 +40,7 @@ def record(encoder: Card, task: str, scores: dict[str, float], protocol: str = "
     )
 
 
-def similarity(root, encoder: Card, task: str, noise: float, seed: int, **values: object) -> np.ndarray:
+def similarity(root, encoder: EncoderCard, task: str, noise: float, seed: int, **values: object) -> np.ndarray:
     """Store a result whose cosines follow the gold scores with that much noise; every task has the same pairs."""
     gold = np.random.default_rng(0).random(N) * 5
     cosine = gold / 5 + noise * np.random.default_rng(seed).normal(size=N)
@@ -54,7 +57,7 @@ def similarity(root, encoder: Card, task: str, noise: float, seed: int, **values
     return cosine
 
 
-def probe(root, encoder: Card, task: str, wrong: int, offset: int = 0) -> None:
+def probe(root, encoder: EncoderCard, task: str, wrong: int, offset: int = 0) -> None:
     predicted = [int(offset <= i < offset + wrong) for i in range(N)]
     scores = {"accuracy/test": 1 - wrong / N}
     items = {"first": [""] * N, "gold": [0] * N, "predicted": predicted}

@@ -17,9 +17,9 @@ from transformers import (
     XLMRobertaModel,
 )
 
-from harness.encoders.catalog import build
 from harness.encoders.context import Context
 from harness.encoders.fast_bert import FastBert, attend, fits
+from harness.encoders.registry import build
 from harness.encoders.tokenizing import token_ids
 
 SMALL = {

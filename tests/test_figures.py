@@ -17,10 +17,10 @@ from harness.cli import plot
 from harness.cli.plot import plot_app
 from harness.data import sts
 from harness.data.locate import BUNDLED
-from harness.encoders.catalog import build
 from harness.encoders.context import Context
-from harness.encoders.protocol import EncoderCard
+from harness.encoders.registry import build
 from harness.errors import ResultError
+from harness.names import EncoderCard
 from harness.reports.figures import canvas
 from harness.reports.figures.alignment_uniformity import alignment_uniformity
 from harness.reports.figures.labels import _through, place
@@ -30,7 +30,7 @@ from harness.reports.figures.similarity_density import _density, similarity_dens
 from harness.reports.figures.spectrum import spectrum
 from harness.reports.figures.trajectory import Point, Trajectory, read_log, trajectory
 from harness.results import store
-from harness.results.record import SCHEMA, Card, Result, Run
+from harness.results.record import SCHEMA, Result, Run
 from harness.tasks import suites
 from harness.tasks.geometry import GeometryTask
 
@@ -56,7 +56,7 @@ def task(name: str, load=MINI) -> GeometryTask:
 
 def result(card: EncoderCard, name: str, protocol: str, scores: dict[str, float], **values: object) -> Result:
     blank = dict(metric=next(iter(scores)), counts={}, data={}, flags=(), seed=None, sidecar=None, run=RUN)
-    encoder = Card(**asdict(card))
+    encoder = EncoderCard(**asdict(card))
     return Result(schema=SCHEMA, task=name, protocol=protocol, scores=scores, encoder=encoder, **(blank | values))
 
 
@@ -236,8 +236,8 @@ def test_density_of_a_band_by_a_second_route(measured):
     assert rows[0][5] == len(band)
 
 
-def card(name: str, **parameters: object) -> Card:
-    return Card(**asdict(EncoderCard(name=name, method=name.partition("[")[0], parameters=parameters, dim=2)))
+def card(name: str, **parameters: object) -> EncoderCard:
+    return EncoderCard(**asdict(EncoderCard(name=name, method=name.partition("[")[0], parameters=parameters, dim=2)))
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from baselines.flow import BertAdam, Flow, FlowSettings, fit_flow, load_flow
 from baselines.flow_model import FlowShape, Glow, bits_per_dimension
-from harness.encoders.protocol import EncoderCard
 from harness.errors import EncoderError, UsageError
+from harness.names import EncoderCard
 
 BASE = EncoderCard(name="bert[backbone=tiny]", method="bert", weights_sha256="a" * 64, dim=16)
 CARD = replace(BASE, name="bert-flow[backbone=tiny]", method="bert-flow", fitted_on="nli", seed=1)
@@ -398,12 +398,12 @@ def test_saved_and_loaded_bit_for_bit(tmp_path, shape):
 def test_a_fit_for_another_encoder_is_refused(tmp_path):
     path = tmp_path / "tiny.safetensors"
     Flow(flow()).save(path, card=CARD, base=BASE)
-    other = replace(BASE, name="roberta")
+    other = replace(BASE, name="roberta", weights_sha256="b" * 64)
     with pytest.raises(EncoderError) as caught:
         load_flow(path, other)
     assert str(caught.value) == (
-        f"{path}: fitted on vectors of bert[backbone=tiny] (card {BASE.fingerprint()[:12]}), expected those of roberta "
-        f"(card {other.fingerprint()[:12]}); fit it again for this encoder"
+        f"{path}: fitted on vectors of bert[backbone=tiny] (card {BASE.identity[:12]}), expected those of roberta "
+        f"(card {other.identity[:12]}); fit it again for this encoder"
     )
 
 

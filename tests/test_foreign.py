@@ -10,9 +10,8 @@ from harness.cli.main import app
 PLUGIN = """
 from types import SimpleNamespace
 import numpy as np
-from harness.encoders.catalog import EncoderEntry
-from harness.encoders.protocol import EncoderCard
-from harness.registry import Parameter
+from harness.encoders.registry import EncoderEntry, parameter, parameters
+from harness.names import EncoderCard
 
 
 class Evil:
@@ -28,27 +27,32 @@ class Evil:
 class Fitted:
     card = EncoderCard(name="evil-fit", method="evil-fit", dim=4, fitted_on="target")
 
-    def fit_target(self, task, sentences, /):
-        raise ZeroDivisionError(f"no {task}")
+    def fit_target(self, sentences, /):
+        raise ZeroDivisionError(f"no {len(sentences)}")
 
 
-def broken(spec, context):
+def broken(spec, chosen, context):
     raise RuntimeError("the GPU\\n  is on fire")
 
 
 MAKE = {
-    "evil-boom": lambda spec, context: Evil("evil-boom", ValueError("boom")),
-    "evil-memory": lambda spec, context: Evil("evil-memory", MemoryError()),
-    "evil-long": lambda spec, context: Evil("evil-long", OSError("x" * 1000)),
-    "evil-ctrl-c": lambda spec, context: Evil("evil-ctrl-c", KeyboardInterrupt()),
-    "evil-json": lambda spec, context: Evil("evil-json", parameters={"x": {1}}),
-    "evil-bare": lambda spec, context: SimpleNamespace(),
-    "evil-text": lambda spec, context: SimpleNamespace(card="evil-text"),
-    "evil-fit": lambda spec, context: Fitted(),
+    "evil-boom": lambda spec, chosen, context: Evil("evil-boom", ValueError("boom")),
+    "evil-memory": lambda spec, chosen, context: Evil("evil-memory", MemoryError()),
+    "evil-long": lambda spec, chosen, context: Evil("evil-long", OSError("x" * 1000)),
+    "evil-ctrl-c": lambda spec, chosen, context: Evil("evil-ctrl-c", KeyboardInterrupt()),
+    "evil-json": lambda spec, chosen, context: Evil("evil-json", parameters={"x": {1}}),
+    "evil-bare": lambda spec, chosen, context: SimpleNamespace(),
+    "evil-text": lambda spec, chosen, context: SimpleNamespace(card="evil-text"),
+    "evil-fit": lambda spec, chosen, context: Fitted(),
     "evil-build": broken,
 }
+@parameters
+class Dim:
+    dim: int = parameter(4, "dimensions")
+
+
 ENCODERS = [
-    EncoderEntry(name=name, summary="", build=build, parameters=(Parameter(name="dim", default=4, help="dimensions"),))
+    EncoderEntry(name=name, summary="", build=build, parameters=Dim)
     for name, build in MAKE.items()
 ]
 """
@@ -98,8 +102,7 @@ def bench(tmp_path):
         ),
         (
             "evil-fit",
-            "evil-fit: scoring on mini-sts failed with ZeroDivisionError: no mini-sts; "
-            "BENCH_DEBUG=1 shows the traceback",
+            "evil-fit: scoring on mini-sts failed with ZeroDivisionError: no 672; BENCH_DEBUG=1 shows the traceback",
         ),
         (
             "evil-build[dim=8]",
@@ -144,7 +147,7 @@ def test_ctrl_c_within_an_encoder_interrupts_the_run(install, bench):
         (
             "plugin5",
             "",
-            "harness.encoders.catalog:_OWN",
+            "harness.encoders.registry:_OWN",
             "ValueError: an encoder named 'minilm' is there already",
         ),
     ],

@@ -14,10 +14,10 @@ from scipy.stats import skew
 from harness.data import sts
 from harness.data.locate import BUNDLED
 from harness.data.records import Pairs, SimilarityData
-from harness.encoders.catalog import build
 from harness.encoders.context import Context
-from harness.encoders.protocol import EncoderCard
+from harness.encoders.registry import build
 from harness.errors import TaskError
+from harness.names import EncoderCard
 from harness.tasks.anisotropy_metrics import (
     average_cosine,
     effective_rank,

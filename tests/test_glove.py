@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from harness.cli.main import app
 from harness.data.glove import fetch_glove
-from harness.encoders.catalog import build
 from harness.encoders.context import Context, silent
 from harness.encoders.protocol import Transductive, embed
+from harness.encoders.registry import build
 from harness.errors import DataError, UsageError
 
 TEXT = "the 1 0 0\ndog 0 2 0\nruns 0 0 4\n. 1 1 1\nThe 9 9 9\n"
@@ -245,7 +245,7 @@ def test_sif_is_fitted_on_the_task_and_says_so(context, tmp_path):
     assert isinstance(sif, Transductive)
     assert sif.card.fitted_on == "target"
     texts = ["the dog", "the dog runs", "dog runs .", "the ."]
-    found = embed(sif.fit_target("task", texts), texts)
+    found = embed(sif.fit_target(texts), texts)
     assert np.linalg.matrix_rank(found.astype(np.float64), tol=1e-7) == 2  # of 3: one component is gone
 
 

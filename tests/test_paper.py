@@ -3,14 +3,14 @@
 import csv
 import io
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from test_reports import card, result
 
 from baselines.simcse.settings import published as published_settings
-from harness.encoders.catalog import resolve
 from harness.encoders.context import Context
+from harness.encoders.registry import resolve
 from harness.errors import DataError, UsageError
 from harness.reports import published
 from harness.reports.choice import Choice, pattern_of
@@ -198,8 +198,9 @@ def rerun(name, seeds=(None,)):
     method, _, added = name.partition(",")
     for seed in seeds:
         parts = ["backbone=tiny", given.get(method, ""), added, "" if seed is None else f"seed={seed}"]
-        _, spec = resolve(f"{method}[{','.join(filter(None, parts))}]", Context(cache_dir=None))
-        yield card(str(spec), parameters=dict(spec.parameters), backbone="tiny", seed=spec.parameters.get("seed"))
+        asked = resolve(f"{method}[{','.join(filter(None, parts))}]", Context(cache_dir=None))
+        values = asdict(asked.parameters)
+        yield card(str(asked.spec), parameters=values, backbone="tiny", seed=values.get("seed"))
 
 
 def rerun_results():
@@ -349,7 +350,7 @@ def test_captions_found_stand_under_the_papers():
 
 def test_a_search_leaves_the_query_out(tmp_path):
     from harness.data.captions import read_captions
-    from harness.encoders.catalog import build
+    from harness.encoders.registry import build
     from harness.tasks.retrieval import nearest
 
     (tmp_path / "c.tsv").write_text(

@@ -16,9 +16,9 @@ from baselines.whitening import fit_whitening
 from harness import run as running
 from harness.data.locate import BUNDLED
 from harness.encoders import transformer
-from harness.encoders.catalog import build
 from harness.encoders.context import Context
 from harness.encoders.protocol import Transductive, embed
+from harness.encoders.registry import build
 from harness.errors import EncoderError, UsageError
 from harness.tasks.suites import TASKS
 
@@ -79,7 +79,7 @@ def fit_files(context):
 
 @pytest.mark.parametrize("dim", [0, 5])
 def test_whitening_is_the_fit_by_hand(context, dim):
-    encoder = build(f"bert-whitening[fit=mini-nli,dim={dim}]", context)
+    encoder = build(f"bert-whitening[fit=mini-nli,dim={dim or 'none'}]", context)
     whitening = fit_whitening([base_vectors(corpus("mini-nli", context), context)], dim or None)
     expected = whitening.transform(base_vectors(TEXTS, context))
     assert embed(encoder, TEXTS) == pytest.approx(expected, abs=1e-4)  # batches differ, and whitening magnifies that
@@ -115,7 +115,7 @@ def test_the_card_names_the_text_and_the_weights(context):
 def test_target_is_fitted_on_the_task_and_marked(context, tmp_path, name):
     encoder = build(name, context)
     assert isinstance(encoder, Transductive)
-    one, other = (encoder.fit_target("t", corpus(text, context)) for text in ("mini-nli", "mini-wiki"))
+    one, other = (encoder.fit_target(corpus(text, context)) for text in ("mini-nli", "mini-wiki"))
     assert one.card == encoder.card
     assert not np.allclose(embed(one, TEXTS), embed(other, TEXTS), atol=1e-2)
     plan = running.Plan(
@@ -133,7 +133,7 @@ def test_target_is_fitted_on_the_task_and_marked(context, tmp_path, name):
 
 
 def test_target_whitening_by_hand(context):
-    encoder = build("bert-whitening[fit=target]", context).fit_target("mini", MINI.prepare(BUNDLED).target)
+    encoder = build("bert-whitening[fit=target]", context).fit_target(MINI.prepare(BUNDLED).target)
     x = base_vectors(MINI.prepare(BUNDLED).target, context)
     assert np.cov(embed(encoder, MINI.prepare(BUNDLED).target).T) == pytest.approx(np.eye(16), abs=1e-3)
     assert len(x) == 2 * MINI.prepare(BUNDLED).score(encoder, context).counts["pairs"]
@@ -266,7 +266,7 @@ def test_architecture_and_seed_reach_the_flow(context):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("bert-whitening[dim=17,fit=target]", "{}: dim=17, expected 1 to the backbone's 16, or 0 for all of them"),
+        ("bert-whitening[dim=17,fit=target]", "{}: dim=17, expected 1 to the backbone's 16, or none for all of them"),
         ("bert-flow[batch=7,fit=target]", "{}: batch=7, expected an even number: a step takes as many of both sides"),
         (
             "bert-flow[levels=5,fit=target]",

@@ -2,25 +2,31 @@
 
 import pytest
 
-from harness.encoders.catalog import resolve
 from harness.encoders.context import Context
+from harness.encoders.registry import EncoderEntry, fill, parameter, parameters, resolve
 from harness.errors import UsageError
-from harness.registry import Parameter, catalog, fill, parse_name, pick, split_specs
+from harness.names import ScoreKey, Spec, pick, split_names, split_specs
 
-PARAMETERS = (
-    Parameter(name="pooling", default=None, choices=("cls", "avg"), help=""),
-    Parameter(name="dim", default=256, help=""),
-    Parameter(name="ddi", default=True, help=""),
-    Parameter(name="scale", default=0.5, help=""),
-    Parameter(name="cut", default=0, minimum=3, help=""),
-    Parameter(name="width", default=8, minimum=1, maximum=64, help=""),
-    Parameter(name="share", default=0.5, maximum=1, help=""),
-)
+
+@parameters
+class Chosen:
+    pooling: str | None = parameter(None, choices=("cls", "avg"))
+    dim: int = parameter(256)
+    ddi: bool = parameter(True)
+    scale: float = parameter(0.5)
+    cut: int | None = parameter(None, ge=3)
+    width: int = parameter(8, ge=1, le=64)
+    share: float = parameter(0.5, le=1)
+    groups: int = parameter(1, recorded_only=True)
+
+
+def resolved(text):
+    spec = Spec.parse(text)
+    return fill(EncoderEntry(name=spec.name, summary="", parameters=Chosen, build=None), spec.given)
 
 
 def spec(text):
-    name, given = parse_name(text)
-    return fill(name, given, PARAMETERS)
+    return resolved(text).spec
 
 
 @pytest.mark.parametrize(
@@ -35,18 +41,56 @@ def test_a_default_that_is_spelled_out_is_not_printed():
     assert str(spec("m[dim=256,ddi=true]")) == "m"
 
 
-def test_values_have_the_type_of_their_default():
-    values = spec("m[dim=8,ddi=false,scale=2]").parameters
-    assert values == {"pooling": None, "dim": 8, "ddi": False, "scale": 2.0, "cut": 0, "width": 8, "share": 0.5}
+def test_values_have_the_declared_type():
+    chosen = resolved("m[dim=8,ddi=false,scale=2]").parameters
+    assert chosen == Chosen(dim=8, ddi=False, scale=2.0)
+    assert chosen.pooling is None and chosen.cut is None
+
+
+def test_none_is_written_and_read_where_a_parameter_may_be_unset():
+    assert resolved("m[cut=none]").parameters.cut is None and str(spec("m[cut=none]")) == "m"
+
+
+def test_what_does_not_change_the_vectors_is_no_part_of_the_name():
+    asked = resolved("m[groups=4,dim=1]")
+    assert str(asked.spec) == "m[dim=1]" and asked.parameters.groups == 4
+
+
+def test_a_parameter_without_a_default_is_required():
+    @parameters
+    class Required:
+        folder: str = parameter(help="where the model is")
+
+    entry = EncoderEntry(name="mine", summary="", parameters=Required, build=None)
+    with pytest.raises(UsageError) as caught:
+        fill(entry, {})
+    assert str(caught.value) == "model 'mine': folder is required (where the model is); write mine[folder=...]"
+    assert str(fill(entry, {"folder": "a"}).spec) == "mine[folder=a]"
+
+
+def test_a_specification_is_changed_without_being_written_again():
+    one = Spec.parse("bert[pooling=avg,seed=1]")
+    assert str(one.without("seed")) == "bert[pooling=avg]"
+    assert str(one.replaced(seed=2)) == "bert[pooling=avg,seed=2]"
+    assert len({one, Spec.parse("bert[pooling=avg,seed=1]")}) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("spearman/all/test", ScoreKey("spearman", "all", "test")),
+        ("spearman/subset:surprise.OnWN/test", ScoreKey("spearman", "subset:surprise.OnWN", "test")),
+        ("accuracy/dev", ScoreKey("accuracy", "", "dev")),
+        ("alignment/gt4/test/low", ScoreKey("alignment", "gt4", "test", "low")),
+    ],
+)
+def test_score_keys_read_and_print_the_same(text, key):
+    assert ScoreKey.parse(text) == key and str(key) == text
 
 
 @pytest.mark.parametrize("text", ["m[cut=3]", "m[cut=512]", "m[width=1]", "m[width=64]", "m[share=-7.0]", "m[dim=-1]"])
 def test_a_number_on_its_bounds_or_without_any(text):
     assert str(spec(text)) == text
-
-
-def test_the_default_is_legal_outside_the_bounds():
-    assert str(spec("m[cut=0]")) == "m"
 
 
 @pytest.mark.parametrize(
@@ -56,9 +100,9 @@ def test_the_default_is_legal_outside_the_bounds():
         ("m[pooling=avgg]", "model 'm': pooling=avgg is unknown; did you mean 'avg'?"),
         ("m[dim=many]", "model 'm': dim=many is not a whole number"),
         ("m[scale=much]", "model 'm': scale=much is not a number"),
-        ("m[ddi=1]", "model 'm': ddi=1 is neither true nor false"),
-        ("m[cut=1]", "model 'm': cut=1 is out of range, expected 3 or more, or 0, the default"),
-        ("m[cut=-5]", "model 'm': cut=-5 is out of range, expected 3 or more, or 0, the default"),
+        ("m[ddi=maybe]", "model 'm': ddi=maybe is not true or false"),
+        ("m[cut=1]", "model 'm': cut=1 is out of range, expected 3 or more"),
+        ("m[cut=-5]", "model 'm': cut=-5 is out of range, expected 3 or more"),
         ("m[width=0]", "model 'm': width=0 is out of range, expected 1 to 64"),
         ("m[width=999999999999]", "model 'm': width=999999999999 is out of range, expected 1 to 64"),
         ("m[share=1.5]", "model 'm': share=1.5 is out of range, expected 1 or less"),
@@ -85,9 +129,9 @@ def test_a_wrong_specification_says_what_is_wrong(text, sentence):
         ),
         (
             "bert[backbone=tiny,max_tokens=-5]",
-            "model 'bert': max_tokens=-5 is out of range, expected 3 or more, or 0, the default",
+            "model 'bert': max_tokens=-5 is out of range, expected 3 or more",
         ),
-        ("hf:x[max_tokens=2]", "model 'hf:x': max_tokens=2 is out of range, expected 3 or more, or 0, the default"),
+        ("hf:x[max_tokens=2]", "model 'hf:x': max_tokens=2 is out of range, expected 3 or more"),
     ],
 )
 def test_encoders_that_cannot_be_are_refused_before_they_are_built(tmp_path, text, sentence):
@@ -98,6 +142,12 @@ def test_encoders_that_cannot_be_are_refused_before_they_are_built(tmp_path, tex
 
 def test_lists_split_on_commas_and_spaces_outside_brackets():
     assert split_specs("a,b[x=1,y=2] c,, d") == ["a", "b[x=1,y=2]", "c", "d"]
+
+
+def test_plain_names_split_on_commas_and_spaces():
+    assert split_names("md, csv  html", "--format") == ["md", "csv", "html"]
+    with pytest.raises(UsageError, match=r"^--format: ' ,' names nothing; write names, separated by commas$"):
+        split_names(" ,", "--format")
 
 
 @pytest.mark.parametrize("text", ["a[b", "a]b", "a[[b]]"])
@@ -114,8 +164,3 @@ def test_pick_names_the_nearest_or_everything():
         pick("suite", table, "STSS")
     with pytest.raises(UsageError, match=r"^no suite is named 'zzz'; known: sts, transfer$"):
         pick("suite", table, "zzz")
-
-
-def test_two_entries_of_one_name_stop_the_import():
-    with pytest.raises(ValueError, match="two encoders are named 'dim'"):
-        catalog("encoder", [PARAMETERS[1], PARAMETERS[1]])

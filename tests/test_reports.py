@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ResultError, UsageError
+from harness.names import EncoderCard
 from harness.reports import published
 from harness.reports.layouts import LAYOUTS
 from harness.reports.render import escape, grid, latex, markdown, tidy_csv, tidy_json
 from harness.reports.report import report
 from harness.reports.tables import Table, build, text
 from harness.results import store
-from harness.results.record import SCHEMA, Card, Result, Run
+from harness.results.record import SCHEMA, Result, Run
 
 SHARED = Path(__file__).parents[2] / "shared" / "published"
 STS = ("STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark", "SICKRelatedness")
@@ -26,7 +27,7 @@ MINILM = dict(
 )
 
 
-def card(name: str, **values: object) -> Card:
+def card(name: str, **values: object) -> EncoderCard:
     blank = dict(
         method=name.partition("[")[0],
         parameters={},
@@ -42,10 +43,10 @@ def card(name: str, **values: object) -> Card:
         trained_on=None,
         seed=None,
     )
-    return Card(name=name, **(blank | values))
+    return EncoderCard(name=name, **(blank | values))
 
 
-def result(encoder: Card, task: str, scores: dict[str, float], **values: object) -> Result:
+def result(encoder: EncoderCard, task: str, scores: dict[str, float], **values: object) -> Result:
     run = Run(
         started="2026-01-02T03:04:05+00:00",
         seconds=1.5,
@@ -61,7 +62,7 @@ def result(encoder: Card, task: str, scores: dict[str, float], **values: object)
     return Result(schema=SCHEMA, task=task, scores=scores, encoder=encoder, sidecar=None, run=run, **(blank | values))
 
 
-def sts(encoder: Card, values: dict[str, float], **rest: object) -> list[Result]:
+def sts(encoder: EncoderCard, values: dict[str, float], **rest: object) -> list[Result]:
     return [result(encoder, task, {"spearman/all/test": value}, **rest) for task, value in values.items()]
 
 
@@ -219,7 +220,7 @@ def test_a_row_of_two_encoders_under_one_name_is_marked_and_has_no_average():
         (card("hf:princeton-nlp/sup-simcse-roberta-base[pooling=cls]", pooling="cls"), ("simcse", "simcse-sup")),
         (card("hf:princeton-nlp/sup-simcse-roberta-base[pooling=avg]", pooling="avg"), None),
     ],
-    ids=lambda value: value.name if isinstance(value, Card) else "",
+    ids=lambda value: value.name if isinstance(value, EncoderCard) else "",
 )  # fmt: skip
 def test_only_the_same_method_backbone_and_variant_is_a_counterpart(encoder, expected):
     layout = LAYOUTS[0]
@@ -234,7 +235,7 @@ BERT, ROBERTA = "bert-base-uncased", "roberta-base"
 SBERT, SROBERTA = (f"sentence-transformers/{name}-nli-mean-tokens" for name in ("bert-base", "roberta-base"))
 
 
-def released(kind: str, backbone: str, name: str = "") -> Card:
+def released(kind: str, backbone: str, name: str = "") -> EncoderCard:
     """As the registry names the authors' weights: the checkpoint's backbone is its repository."""
     pooling = "cls_before_pooler" if kind == "unsup" else "cls"
     repository = f"princeton-nlp/{kind}-simcse-{backbone}"
@@ -244,7 +245,7 @@ def released(kind: str, backbone: str, name: str = "") -> Card:
     return card(name, method=method, backbone=repository, pooling=pooling, parameters=parameters)
 
 
-def over(name: str, backbone: str = BERT, **parameters: object) -> Card:
+def over(name: str, backbone: str = BERT, **parameters: object) -> EncoderCard:
     """An encoder on a named backbone, pretrained or somebody's."""
     pooling = str(parameters.get("pooling", "avg_first_last"))
     return card(name, backbone=backbone, pooling=pooling, parameters={"backbone": backbone, **parameters})
@@ -295,7 +296,7 @@ def over(name: str, backbone: str = BERT, **parameters: object) -> Card:
         (card("sbert[max_tokens=64]", backbone=SBERT, pooling="avg"), "sts-all", None),
         (card("avg-glove[backbone=tiny]", backbone="tiny", parameters={"backbone": "tiny"}), "sts-all", None),
     ],
-    ids=lambda value: value.name if isinstance(value, Card) else str(value),
+    ids=lambda value: value.name if isinstance(value, EncoderCard) else str(value),
 )  # fmt: skip
 def test_the_published_row_beside_an_encoder(encoder, layout, average):
     (place,) = (one for one in LAYOUTS if one.name == layout)

@@ -16,11 +16,10 @@ from scipy import stats
 
 from harness import run as running
 from harness.data.locate import BUNDLED
-from harness.encoders.catalog import EncoderEntry, build, known_encoders
 from harness.encoders.context import Context
-from harness.encoders.protocol import EncoderCard
+from harness.encoders.registry import EncoderEntry, build, known_encoders
 from harness.errors import UsageError
-from harness.registry import catalog
+from harness.names import EncoderCard
 from harness.results import store
 from harness.tasks.outcome import text_id
 from harness.tasks.suites import SUITES, TASKS
@@ -114,11 +113,13 @@ class Broken:
 @pytest.fixture
 def with_broken(monkeypatch):
     entries = [
-        EncoderEntry(name=f"broken-{how}", summary="", build=lambda spec, context: Broken(spec.name.split("-")[1]))
+        EncoderEntry(
+            name=f"broken-{how}", summary="", build=lambda spec, chosen, context: Broken(spec.name.split("-")[1])
+        )
         for how in ("nan", "shape", "dtype", "constant")
     ]
-    table = catalog("encoder", [*known_encoders().values(), *entries])
-    monkeypatch.setattr("harness.encoders.catalog.known_encoders", lambda: table)
+    table = {**known_encoders(), **{entry.name: entry for entry in entries}}
+    monkeypatch.setattr("harness.encoders.registry.known_encoders", lambda: table)
 
 
 def test_one_failing_encoder_does_not_sink_the_others(tmp_path, with_broken):
@@ -160,20 +161,9 @@ def test_another_copy_of_the_data_is_flagged(tmp_path):
     assert cell.result.flags == (running.OTHER_COPY,)
 
 
-@pytest.mark.parametrize(
-    ("name", "parameters", "selected"),
-    [
-        ("simcse-unsup[backbone=tiny,dev=sts-b]", {"backbone": "tiny", "dev": "sts-b"}, True),
-        ("simcse-unsup", {"backbone": "bert-base-uncased", "dev": "auto"}, True),
-        ("simcse-sup[dev=none]", {"backbone": "bert-base-uncased", "dev": "none"}, False),
-        ("simcse-sup[backbone=tiny]", {"backbone": "tiny", "dev": "auto"}, False),
-        ("hf:princeton-nlp/sup-simcse-bert-base-uncased[pooling=cls]", {"pooling": "cls"}, True),
-        ("bert-whitening[backbone=princeton-nlp/unsup-simcse-roberta-base]", {"fit": "nli"}, True),
-        ("bert", {"backbone": "bert-base-uncased"}, False),
-    ],
-)
-def test_what_was_selected_on_sts_b_says_so_where_it_is_scored_on_those_pairs(name, parameters, selected, tmp_path):
-    card = EncoderCard(name=name, method=name.partition("[")[0], parameters=parameters, dim=4)
+@pytest.mark.parametrize(("selected_on", "selected"), [("STS-B dev", True), ("mini STS dev", False), (None, False)])
+def test_what_was_selected_on_sts_b_says_so_where_it_is_scored_on_those_pairs(selected_on, selected, tmp_path):
+    card = EncoderCard(name="mine", method="mine", selected_on=selected_on, dim=4)
     data = MINI.prepare(BUNDLED)
     own = plan(tmp_path, [], root=tmp_path)  # no data there: the flag is without the numbers of shared pairs
     for task in ("STS12", "STS16", "STSBenchmark-dev"):
@@ -186,14 +176,14 @@ def test_what_was_selected_on_sts_b_says_so_where_it_is_scored_on_those_pairs(na
 @pytest.mark.shared
 def test_the_flag_of_selection_has_the_numbers_of_shared_pairs(shared, tmp_path, monkeypatch):
     class Selected:
-        card = EncoderCard(name="selected", method="selected", parameters={"dev": "sts-b"}, dim=4)
+        card = EncoderCard(name="selected", method="selected", selected_on="STS-B dev", dim=4)
 
         def encode(self, sentences, /):
             return np.random.default_rng(0).normal(size=(len(sentences), 4)).astype(np.float32)
 
-    entry = EncoderEntry(name="selected", summary="", build=lambda spec, context: Selected())
-    table = catalog("encoder", [*known_encoders().values(), entry])
-    monkeypatch.setattr("harness.encoders.catalog.known_encoders", lambda: table)
+    entry = EncoderEntry(name="selected", summary="", build=lambda *_: Selected())
+    table = {**known_encoders(), entry.name: entry}
+    monkeypatch.setattr("harness.encoders.registry.known_encoders", lambda: table)
     tasks = (TASKS["STS13"], STSB)
     cells = running.run(plan(tmp_path, ["selected"], tasks=tasks, root=shared / "data" / "senteval"))
     assert [cell.result.flags for cell in cells] == [

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from harness.cli.main import app as main_app
 from harness.cli.train import export as export_command
 from harness.cli.train import train as train_command
-from harness.encoders.catalog import build
 from harness.encoders.context import Context
 from harness.encoders.export import export
 from harness.encoders.protocol import embed
+from harness.encoders.registry import build
 from harness.errors import UsageError
 
 TEXTS = ["the cat sees a dog", "a bird", "", "the old tree runs here and there"]
@@ -113,7 +113,7 @@ def test_the_help_shows_the_brackets():
             "--seed and --seeds: give one of them; --seeds N trains with the seeds 0 to N-1",
         ),
         (["--lr", "0"], "--lr 0.0: expected more than 0"),
-        (["--epochs", "inf"], "epochs=inf: expected a number above 0, a million at the most"),
+        (["--epochs", "inf"], "model 'simcse-unsup': epochs=inf is out of range, expected a finite number"),
         (["--dtype", "float16"], "--dtype float16: training runs in float32 or bfloat16; name one of them"),
         (
             ["--set", "weights=released"],

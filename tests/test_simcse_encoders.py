@@ -14,14 +14,14 @@ from baselines.simcse.encoders import SIMCSE_SUP, SIMCSE_UNSUP, train_settings, 
 from baselines.simcse.settings import published
 from harness.encoders.context import Context
 from harness.encoders.protocol import embed
+from harness.encoders.registry import fill
 from harness.errors import UsageError
-from harness.registry import fill
 
 TEXTS = ["the cat sees a dog", "a bird", "the old tree"]
 
 
 def specification(entry, **given):
-    return fill(entry.name, {key: str(value) for key, value in given.items()}, entry.parameters)
+    return fill(entry, {key: str(value) for key, value in given.items()})
 
 
 def folder_and_data(tmp_path, entry):
@@ -40,9 +40,9 @@ def test_it_is_trained_once_and_pooled_as_the_method_says(tmp_path, monkeypatch,
     backbone, data = folder_and_data(tmp_path, entry)
     context = Context(cache_dir=tmp_path / "cache", offline=True)
     spec = specification(entry, backbone=backbone, data=data, dev="none", batch_size=8, max_steps=3, seed=5)
-    encoder = entry.build(spec, context)
+    encoder = spec.build(context)
     x = embed(encoder, TEXTS)
-    assert encoder.card.name == str(spec) and encoder.card.seed == 5 and encoder.card.backbone == str(backbone)
+    assert encoder.card.name == str(spec.spec) and encoder.card.seed == 5 and encoder.card.backbone == str(backbone)
     assert encoder.card.trained_on.startswith(f"{data.name}@") and encoder.card.parameters["learning_rate"] > 0
     folder = encoder.backbone.checkpoint.folder
     tokens = AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="pt")
@@ -51,7 +51,7 @@ def test_it_is_trained_once_and_pooled_as_the_method_says(tmp_path, monkeypatch,
     expected = output.last_hidden_state[:, 0] if entry is SIMCSE_UNSUP else output.pooler_output
     assert np.allclose(x, expected.numpy(), atol=1e-5)
     monkeypatch.setattr(encoders, "train", lambda job: json.loads((job.folder / "card.json").read_text()))
-    assert np.array_equal(embed(entry.build(spec, context), TEXTS), x)
+    assert np.array_equal(embed(spec.build(context), TEXTS), x)
 
 
 def test_the_trainer_tells_where_and_how(tmp_path):
@@ -121,7 +121,7 @@ def test_what_was_released_is_trained_under_the_name_that_finds_it(tmp_path, mon
     given = {name: specification(SIMCSE_UNSUP, **changes) for name, changes in (("plain", {}), ("seed", {"seed": 1}))}
     told = {name: train_spec(spec, context, tmp_path / "out")["model"] for name, spec in given.items()}
     assert told == {"plain": "simcse-unsup[weights=trained]", "seed": "simcse-unsup[seed=1]"}
-    assert [str(spec) for spec in jobs] == list(told.values())
+    assert [str(spec.spec) for spec in jobs] == list(told.values())
     assert not any(encoders._wants_release(spec) for spec in jobs)
     assert not (tmp_path / ".out.lock").exists()  # the lock is in the folder's own work folder
     with pytest.raises(UsageError) as caught:
@@ -140,6 +140,6 @@ def test_the_release_is_loaded_with_its_pooling(tmp_path, monkeypatch, entry, po
         return random_bert(tmp_path / "bert")
 
     monkeypatch.setattr(encoders, "find_checkpoint", find)
-    encoder = entry.build(specification(entry, backbone="roberta-base"), Context(cache_dir=tmp_path))
+    encoder = specification(entry, backbone="roberta-base").build(Context(cache_dir=tmp_path))
     assert encoder.pooling == pooling
     assert asked == [f"princeton-nlp/{entry.name.removeprefix('simcse-')}-simcse-roberta-base"]

@@ -24,8 +24,8 @@ from harness.cli.main import app
 from harness.encoders.checkpoint import find_checkpoint
 from harness.encoders.context import Context, silent
 from harness.encoders.loading import load_tokenizer
-from harness.errors import DataError, EncoderError, ResultError, UsageError
-from harness.registry import fill
+from harness.encoders.registry import fill
+from harness.errors import EncoderError, ResultError, UsageError, WriteError
 
 SHORT = replace(SETTINGS, max_steps=12, eval_every=5)
 
@@ -136,11 +136,10 @@ def test_a_full_disk_is_one_sentence(job, monkeypatch, error, reason):
         raise error
 
     monkeypatch.setattr(training, "save_model", save)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(WriteError) as caught:
         train(job)
     assert str(caught.value) == (
-        f"{job.folder}: writing failed ({reason}), expected a writable folder with room for the model; free space, "
-        "correct the permissions, or choose another folder with --output or --cache-dir"
+        f"{job.folder}: cannot be written ({reason}); make room or give write permission, or name another folder"
     )
 
 
@@ -223,8 +222,8 @@ def test_a_resumed_run_with_the_auxiliary_loss_is_the_uninterrupted_one(job, pro
 def job_of(tmp_path, **given):
     (tmp_path / "words.txt").write_text("\n".join(sentences(20)))
     changes = {"backbone": tmp_path / "bert", "data": tmp_path / "words.txt", "dev": "none", "batch_size": 4, **given}
-    spec = fill("simcse-unsup", {name: str(value) for name, value in changes.items()}, encoders.SIMCSE_UNSUP.parameters)
-    return encoders.make_job(spec, Context(cache_dir=tmp_path / "cache", offline=True))
+    asked = fill(encoders.SIMCSE_UNSUP, {name: str(value) for name, value in changes.items()})
+    return encoders.make_job(asked, Context(cache_dir=tmp_path / "cache", offline=True))
 
 
 def test_a_length_beyond_the_models_is_refused(tmp_path):
@@ -308,9 +307,10 @@ def test_a_cache_that_cannot_be_made(tmp_path):
     (tmp_path / "cache").write_text("a file")
     result = bench(tmp_path)
     assert result.exit_code == 2
-    assert result.stderr == (
-        f"bench: {tmp_path / 'cache' / 'tokenized'}: writing failed (Not a directory), expected a writable folder with "
-        "room for the data; free space, correct the permissions, or choose another folder with --cache-dir\n"
+    place, refusal = result.stderr.removeprefix("bench: ").split(": ", 1)
+    assert place.startswith(str(tmp_path / "cache" / "tokenized"))
+    assert refusal == (
+        "cannot be written (Not a directory); make room or give write permission, or name another folder\n"
     )
 
 

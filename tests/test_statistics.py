@@ -9,6 +9,7 @@ from scipy import stats
 from harness.data.overlap import selection_flag, shared_pairs
 from harness.data.records import Pairs, SimilarityData
 from harness.data.sts import semeval, sts_benchmark
+from harness.names import EncoderCard
 from harness.reports import published, verdicts
 from harness.reports.bootstrap import KERNELS, accuracy, connected, correlation, draw, pairs_design, rows_design
 from harness.reports.published import PublishedRow
@@ -26,7 +27,6 @@ from harness.reports.statistics import (
 )
 from harness.reports.ties import Candidate, tied
 from harness.reports.verdicts import judge, reference_spread, without_seed
-from harness.results.record import Card
 from harness.tasks.similarity import aggregate
 
 
@@ -227,12 +227,12 @@ def test_few_seeds_borrow_a_known_spread():
     assert found.equivalent is True
 
 
-def card(name: str, **values: object) -> Card:
+def card(name: str, **values: object) -> EncoderCard:
     blank = dict(
         method=name.partition("[")[0], parameters={}, backbone=None, revision=None, weights_sha256=None, pooling=None,
         dim=4, max_tokens=None, dtype="float32", normalized=False, fitted_on=None, trained_on=None, seed=None,
     )  # fmt: skip
-    return Card(name=name, **(blank | values))
+    return EncoderCard(name=name, **(blank | values))
 
 
 def row(paper: str, table: str, task: str, value: float, backbone: str = "") -> PublishedRow:

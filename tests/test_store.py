@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import ResultError
+from harness.errors import ResultError, WriteError
+from harness.names import EncoderCard
 from harness.results import machine, store
-from harness.results.record import SCHEMA, Card, Result, Run
+from harness.results.record import SCHEMA, Result, Run
 
-CARD = Card(
+CARD = EncoderCard(
     name="bert[pooling=avg,backbone=tiny]",
     method="bert",
     parameters={"pooling": "avg", "backbone": "tiny", "prompt": None, "lower": True, "tau": 0.05, "dim": 256},
@@ -123,7 +124,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_result(tmp_path, monkeyp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ResultError) as caught:
+    with pytest.raises(WriteError) as caught:
         store.write(replace(RESULT, counts={"pairs": 1}), None, tmp_path)
     assert str(caught.value) == (
         f"{path}: cannot be written (No space left on device); "
@@ -135,7 +136,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_result(tmp_path, monkeyp
 
 def test_a_file_where_the_folder_should_be_is_one_sentence(tmp_path):
     (tmp_path / "results").write_text("")
-    with pytest.raises(ResultError) as caught:
+    with pytest.raises(WriteError) as caught:
         store.write(RESULT, None, tmp_path / "results")
     path = store.cell_path(tmp_path / "results", CARD.name, "STS12", "sts")
     assert str(caught.value) == (

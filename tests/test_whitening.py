@@ -8,8 +8,8 @@ from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
 from baselines.whitening import Whitening, fit_whitening, load_whitening, mean_and_covariance
-from harness.encoders.protocol import EncoderCard
 from harness.errors import EncoderError, UsageError
+from harness.names import EncoderCard
 from harness.tasks.blocks import blas
 
 BASE = EncoderCard(name="bert[backbone=tiny]", method="bert", weights_sha256="a" * 64, dim=6)
@@ -162,8 +162,8 @@ def test_a_fit_for_another_encoder_is_refused(golden, tmp_path):
     with pytest.raises(EncoderError) as caught:
         load_whitening(path, other)
     assert str(caught.value) == (
-        f"{path}: fitted on vectors of bert[backbone=tiny] (card {BASE.fingerprint()[:12]}), expected those of "
-        f"bert[backbone=tiny] (card {other.fingerprint()[:12]}); fit it again for this encoder"
+        f"{path}: fitted on vectors of bert[backbone=tiny] (card {BASE.identity[:12]}), expected those of "
+        f"bert[backbone=tiny] (card {other.identity[:12]}); fit it again for this encoder"
     )
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from baselines.simcse.reading import Row, read_rows
 from baselines.simcse.settings import TrainSettings
-from harness.data.hub import locked, sha256_of, writing
+from harness import files
 from harness.encoders.context import Progress
 from harness.errors import DataError
 
@@ -96,7 +96,7 @@ def open_corpus(path: Path, tokenizer: Any, settings: TrainSettings, cache: Path
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file, expected training text; name a .txt or a .csv")
-    sha256 = sha256_of(path)
+    sha256 = files.sha256(path)
     reading = {name: getattr(settings, name) for name in _READ_SETTINGS}
     # The same bytes are other rows under another ending.
     key = json.dumps([_FORMAT, sha256, path.suffixes, tokenizer_sha256(tokenizer), reading], sort_keys=True)
@@ -104,7 +104,7 @@ def open_corpus(path: Path, tokenizer: Any, settings: TrainSettings, cache: Path
     dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
     if settings.hard_negative_weight:
         next(read_rows(path, settings), None)  # the weight does not change the ids, but may not fit the columns
-    with writing(folder.parent, "--cache-dir"), locked(folder.with_suffix(".lock")):
+    with files.writing(folder.parent), files.lock(folder.with_suffix(".lock")):
         if not _holds(folder, _noted(folder / "meta.json"), np.dtype(dtype).itemsize, exactly=True):
             draft = folder.with_suffix(".partial")
             _tokenize(lambda: read_rows(path, settings), tokenizer, settings.max_tokens, draft, progress)

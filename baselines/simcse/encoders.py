@@ -14,17 +14,18 @@ from baselines.simcse.folder import WORK, check_folder, read_card
 from baselines.simcse.job import Job, fingerprint
 from baselines.simcse.settings import TrainSettings, published
 from baselines.simcse.train import train
-from harness.data.hub import locked, writing
+from baselines.transformers import backbone_parameter, max_tokens_parameter
+from harness import files
 from harness.data.locate import BUNDLED, data_root
 from harness.data.sts import sts_benchmark
-from harness.encoders.catalog import MAX_TOKENS, EncoderEntry
 from harness.encoders.checkpoint import Checkpoint, find_checkpoint
 from harness.encoders.context import Context
 from harness.encoders.loading import load_tokenizer
 from harness.encoders.protocol import Encoder
+from harness.encoders.registry import EncoderEntry, Resolved, fill, parameter, parameters
 from harness.encoders.transformer import Backbone, TransformerEncoder, build_transformer
 from harness.errors import UsageError
-from harness.registry import Parameter, Spec
+from harness.names import STS_B_DEV, Spec
 
 _RELEASED = ("bert-base-uncased", "bert-large-uncased", "roberta-base", "roberta-large")
 _DATA = {"simcse-unsup": ("wiki", "mini-wiki"), "simcse-sup": ("nli", "mini-nli")}  # of the paper; with backbone=tiny
@@ -63,51 +64,59 @@ _HELP = {
 _PUBLISHED = ("batch_size", "learning_rate", "epochs", "eval_every")
 
 
-def _parameters(method: str) -> tuple[Parameter, ...]:
+def _parameters(method: str) -> type[Any]:
     defaults: dict[str, Any] = asdict(published(method, "bert-base-uncased"))
     defaults |= {name: type(defaults[name])(0) for name in _PUBLISHED}
     named, bundled = _DATA[method]
-    return (
-        Parameter(name="backbone", default="bert-base-uncased", help="tiny (bundled), a hub name, or a folder"),
-        Parameter(
-            name="weights",
-            default="auto",
-            choices=("auto", "released", "trained"),
-            help="auto: the authors' release where nothing but one of its backbones is asked for, else trained here",
+    declared: dict[str, tuple[Any, Any]] = {
+        "backbone": (str, backbone_parameter()),
+        "weights": (
+            str,
+            parameter(
+                "auto",
+                "auto: the authors' release where nothing but one of its backbones is asked for, else trained here",
+                choices=("auto", "released", "trained"),
+            ),
         ),
-        Parameter(
-            name="data", default=None, help=f"{', '.join(NAMED)}, or a file; default: {named}, for tiny {bundled}"
+        "data": (str | None, parameter(None, f"{', '.join(NAMED)}, or a file; default: {named}, for tiny {bundled}")),
+        "dev": (
+            str,
+            parameter(
+                "auto",
+                "chooses the best step; auto: sts-b, for tiny the bundled mini set",
+                choices=("auto", "sts-b", "mini", "none"),
+            ),
         ),
-        Parameter(
-            name="dev",
-            default="auto",
-            choices=("auto", "sts-b", "mini", "none"),
-            help="chooses the best step; auto: sts-b, for tiny the bundled mini set",
-        ),
-        Parameter(name="train_tokens", default=defaults["max_tokens"], help="training sentences are cut there"),
-        *(Parameter(name=name, default=defaults[name], help=text) for name, text in _HELP.items()),
-        MAX_TOKENS,
-    )
+        "train_tokens": (int, parameter(defaults["max_tokens"], "training sentences are cut there")),
+    }
+    for name, text in _HELP.items():
+        kind = str | None if defaults[name] is None else type(defaults[name])
+        declared[name] = (kind, parameter(defaults[name], text, recorded_only=name == "length_groups"))
+    declared["max_tokens"] = (int | None, max_tokens_parameter())
+    members: dict[str, Any] = {name: value for name, (_, value) in declared.items()}
+    annotations = {name: kind for name, (kind, _) in declared.items()}
+    return parameters(type("SimcseParameters", (), {**members, "__annotations__": annotations}))
 
 
-def train_settings(spec: Spec) -> TrainSettings:
+def train_settings(asked: Resolved) -> TrainSettings:
     """The specification's settings; what it leaves at 0 is taken from the paper's table.
 
     Raises:
         UsageError: if a value is impossible.
     """
-    base = published(spec.name, str(spec.parameters["backbone"]))
-    given: dict[str, Any] = {name: spec.parameters[name] for name in _HELP}
-    given["max_tokens"] = spec.parameters["train_tokens"]
+    values = asdict(asked.parameters)
+    base = published(asked.spec.name, str(values["backbone"]))
+    given: dict[str, Any] = {name: values[name] for name in _HELP}
+    given["max_tokens"] = values["train_tokens"]
     given |= {name: getattr(base, name) for name in _PUBLISHED if not given[name]}
     return replace(base, **given)
 
 
-def make_job(spec: Spec, context: Context, folder: Path | None = None, **options: Any) -> Job:
+def make_job(asked: Resolved, context: Context, folder: Path | None = None, **options: Any) -> Job:
     """The training run behind a specification: data found and tokenised, backbone found, nothing trained yet.
 
     Args:
-        spec: of `simcse-unsup` or `simcse-sup`.
+        asked: a specification of `simcse-unsup` or `simcse-sup`.
         context: where data, cache and device are.
         folder: for the trained model; None: below `trained/` in the cache, under the run's fingerprint.
         **options: further attributes of `Job`.
@@ -116,21 +125,21 @@ def make_job(spec: Spec, context: Context, folder: Path | None = None, **options
         UsageError: if a name or a setting is impossible.
         DataError: if data are missing or damaged.
     """
-    settings = train_settings(spec)
-    name = str(spec.parameters["backbone"])
+    settings = train_settings(asked)
+    name = asked.parameters.backbone
     backbone = find_backbone(name, offline=context.offline)
     tokenizer = load_tokenizer(backbone)
     longest = Backbone(backbone, context).max_tokens or backbone_limit(tokenizer)
     if settings.max_tokens > longest:
         raise UsageError(f"train_tokens={settings.max_tokens}: {name} reads {longest} at the most; lower it")
-    text = find_corpus(str(spec.parameters["data"] or _DATA[spec.name][name == "tiny"]), context)
+    text = find_corpus(asked.parameters.data or _DATA[asked.spec.name][name == "tiny"], context)
     if len(text.paths) > 1:
         raise UsageError(f"data={text.name}: {len(text.paths)} files, expected one to train on; name a file")
     job = Job(
         settings=settings,
         backbone=backbone,
         corpus=open_corpus(text.paths[0], tokenizer, settings, context.cache_dir, context.progress),
-        dev=_dev_set(spec, context, tokenizer, longest),
+        dev=_dev_set(asked, context, tokenizer, longest),
         folder=folder or context.cache_dir,
         device=context.device,
         progress=context.progress,
@@ -141,10 +150,10 @@ def make_job(spec: Spec, context: Context, folder: Path | None = None, **options
     return replace(job, folder=context.cache_dir / "trained" / fingerprint(job.identity())[:32])
 
 
-def _dev_set(spec: Spec, context: Context, tokenizer: Any, longest: int) -> DevSet | None:
-    name = str(spec.parameters["dev"])
+def _dev_set(asked: Resolved, context: Context, tokenizer: Any, longest: int) -> DevSet | None:
+    name = asked.parameters.dev
     if name == "auto":
-        name = "mini" if spec.parameters["backbone"] == "tiny" else "sts-b"
+        name = "mini" if asked.parameters.backbone == "tiny" else "sts-b"
     if name == "none":
         return None
     if name == "mini":
@@ -165,15 +174,17 @@ def trained(job: Job) -> dict[str, Any]:
     check_folder(job.folder)
     if processes.size() > 1 or read_card(job.folder) is not None:
         return train(job)
-    with writing(job.folder, "--output or --cache-dir", "the model"), locked(job.folder / WORK / "lock"):
+    with files.writing(job.folder), files.lock(job.folder / WORK / "lock"):
         return train(job)
 
 
-def train_spec(spec: Spec, context: Context, output: Path | None = None, *, compile: bool = False) -> Mapping[str, Any]:
+def train_spec(
+    asked: Resolved, context: Context, output: Path | None = None, *, compile: bool = False
+) -> Mapping[str, Any]:
     """Train what the specification says and tell where it is: the entry point `bench.trainers`.
 
     Args:
-        spec: of `simcse-unsup` or `simcse-sup`.
+        asked: a specification of `simcse-unsup` or `simcse-sup`.
         context: where data, cache and device are.
         output: folder for the model; None: in the cache, where encoders look for it.
         compile: run the model through torch.compile.
@@ -185,20 +196,21 @@ def train_spec(spec: Spec, context: Context, output: Path | None = None, *, comp
         UsageError: if the specification asks for released weights.
         BenchError: as `make_job` and `train`.
     """
-    if spec.parameters["weights"] == "released":
-        raise UsageError(f"{spec}: released weights are not trained here; drop weights=released")
-    if _wants_release(spec):
-        spec = replace(spec, parameters={**spec.parameters, "weights": "trained"})
+    if asked.parameters.weights == "released":
+        raise UsageError(f"{asked.spec}: released weights are not trained here; drop weights=released")
+    if _wants_release(asked):
+        asked = fill(asked.entry, asked.spec.replaced(weights="trained").given)
     if output is not None:
         check_folder(output)
-    job = make_job(spec, context, output, compile=compile)
-    return {"model": str(spec), "folder": str(job.folder), **trained(job)}
+    job = make_job(asked, context, output, compile=compile)
+    return {"model": str(asked.spec), "folder": str(job.folder), **trained(job)}
 
 
-def _build(spec: Spec, context: Context) -> Encoder:
-    if _wants_release(spec):
-        return _build_released(spec, context)
-    job = make_job(spec, context)
+def _build(spec: Spec, chosen: Any, context: Context) -> Encoder:
+    asked = Resolved(SIMCSE_UNSUP if spec.name == "simcse-unsup" else SIMCSE_SUP, spec, chosen)
+    if _wants_release(asked):
+        return _build_released(asked, context)
+    job = make_job(asked, context)
     trained(job)
     encoder = build_transformer(
         str(spec),
@@ -206,25 +218,22 @@ def _build(spec: Spec, context: Context) -> Encoder:
         Checkpoint(str(job.folder), job.folder),
         context,
         pooling=job.settings.pooling,
-        parameters={**spec.parameters, **{name: getattr(job.settings, name) for name in _HELP}},
+        parameters={**asdict(chosen), **{name: getattr(job.settings, name) for name in _HELP}},
     )
     card = replace(
         encoder.card,
         backbone=job.backbone.name,
         revision=job.backbone.revision,
         trained_on=f"{job.corpus.name}@{job.corpus.sha256[:12]}",
+        selected_on={"sts-b": STS_B_DEV, "mini": "mini STS dev"}[job.dev.name] if job.dev else None,
         seed=job.settings.seed,
     )
     return TransformerEncoder(encoder.backbone, encoder.pooling, card)
 
 
-def _wants_release(spec: Spec) -> bool:
-    weights, backbone = spec.parameters["weights"], spec.parameters["backbone"]
-    changed = [
-        name
-        for name, value in spec.parameters.items()
-        if name not in ("backbone", "weights", "max_tokens") and value != spec.defaults[name]
-    ]
+def _wants_release(asked: Resolved) -> bool:
+    spec, weights, backbone = asked.spec, asked.parameters.weights, asked.parameters.backbone
+    changed = [name for name in spec.given if name not in ("backbone", "weights", "max_tokens")]
     if weights == "released" and changed:
         raise UsageError(
             f"{spec}: weights=released goes with no training parameter, found {', '.join(changed)}; drop one"
@@ -236,17 +245,18 @@ def _wants_release(spec: Spec) -> bool:
     return weights == "released" or (weights == "auto" and backbone in _RELEASED and not changed)
 
 
-def _build_released(spec: Spec, context: Context) -> Encoder:
+def _build_released(asked: Resolved, context: Context) -> Encoder:
     """The authors' weights. Unsupervised ones hold a head that was for training only, so it is left out."""
+    spec = asked.spec
     kind = spec.name.removeprefix("simcse-")
-    repository = f"princeton-nlp/{kind}-simcse-{spec.parameters['backbone']}"
+    repository = f"princeton-nlp/{kind}-simcse-{asked.parameters.backbone}"
     return build_transformer(
         str(spec),
         spec.name,
         find_checkpoint(repository, offline=context.offline),
         context,
         pooling="cls_before_pooler" if kind == "unsup" else "cls",
-        parameters=dict(spec.parameters),
+        parameters=asdict(asked.parameters),
     )
 
 

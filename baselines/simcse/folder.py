@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness import files
 from harness.errors import ResultError, UsageError
-from harness.results.store import replace_file
 
 CARD, LOG, WEIGHTS = "card.json", "log.jsonl", "model.safetensors"
 WORK = ".training"  # holds the checkpoint until the run is finished
@@ -62,7 +62,7 @@ def claim(work: Path, fingerprint: str) -> None:
     """
     path = work / "fingerprint"
     if not path.exists():
-        replace_file(path, fingerprint.encode())
+        files.replace(path, fingerprint.encode())
     if path.read_bytes() != fingerprint.encode():
         raise UsageError(
             f"{work}: an unfinished run of another backbone, data or settings, expected this run's; name another "
@@ -92,4 +92,4 @@ def log_line(values: Mapping[str, float]) -> str:
 
 def write_json(path: Path, value: object) -> None:
     """Write atomically and durably."""
-    replace_file(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    files.replace(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

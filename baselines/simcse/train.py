@@ -26,7 +26,7 @@ from baselines.simcse.model import make_model, save_model
 from baselines.simcse.objective import contrastive_loss
 from baselines.simcse.optimizer import Optimizer
 from baselines.simcse.trainee import Trainee
-from harness.data.hub import writing
+from harness import files
 from harness.encoders.loading import load_tokenizer
 from harness.errors import EncoderError, ResultError, UsageError
 
@@ -219,7 +219,7 @@ def train(job: Job) -> dict[str, Any]:
         ResultError: if a checkpoint cannot be read, or the card is damaged.
     """
     check_folder(job.folder)
-    with writing(job.folder, "--output or --cache-dir", "the model"):
+    with files.writing(job.folder):
         card = read_card(job.folder)
         card = _train(job) if card is None else _same_run(job, card)
         if processes.leads():

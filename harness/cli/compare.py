@@ -11,7 +11,7 @@ from harness.cli.console import err, print_json
 from harness.cli.options import Settings, command
 from harness.cli.scores import Line, print_scores, short
 from harness.errors import ResultError, UsageError
-from harness.registry import pick
+from harness.names import pick
 
 if TYPE_CHECKING:
     from harness.reports.comparison import Difference
@@ -70,11 +70,11 @@ def _measured(text: str, beside: str, results: "Sequence[Result]", settings: Set
 
 def _resolved(text: str, settings: Settings) -> str | None:
     """The full specification, or None if it is none."""
-    from harness.encoders.catalog import resolve  # loads torch, which a comparison does not wait for
     from harness.encoders.context import Context
+    from harness.encoders.registry import resolve  # loads torch, which a comparison does not wait for
 
     try:
-        return str(resolve(text, Context(cache_dir=settings.cache, backbone=settings.backbone))[1])
+        return str(resolve(text, Context(cache_dir=settings.cache, backbone=settings.backbone)).spec)
     except UsageError:
         return None
 

@@ -68,10 +68,10 @@ def verify(
 
 def _tasks_of(suite: str) -> list[str]:
     """Names of the suites' tasks, or of all; the bundled ones only where no other is asked for."""
-    from harness.registry import pick, split_specs
+    from harness.names import pick, split_names
     from harness.tasks.suites import SUITES, TASKS
 
-    named = [task for name in split_specs(suite, "--suite") for task in pick("suite", SUITES, name)] if suite else TASKS
+    named = [task for name in split_names(suite, "--suite") for task in pick("suite", SUITES, name)] if suite else TASKS
     return [name for name in named if not TASKS[name].bundled] or list(named)
 
 
@@ -134,7 +134,7 @@ def fetch(
     A suite's data are SentEval's as SimCSE packed them, from the hub; glove is the 840B archive from its authors.
     """
     from harness.data.fetch import TRAINING_FILES
-    from harness.registry import pick
+    from harness.names import pick
     from harness.tasks.suites import SUITES
 
     fetchers = dict.fromkeys(SUITES, _fetch_suite) | {"glove": _fetch_glove}

@@ -13,7 +13,7 @@ from harness.cli.console import err, out, print_json, progress_bars
 from harness.cli.options import Settings, command, report_error
 from harness.cli.scores import Line, print_scores, short
 from harness.errors import BenchError, UsageError
-from harness.registry import pick, split_specs
+from harness.names import pick, split_names, split_specs
 
 if TYPE_CHECKING:
     from harness.encoders.context import Context
@@ -109,9 +109,9 @@ def selected_tasks(suite: str, tasks: str, mode: str, classifier: str) -> "list[
     if bool(suite) == bool(tasks):
         raise UsageError(f"give either --suite ({', '.join(SUITES)}) or --tasks (`bench list tasks`)")
     names = (
-        [n for s in split_specs(suite, "--suite") for n in pick("suite", SUITES, s)]
+        [n for s in split_names(suite, "--suite") for n in pick("suite", SUITES, s)]
         if suite
-        else split_specs(tasks, "--tasks")
+        else split_names(tasks, "--tasks")
     )
     chosen = pick("classifier", CLASSIFIERS, classifier)
     return [under(pick("task", TASKS, name), mode=mode, classifier=chosen) for name in dict.fromkeys(names)]

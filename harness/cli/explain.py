@@ -12,12 +12,12 @@ from harness.cli.console import err, out, print_json
 from harness.cli.evaluate import context_of
 from harness.cli.options import Settings, command
 from harness.errors import UsageError
-from harness.registry import split_specs
+from harness.names import split_specs
 
 if TYPE_CHECKING:
     from harness.explain import Explanation
+    from harness.names import EncoderCard
     from harness.reports.published import PublishedRow
-    from harness.results.record import Card
 
 _STS = "STS12,STS13,STS14,STS15,STS16,STSBenchmark,SICKRelatedness"
 
@@ -42,12 +42,12 @@ def explain(
     For example: bench explain --model minilm\[pooling=cls_before_pooler] --task STSBenchmark
     """
     from harness.data.locate import data_root
-    from harness.encoders.catalog import build
+    from harness.encoders.registry import build
     from harness.explain import explain as explained
     from harness.reports.published import label, source
 
     with context_of(settings) as context:
-        row = _published(published, build(model, context).card)  # type: ignore[arg-type]  # equal fields
+        row = _published(published, build(model, context).card)
         targets = {} if row is None else _by_benchmark(row)
         chosen = split_specs(tasks or (",".join(targets) if row else _STS), "--task")
         missing = [task for task in chosen if row is not None and task not in targets]
@@ -69,7 +69,7 @@ def explain(
     _remark(found, settings)
 
 
-def _published(reference: str, card: "Card") -> "PublishedRow | None":
+def _published(reference: str, card: "EncoderCard") -> "PublishedRow | None":
     """The row named, or the one nearest to what the encoder is; None if nothing is published for it.
 
     Raises:

@@ -13,7 +13,7 @@ import typer
 
 from harness.cli.console import err
 from harness.errors import BenchError, UsageError
-from harness.registry import fill, pick
+from harness.names import pick
 
 if TYPE_CHECKING:
     from harness.reports.choice import Choice
@@ -130,15 +130,15 @@ def _setting(text: str) -> tuple[str, str]:
 
 def _check_known(text: str, method: str, parameter: str, value: str) -> None:
     """That the method, or else one that is trained, has the parameter and can have the value."""
-    from harness.encoders.catalog import known_encoders  # loads torch, which commands without --set need not wait for
+    from harness.encoders.registry import declared, fill, known_encoders  # loads torch: only --set waits for it
     from harness.reports.published import PAPERS_TEXT
 
     known = known_encoders()
     try:
         owners = [pick("method", known, name) for name in ([method] if method else PAPERS_TEXT)]
-        having = [entry for entry in owners if parameter in {own.name for own in entry.parameters}]
+        having = [entry for entry in owners if parameter in {own.name for own in declared(entry)}]
         for entry in having or owners[:1]:
-            fill(entry.name, {parameter: value}, entry.parameters)
+            fill(entry, {parameter: value})
     except UsageError as error:
         raise UsageError(f"--set {text}: {error}") from error
 

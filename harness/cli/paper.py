@@ -9,13 +9,14 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from harness import files
 from harness.cli.console import err, out, print_json
 from harness.cli.evaluate import context_of, tell
 from harness.cli.options import Fit, Nli, Seeds, Set, Settings, Wiki, choice_of, command, report_error
 from harness.cli.plot import draw_rows
 from harness.cli.show import Rows, show_rows
 from harness.errors import BenchError, UsageError
-from harness.registry import pick, split_specs
+from harness.names import pick, split_names
 
 if TYPE_CHECKING:
     from harness.encoders.context import Context
@@ -91,7 +92,7 @@ def _named(paper: "Paper", kind: str, numbers: str) -> "list[Target]":
     own = {name.partition("-")[2]: target for name, target in paper.targets.items() if name.startswith(kind)}
     if numbers == "all":
         return list(own.values())
-    return [pick(kind, own, number) for number in (split_specs(numbers, f"--{kind}") if numbers else [])]
+    return [pick(kind, own, number) for number in (split_names(numbers, f"--{kind}") if numbers else [])]
 
 
 def _show_list(paper: "Paper", choice: "Choice", results: "Sequence[Result]", settings: Settings) -> None:
@@ -161,7 +162,7 @@ def _run(missing: "Sequence[Wanted]", settings: Settings) -> int:
 
 def _split(missing: "Sequence[Wanted]", context: "Context") -> "tuple[list[tuple[str, Task]], list[BenchError]]":
     """What has an encoder and tasks here, and one error for each encoder that has not."""
-    from harness.encoders.catalog import resolve
+    from harness.encoders.registry import resolve
 
     tasks = _tasks()
     runnable: list[tuple[str, Task]] = []
@@ -232,12 +233,11 @@ def _draw(target: "Target", filled: "PaperTable", output: Path, settings: Settin
 
 def _writers(formats: str) -> list[str]:
     endings = {"md": "md", "latex": "tex", "csv": "csv", "json": "json"}
-    return [pick("format", endings, name) for name in split_specs(formats, "--format")]
+    return [pick("format", endings, name) for name in split_names(formats, "--format")]
 
 
 def _write(filled: "PaperTable", folder: Path, endings: Sequence[str]) -> list[Path]:
     from harness.reports.render import latex_text, markdown_text
-    from harness.results.store import replace_file
 
     paths = []
     for ending in endings:
@@ -246,7 +246,7 @@ def _write(filled: "PaperTable", folder: Path, endings: Sequence[str]) -> list[P
         else:
             content = markdown_text(filled.text) if ending == "md" else latex_text(filled.text, filled.name)
         paths.append(folder / f"{filled.name}.{ending}")
-        replace_file(paths[-1], content.encode())
+        files.replace(paths[-1], content.encode())
     return paths
 
 

@@ -11,13 +11,13 @@ import typer
 from harness.cli.console import err, print_json
 from harness.cli.options import Settings, command, report_error
 from harness.errors import BenchError, ResultError, UsageError
-from harness.registry import pick, split_specs
+from harness.names import pick, split_specs
 
 if TYPE_CHECKING:
+    from harness.names import EncoderCard
     from harness.reports.figures.canvas import Drawing
     from harness.reports.figures.measured import Definition, Found, Measured
     from harness.reports.figures.trajectory import Trajectory
-    from harness.results.record import Card
 
 Models = Annotated[str, typer.Option("--models", "-m", help="Encoders, comma-separated. Else all with a result.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for .pdf, .svg, .png and .csv.")]
@@ -111,7 +111,7 @@ def trajectory(
 
 
 def draw_rows(
-    settings: Settings, kind: str, cards: "Mapping[str, Card | None]", output: Path, name: str
+    settings: Settings, kind: str, cards: "Mapping[str, EncoderCard | None]", output: Path, name: str
 ) -> tuple[tuple[Path, ...], bool]:
     """Draw what the rows of a paper's figure were measured with, and tell what is missing.
 
@@ -140,7 +140,7 @@ def draw_rows(
     return save(drawn, output, name), number == len(cards)
 
 
-def _points(settings: Settings, kind: str, cards: "Mapping[str, Card]") -> "tuple[Drawing, int] | None":
+def _points(settings: Settings, kind: str, cards: "Mapping[str, EncoderCard]") -> "tuple[Drawing, int] | None":
     """Of encoders with a geometry result, and their number."""
     from harness.reports.figures.measured import Definition, find
 
@@ -152,7 +152,7 @@ def _points(settings: Settings, kind: str, cards: "Mapping[str, Card]") -> "tupl
     return (_drawing(kind)(measured, definition), len(measured)) if measured else None
 
 
-def _paths(settings: Settings, cards: "Mapping[str, Card]") -> "tuple[Drawing, int] | None":
+def _paths(settings: Settings, cards: "Mapping[str, EncoderCard]") -> "tuple[Drawing, int] | None":
     """Of encoders whose training log is in the cache, and their number."""
     from harness.reports.figures.trajectory import trajectory as draw
 
@@ -160,7 +160,7 @@ def _paths(settings: Settings, cards: "Mapping[str, Card]") -> "tuple[Drawing, i
     return (draw(runs), len(runs)) if runs else None
 
 
-def _logs(settings: Settings, cards: "Mapping[str, Card]") -> "Iterator[Trajectory]":
+def _logs(settings: Settings, cards: "Mapping[str, EncoderCard]") -> "Iterator[Trajectory]":
     """The logs of the runs that made these weights; what has none is told."""
     from harness.encoders.checkpoint import Checkpoint, weights_sha256
     from harness.reports.figures.trajectory import LOG, read_log
@@ -248,12 +248,12 @@ def _evaluated(settings: Settings, models: Sequence[str], tasks: Sequence[str]) 
     """Evaluate what is not on disk yet, as `bench run` does; returns the full names of the encoders."""
     from harness.cli.evaluate import context_of, tell
     from harness.data.locate import data_root
-    from harness.encoders.catalog import resolve
+    from harness.encoders.registry import resolve
     from harness.run import Plan, run
     from harness.tasks.suites import TASKS
 
     with context_of(settings) as context:
-        names = [str(resolve(model, context)[1]) for model in models]
+        names = [str(resolve(model, context).spec) for model in models]
         plan = Plan(
             models=models,
             tasks=[pick("task", TASKS, task) for task in tasks],

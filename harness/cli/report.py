@@ -9,7 +9,7 @@ import typer
 from harness.cli.console import err, out, print_json
 from harness.cli.options import Settings, command
 from harness.cli.scores import Line, print_scores
-from harness.registry import split_specs
+from harness.names import split_names
 
 if TYPE_CHECKING:
     from harness.reports.tables import TextTable
@@ -46,7 +46,7 @@ def report(
     summary = render(
         settings.results_dir,
         output,
-        split_specs(formats, "--format"),
+        split_names(formats, "--format"),
         resamples=resamples,
         cache_dir=settings.cache,
         pairs=pairs,

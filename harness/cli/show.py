@@ -9,7 +9,7 @@ from rich.table import Table
 from harness.cli.console import out, print_json
 from harness.cli.options import Settings, command
 from harness.errors import UsageError
-from harness.registry import pick, value_text
+from harness.names import pick, value_text
 
 Rows = list[dict[str, object]]
 
@@ -48,13 +48,13 @@ def cache(
 
 
 def _models() -> Rows:
-    from harness.encoders.catalog import known_encoders
+    from harness.encoders.registry import declared, known_encoders
 
     rows: Rows = [
         {
             "name": entry.name,
             "what": entry.summary,
-            "parameters": " ".join(f"{p.name}={value_text(p.default)}" for p in entry.parameters),
+            "parameters": " ".join(f"{p.name}={value_text(p.default)}" for p in declared(entry)),
         }
         for entry in known_encoders().values()
     ]
@@ -67,11 +67,16 @@ def _models() -> Rows:
 
 
 def _parameters(name: str) -> Rows:
-    from harness.encoders.catalog import known_encoders
+    from harness.encoders.registry import declared, known_encoders
 
     return [
-        {"parameter": p.name, "default": value_text(p.default), "values": " ".join(p.choices), "what": p.help}
-        for p in pick("model", known_encoders(), name).parameters
+        {
+            "parameter": p.name,
+            "default": value_text(p.default),
+            "values": " ".join(p.choices) or p.bounds,
+            "what": p.help,
+        }
+        for p in declared(pick("model", known_encoders(), name))
     ]
 
 

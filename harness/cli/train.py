@@ -96,11 +96,12 @@ def _train_one(
 ) -> dict[str, Any]:
     from importlib.metadata import entry_points
 
-    from harness.encoders.catalog import resolve
     from harness.encoders.context import Context
-    from harness.registry import fill, parse_name, pick
+    from harness.encoders.registry import resolve
+    from harness.names import Spec, pick
 
-    name, written = parse_name(model)
+    spec = Spec.parse(model)
+    name, written = spec.name, dict(spec.given)
     trainer = pick("trainable model", {point.name: point for point in entry_points(group=_ENTRY_POINTS)}, name).load()
     with progress_bars(quiet=settings.quiet) as progress:
         context = Context(
@@ -111,13 +112,12 @@ def _train_one(
             offline=settings.offline,
             progress=progress,
         )
-        entry, _ = resolve(name, context)
         if settings.backbone is not None:
             written.setdefault("backbone", settings.backbone)
         if settings.dtype != "float32":
             written.setdefault("dtype", _training_dtype(settings.dtype))
-        spec = fill(name, written | changes, entry.parameters)
-        return {"model": str(spec), **trainer(spec, context, output, compile=compile_)}
+        asked = resolve(Spec(name, written | changes), context)
+        return {"model": str(asked.spec), **trainer(asked, context, output, compile=compile_)}
 
 
 def _training_dtype(name: str) -> str:
@@ -156,9 +156,9 @@ def export(
 
     For example: bench export simcse-unsup --output model --format sentence-transformers
     """
-    from harness.encoders.catalog import build
     from harness.encoders.context import Context
     from harness.encoders.export import export as write
+    from harness.encoders.registry import build
     from harness.encoders.transformer import TransformerEncoder
 
     if settings.dtype != "float32":

@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from harness import files
 from harness.data.archive import parent_of, unpack
-from harness.data.hub import cached, download, hub_file, is_offline, locked, sha256_of, writing
+from harness.data.hub import cached, download, hub_file, is_offline
 from harness.errors import DataError
 
 SIMCSE_DATA = "princeton-nlp/datasets-for-simcse"  # a dataset on the hub: SentEval, and both training corpora
@@ -58,7 +59,7 @@ def fetch_senteval(cache_dir: Path, *, offline: bool, progress: bool = True) -> 
     archive = hub_file(
         SIMCSE_DATA, "senteval.tar", repo_type="dataset", instead="give --data-dir a folder in SentEval's layout"
     )
-    with writing(cache_dir, "--cache-dir"), locked(cache_dir / ".senteval.lock"):
+    with files.writing(cache_dir), files.lock(cache_dir / ".senteval.lock"):
         if (known := _unpacked(cache_dir)) is not None:  # by another process, while this one waited
             return known
         path = cached(archive)
@@ -118,7 +119,7 @@ def _unpack_senteval(archive: Path, cache_dir: Path) -> Fetched:
         repo=SIMCSE_DATA,
         revision=revision,
         file=archive.name,
-        sha256=sha256_of(archive),
+        sha256=files.sha256(archive),
         bytes=archive.stat().st_size,
         extracted_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )

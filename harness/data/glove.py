@@ -16,7 +16,8 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from harness.data.hub import is_offline, locked, writing
+from harness import files
+from harness.data.hub import is_offline
 from harness.errors import DataError, UsageError
 
 Progress = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
@@ -60,7 +61,7 @@ def fetch_glove(cache_dir: Path, *, offline: bool, progress: Progress) -> Path:
             f"{path}: was not downloaded before and the network is switched off; run `bench data fetch glove` with a "
             f"network, {_INSTEAD}"
         )
-    with writing(cache_dir, "--cache-dir"), locked(folder / ".lock"):
+    with files.writing(cache_dir), files.lock(folder / ".lock"):
         if not path.is_file():  # else another process fetched it, while this one waited
             _fetch(path, progress)
     return path

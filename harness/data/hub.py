@@ -4,7 +4,6 @@ Files land in the cache of `huggingface_hub` (HF_HOME), where other tools find t
 HF_HUB_OFFLINE are honoured. `huggingface_hub` is imported by the functions, so that importing this module is cheap.
 """
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from harness import files
 from harness.errors import DataError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def download(file: HubFile, *, progress: bool) -> Path:
 
     if not progress:
         disable_progress_bars("huggingface_hub.http_get")
-    with _hub_answers(file), writing(file.cache, "HF_HOME"):
+    with _hub_answers(file), files.writing(file.cache):
         _fill_blob(file, get_hf_file_metadata(file.url(), endpoint=file.endpoint))
         path = hf_hub_download(  # finds the content in its place, and adds the snapshot and the reference to it
             file.repo,
@@ -94,38 +94,6 @@ def download(file: HubFile, *, progress: bool) -> Path:
             endpoint=file.endpoint,
         )
     return Path(path)
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Wait until no other process holds the lock file `path`, then hold it. A killed holder lets go."""
-    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with WeakFileLock(path):
-        yield
-
-
-@contextmanager
-def writing(folder: Path, option: str, what: str = "the data") -> Iterator[None]:
-    """Turn a full disk or a folder without write permission into one sentence; `option` is what chooses the folder."""
-    from safetensors import SafetensorError  # how its writer tells of a full disk
-
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        if reason is None:  # raised by the hub's library, not by the file system
-            raise
-        raise DataError(
-            f"{folder}: writing failed ({reason}), expected a writable folder with room for {what};"
-            f" free space, correct the permissions, or choose another folder with {option}"
-        ) from error
 
 
 def _fill_blob(file: HubFile, remote: "HfFileMetadata") -> None:
@@ -141,7 +109,7 @@ def _fill_blob(file: HubFile, remote: "HfFileMetadata") -> None:
     folder = repo_folder_name(repo_id=file.repo, repo_type=file.repo_type)
     blob = file.cache / folder / "blobs" / etag
     blob.parent.mkdir(parents=True, exist_ok=True)
-    with locked(file.cache / ".locks" / folder / f"{etag}.lock"):  # the lock that hf_hub_download takes
+    with files.lock(file.cache / ".locks" / folder / f"{etag}.lock"):  # the lock that hf_hub_download takes
         if blob.exists():
             return
         part = blob.with_name(f"{etag}.incomplete")
@@ -172,7 +140,7 @@ def _check_content(file: HubFile, part: Path, etag: str, size: int) -> None:
         raise DataError(
             f"{file.url()}: the download has {found} bytes, expected {size}; run the command again, or {file.instead}"
         )
-    if re.fullmatch("[0-9a-f]{64}", etag) and (digest := sha256_of(part)) != etag:  # large files: ETag is the sha256
+    if re.fullmatch("[0-9a-f]{64}", etag) and (digest := files.sha256(part)) != etag:  # large files: ETag is the sha256
         part.unlink()
         raise DataError(
             f"{file.url()}: the download has sha256 {digest}, expected {etag}; run the command again, or {file.instead}"

@@ -10,8 +10,9 @@ import numpy as np
 
 from harness.encoders.cache import EmbeddingCache
 from harness.encoders.context import Context
-from harness.encoders.protocol import Embeddings, Encoder, EncoderCard, checked
+from harness.encoders.protocol import Embeddings, Encoder, checked
 from harness.encoders.transformer import TransformerEncoder, encode_poolings
+from harness.names import EncoderCard
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ class CachedEncoder:
     def __init__(self, encoder: Encoder, root: Path) -> None:
         self.encoder = encoder
         self.companions: list[CachedEncoder] = []  # filled from the same forward pass; see `share_passes`
-        self._cache = EmbeddingCache(root, encoder.card.fingerprint(), encoder.card.dim, asdict(encoder.card))
+        self._cache = EmbeddingCache(root, encoder.card.identity, encoder.card.dim, asdict(encoder.card))
 
     @property
     def card(self) -> EncoderCard:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
+from harness.names import STS_B_DEV
 
 _CONFIGURATION = ["*.json", "*.txt", "*.model", "1_*/*", "2_*/*", "3_*/*"]
 _WEIGHTS = ("*.safetensors", "*.bin")
@@ -67,6 +68,12 @@ class Checkpoint:
     def title(self) -> str:
         """For cards: the hub's name with a revision, else the folder's own."""
         return self.name if self.revision and not self.revision.startswith(_FILES) else self.folder.resolve().name
+
+    @property
+    def selected_on(self) -> str | None:
+        """The development set that chose the weights, where their authors say so: SimCSE's used STS-B dev."""
+        released = self.name.startswith(("princeton-nlp/sup-simcse-", "princeton-nlp/unsup-simcse-"))
+        return STS_B_DEV if released else None
 
     @property
     def transformer(self) -> Path:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.encoders.protocol import Embeddings, EncoderCard
-from harness.registry import Spec
+from harness.encoders.protocol import Embeddings
+from harness.names import EncoderCard, Spec, Value
 
 
 def _generator(text: str, seed: int) -> np.random.Generator:
@@ -17,8 +17,8 @@ def _generator(text: str, seed: int) -> np.random.Generator:
 class RandomEncoder:
     """Every distinct sentence gets an independent standard normal vector: the floor of every task."""
 
-    def __init__(self, spec: Spec) -> None:
-        self.card = _card(spec)
+    def __init__(self, spec: Spec, *, dim: int, seed: int) -> None:
+        self.card = _card(spec, dim, seed)
 
     def encode(self, sentences: Sequence[str], /) -> Embeddings:
         x = [_generator(s, self.card.seed or 0).standard_normal(self.card.dim, dtype=np.float32) for s in sentences]
@@ -31,8 +31,8 @@ class HashedWordsEncoder:
     The cosine of two sums estimates the cosine of the two count vectors: word overlap and nothing else.
     """
 
-    def __init__(self, spec: Spec) -> None:
-        self.card = _card(spec)
+    def __init__(self, spec: Spec, *, dim: int, seed: int) -> None:
+        self.card = _card(spec, dim, seed)
         self._words: dict[str, Embeddings] = {}
 
     def encode(self, sentences: Sequence[str], /) -> Embeddings:
@@ -49,8 +49,7 @@ class HashedWordsEncoder:
         return self._words[word]
 
 
-def _card(spec: Spec) -> EncoderCard:
-    seed, dim = spec.parameters["seed"], spec.parameters["dim"]
-    return EncoderCard(
-        name=str(spec), method=spec.name, parameters=spec.parameters, dim=int(dim or 0), seed=int(seed or 0)
-    )
+def _card(spec: Spec, dim: int, seed: int) -> EncoderCard:
+    content: dict[str, Value | None] = {"method": spec.name, "seed": seed}
+    parameters: dict[str, Value | None] = {"dim": dim, "seed": seed}
+    return EncoderCard(name=str(spec), method=spec.name, parameters=parameters, dim=dim, seed=seed, content=content)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.encoders.protocol import Embeddings, Encoder, EncoderCard, embed
+from harness.encoders.protocol import Embeddings, Encoder, embed
+from harness.names import EncoderCard
 
 
 class Encoded:

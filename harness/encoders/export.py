@@ -12,7 +12,7 @@ from tempfile import mkdtemp
 import torch
 from safetensors.torch import save_file
 
-from harness.data.hub import writing
+from harness import files
 from harness.encoders.loading import Loaded, load
 from harness.encoders.transformer import TransformerEncoder
 from harness.errors import UsageError
@@ -52,7 +52,7 @@ def export(encoder: TransformerEncoder, output: Path, layout: str) -> Path:
             f"{encoder.card.name}: has Dense modules, expected a plain checkpoint; copy its folder instead"
         )
     loaded = load(encoder.backbone.checkpoint, dtype=torch.float32)
-    with writing(output, "--output", "the model"):
+    with files.writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(mkdtemp(prefix=f".{output.name}-", dir=output.parent))
         try:

@@ -1,60 +1,15 @@
 """What every encoder promises, and the one place that holds it to the promise."""
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import EncoderError
-from harness.registry import Value
+from harness.names import EncoderCard
 
 Embeddings = NDArray[np.float32]  # (n, d)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncoderCard:
-    """Everything that can change an encoder's vectors, and so its identity.
-
-    Attributes:
-        name: the full specification, e.g. `bert-whitening[backbone=tiny,fit=nli,dim=256]`; parses back.
-        method: the registry entry, e.g. `bert-whitening`.
-        parameters: every parameter of the specification with its value, defaults included.
-        backbone: checkpoint name or repository; None for encoders without one.
-        revision: commit of a hub repository, `files:` and a digest of the configuration of a folder, or None.
-        weights_sha256: digest of the weight file(s) read, or None where nothing is loaded.
-        pooling: how token vectors become a sentence vector; None where there are no layers.
-        dim: length of a vector.
-        max_tokens: sentences are cut after so many tokens, special tokens included; None: never cut.
-        dtype: arithmetic of the forward pass; vectors are always handed over as float32.
-        normalized: whether rows have length 1 as the encoder returns them.
-        fitted_on: the text that a post-processing step was fitted on, or None; "target" means the evaluated
-            sentences themselves.
-        trained_on: the text that the weights were trained on by this project, or None.
-        seed: of fitting or training, or None.
-    """
-
-    name: str
-    method: str
-    parameters: Mapping[str, Value | None] = field(default_factory=dict)
-    backbone: str | None = None
-    revision: str | None = None
-    weights_sha256: str | None = None
-    pooling: str | None = None
-    dim: int
-    max_tokens: int | None = None
-    dtype: str = "float32"
-    normalized: bool = False
-    fitted_on: str | None = None
-    trained_on: str | None = None
-    seed: int | None = None
-
-    def fingerprint(self) -> str:
-        """Sha256 (hex) of the card's canonical JSON: two encoders with equal cards give equal vectors."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 class Encoder(Protocol):
@@ -82,7 +37,7 @@ class Transductive(Protocol):
     @property
     def card(self) -> EncoderCard: ...
 
-    def fit_target(self, task: str, sentences: Sequence[str], /) -> Encoder: ...
+    def fit_target(self, sentences: Sequence[str], /) -> Encoder: ...
 
 
 def embed(encoder: Encoder, sentences: Sequence[str]) -> Embeddings:

@@ -18,10 +18,10 @@ from harness.encoders.fast_bert import FastBert, fits
 from harness.encoders.loading import Loaded, load
 from harness.encoders.packed_linear import can_pack, pack_linears
 from harness.encoders.pooling import POOLINGS, needs_all_layers, pool
-from harness.encoders.protocol import Embeddings, EncoderCard
+from harness.encoders.protocol import Embeddings
 from harness.encoders.tokenizing import token_ids
 from harness.errors import EncoderError, UsageError
-from harness.registry import Value
+from harness.names import EncoderCard, Value
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _TOKENIZE_AT_ONCE = 4096  # sentences: the unit of progress
@@ -249,6 +249,7 @@ def build_transformer(  # noqa: PLR0913  what a card needs
         dim=backbone.dim,
         max_tokens=backbone.max_tokens,
         dtype=context.dtype,
+        selected_on=checkpoint.selected_on,
         normalized=declared is not None and declared.normalize and pooling is None if normalize is None else normalize,
     )
     return TransformerEncoder(backbone, chosen, card)

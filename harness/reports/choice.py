@@ -5,10 +5,9 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from harness.registry import Value, parse_name
+from harness.names import EncoderCard, Spec, Value
 from harness.reports.published import PAPERS_TEXT, plain_backbone
 from harness.reports.targets import Paper, Target, TargetCell
-from harness.results.record import Card
 
 TEXTS = ("nli", "wiki", "captions")
 _SEED = "{seed}"
@@ -51,7 +50,7 @@ class Choice:
             runs: specifications with placeholders, as cells have them.
         """
         slots = "".join(runs)
-        methods = {parse_name(run)[0] for run in runs if run}
+        methods = {Spec.parse(run).name for run in runs if run}
         texts = {
             name: text
             for name, text in self.texts.items()
@@ -83,7 +82,7 @@ class Pattern:
         inside = ",".join(f"{key}={value}" for key, value in known.items() if value)
         return f"{self.method}[{inside}]" if inside else self.method
 
-    def fits(self, card: Card) -> bool:
+    def fits(self, card: EncoderCard) -> bool:
         """Whether an encoder is one of those: the parameters given, and defaults for the rest."""
         method, printed = _parts(card.name)
         if method != self.method or not printed <= set(self.parameters):
@@ -111,8 +110,9 @@ def pattern_of(cell: TargetCell, paper: Paper, choice: Choice) -> Pattern | None
     slots = {name: choice.texts.get(name, "") for name in TEXTS}
     slots |= {"backbone": backbone, "vectors": "tiny" if tiny else cell.backbone, "seed": _SEED}
     slots["fit"] = choice.fit or slots["nli"] or ("mini-nli" if tiny else "")  # as training on tiny has by default
-    method, parameters = parse_name(cell.run)
-    filled = {key: text.format(**slots) for key, text in parameters.items()}
+    parsed = Spec.parse(cell.run)
+    method, parameters = parsed.name, parsed.given
+    filled = {key: str(text).format(**slots) for key, text in parameters.items()}
     own = {key: text for key, text in filled.items() if text}
     return Pattern(method, own | {key: text for key, text in choice.settings_of(method).items() if key not in own})
 
@@ -120,7 +120,8 @@ def pattern_of(cell: TargetCell, paper: Paper, choice: Choice) -> Pattern | None
 @cache
 def _parts(name: str) -> tuple[str, frozenset[str]]:
     """An encoder's method, and the parameters that its name prints."""
-    method, printed = parse_name(name)
+    parsed = Spec.parse(name)
+    method, printed = parsed.name, parsed.given
     return method, frozenset(printed)
 
 

@@ -8,11 +8,11 @@ from importlib import resources
 from statistics import fmean
 from typing import Any, Literal
 
-from harness.registry import parse_name, pick
+from harness.names import EncoderCard, Spec, pick
 from harness.reports.choice import Choice, same_value
 from harness.reports.published import PAPERS_TEXT, backbone_of
 from harness.reports.verdicts import without_seed
-from harness.results.record import Card, Result
+from harness.results.record import Result
 
 Verdict = Literal["holds", "does not hold", "not measured"]
 
@@ -172,7 +172,7 @@ def _seeds(count: int) -> str:
 def _lack(model: str, check: Check, found: Mapping[str, Sequence[float]]) -> str:
     if not found:
         return f"missing: {model} on {check.score}"
-    option = _OPTIONS.get(PAPERS_TEXT.get(parse_name(model)[0], ""), "--backbone")
+    option = _OPTIONS.get(PAPERS_TEXT.get(Spec.parse(model).name, ""), "--backbone")
     return f"ambiguous: {model} on {check.score} may be {' or '.join(sorted(found))}; choose with {option}"
 
 
@@ -209,9 +209,10 @@ def measure(
     return found
 
 
-def _is(model: str, card: Card, choice: Choice) -> bool:
-    method, given = parse_name(model)
-    wanted = choice.settings_of(method) | given
+def _is(model: str, card: EncoderCard, choice: Choice) -> bool:
+    parsed = Spec.parse(model)
+    method, given = parsed.name, parsed.given
+    wanted = {**choice.settings_of(method), **given}
     data = choice.texts.get(PAPERS_TEXT.get(method, ""))
     if data:
         wanted["data"] = data
@@ -220,7 +221,7 @@ def _is(model: str, card: Card, choice: Choice) -> bool:
     known = {"pooling": card.pooling} | dict(card.parameters)
     return (
         card.method == method
-        and parse_name(card.name)[1].keys() - _LEFT_OPEN <= wanted.keys()
-        and all(same_value(known.get(key), text, key) for key, text in wanted.items())
+        and Spec.parse(card.name).given.keys() - _LEFT_OPEN <= wanted.keys()
+        and all(same_value(known.get(key), str(text), key) for key, text in wanted.items())
         and (not choice.seeds or known.get("seed") in (None, *choice.seeds))
     )

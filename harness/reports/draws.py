@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import ResultError
+from harness import files
+from harness.errors import ResultError, WriteError
 from harness.reports.bootstrap import KERNELS, Design, Statistic, accuracy, correlation, draw, pairs_design, rows_design
 from harness.results.record import Result
-from harness.results.store import cell_path, read_items, replace_file
+from harness.results.store import cell_path, read_items
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -135,7 +136,7 @@ class StoredDraws:
     def _keep(self, name: _Name, drawn: NDArray[np.float64] | None) -> None:
         self._made[name] = drawn
         if drawn is not None:
-            with contextlib.suppress(ResultError):  # it saves the next report a second, and is no reason to have none
+            with contextlib.suppress(WriteError):  # it saves the next report a second, and is no reason to have none
                 _store(self._kept(name), drawn)
 
     def _kept(self, name: _Name) -> Path | None:
@@ -186,4 +187,4 @@ def _store(path: Path | None, drawn: NDArray[np.float64]) -> None:
     if path is not None:
         buffer = io.BytesIO()
         np.save(buffer, drawn, allow_pickle=False)
-        replace_file(path, buffer.getvalue())
+        files.replace(path, buffer.getvalue())

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, stdev
 
+from harness.names import EncoderCard
 from harness.reports.choice import Choice, Pattern, file_name, pattern_of, rerun_note, title_of
 from harness.reports.render import Records
 from harness.reports.rows import Kind
 from harness.reports.tables import SYMBOLS, TextTable
 from harness.reports.targets import Paper, Target, TargetCell, TargetRow
-from harness.results.record import Card, Result
+from harness.results.record import Result
 
 _HEADER = ("target", "row", "column", "kind", "source", "seed", "value")
 _Places = Mapping[tuple[str, str], Sequence[Result]]  # task and protocol -> results
@@ -47,7 +48,7 @@ class PaperTable:
     name: str
     text: TextTable
     tidy: Records
-    cards: Mapping[str, Card | None] = field(default_factory=dict)
+    cards: Mapping[str, EncoderCard | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class _Replicates:
     """Measured values of one cell in the paper's unit, by seed, with the encoders and flags behind them."""
 
     values: Mapping[str, float] = field(default_factory=dict)
-    cards: Mapping[str, Card] = field(default_factory=dict)
+    cards: Mapping[str, EncoderCard] = field(default_factory=dict)
     flags: frozenset[str] = frozenset()
 
 
@@ -84,7 +85,7 @@ def _open_seeds(pattern: Pattern, found: _Replicates, choice: Choice) -> list[st
     return [] if found.values else [None]
 
 
-def _is(pattern: Pattern, seed: str | None, card: Card) -> bool:
+def _is(pattern: Pattern, seed: str | None, card: EncoderCard) -> bool:
     return pattern.fits(card) and seed in (None, _seed(card))
 
 
@@ -97,7 +98,7 @@ def fill(target: Target, paper: Paper, choice: Choice, results: Sequence[Result]
     lines: list[tuple[Kind, tuple[str, ...]]] = []
     notes: dict[str, str] = {}
     numbers: list[tuple[object, ...]] = []
-    cards: dict[str, Card | None] = {}
+    cards: dict[str, EncoderCard | None] = {}
     for row in target.rows:
         patterns = [pattern_of(cell, paper, choice) if cell else None for cell in row.cells]
         found = [
@@ -196,7 +197,7 @@ def _score(result: Result, key: str) -> float | None:
     return result.scores.get(key)
 
 
-def _seed(card: Card) -> str:
+def _seed(card: EncoderCard) -> str:
     """Of the training, or one name for all that have none."""
     seed = card.parameters.get("seed")
     return "-" if seed is None else str(seed)

@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from harness.names import EncoderCard
 from harness.reports.render import grid
-from harness.results.record import Card, Result, Run
+from harness.results.record import Result, Run
 
 Listing = tuple[tuple[str, ...], Sequence[tuple[str, ...]]]  # header and rows
 
@@ -37,7 +38,7 @@ def markdown(
 
 def encoders(results: Sequence[Result]) -> Listing:
     """One row per encoder, with what tells it apart from others of its name."""
-    cards: dict[str, tuple[Card, int, float]] = {}
+    cards: dict[str, tuple[EncoderCard, int, float]] = {}
     for result in sorted(results, key=lambda r: r.encoder.name):
         key = repr(result.encoder)
         _, cells, seconds = cards.get(key, (None, 0, 0.0))

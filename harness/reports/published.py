@@ -14,8 +14,7 @@ from importlib import resources
 from itertools import groupby
 
 from harness.errors import UsageError
-from harness.registry import parse_name, pick
-from harness.results.record import Card
+from harness.names import EncoderCard, Spec, pick
 
 PAPERS: Mapping[str, str] = {"simcse": "SimCSE", "mteb": "MTEB", "simple-simcse": "simple-simcse"}
 AVERAGE = "Avg"  # the task under which a table's own average is listed
@@ -122,7 +121,7 @@ def decimals(paper: str, table: str) -> int:
     return max(len(repr(number.value).partition(".")[2]) for number in load(paper) if number.table == table)
 
 
-def counterpart(card: Card, candidates: Sequence[PublishedRow]) -> PublishedRow | None:
+def counterpart(card: EncoderCard, candidates: Sequence[PublishedRow]) -> PublishedRow | None:
     """The first published row that was made the way this encoder is, or None.
 
     Method, backbone and variant must be those of the row, and the specification must set nothing that the row's
@@ -169,7 +168,7 @@ def plain_backbone(name: str) -> str:
     return SAME_BACKBONE.get(name, name)
 
 
-def backbone_of(card: Card) -> str | None:
+def backbone_of(card: EncoderCard) -> str | None:
     """What a paper would call the backbone of an encoder: of released weights, what they were trained from."""
     named = card.parameters.get("backbone") if card.method in PAPERS_TEXT and card.trained_on is None else None
     name = card.backbone if named is None else str(named)
@@ -211,8 +210,9 @@ def _row(numbers: Sequence[Published]) -> PublishedRow:
     )
 
 
-def _repeats(card: Card, row: PublishedRow) -> bool:
-    name, printed = parse_name(card.name)
+def _repeats(card: EncoderCard, row: PublishedRow) -> bool:
+    parsed = Spec.parse(card.name)
+    name, printed = parsed.name, parsed.given
     model, backbone, accounted = _made_as(card, row)
     required = _VARIANTS.get(row.variant)
     if required is None or row.model != model or (row.backbone and row.backbone != backbone):
@@ -222,9 +222,9 @@ def _repeats(card: Card, row: PublishedRow) -> bool:
     return printed.keys() <= accounted and all(known.get(key) == value for key, value in required.items())
 
 
-def _made_as(card: Card, row: PublishedRow) -> tuple[str, str | None, set[str]]:
+def _made_as(card: EncoderCard, row: PublishedRow) -> tuple[str, str | None, set[str]]:
     """The paper's names of model and backbone ("" for none), and the parameters that change nothing of a row."""
-    name = parse_name(card.name)[0]
+    name = Spec.parse(card.name).name
     if name.startswith("hf:"):
         model, backbone, pooling = _RELEASED.get(name.removeprefix("hf:"), ("", "", None))
         return (model if card.pooling == pooling else ""), backbone, {"pooling"}

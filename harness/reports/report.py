@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness import files
 from harness.errors import ResultError
-from harness.registry import pick
+from harness.names import pick
 from harness.reports import provenance
 from harness.reports.draws import StoredDraws
 from harness.reports.render import latex, markdown, tidy_csv, tidy_json
 from harness.reports.tables import Table, build, wanted, without_table
 from harness.results.record import Result
-from harness.results.store import read_all, replace_file
+from harness.results.store import read_all
 
 RESAMPLES = 2000
 PAIRS = 50
@@ -77,24 +78,24 @@ def report(
     draws.prepare(wanted(results))
     tables = build(results, len(problems), draws)
     without_interval = tuple(sorted(set(draws.problems)))
-    files: dict[str, str] = {}
+    pages: dict[str, str] = {}
     if "md" in formats:
-        files["report.md"] = page(results, tables, problems, without_interval)
+        pages["report.md"] = page(results, tables, problems, without_interval)
     if "html" in formats:
         from harness.reports.page import Gathered, html  # templates take a tenth of a second that tables need not wait
 
         gathered = Gathered(results=results, tables=tables, problems=problems, without_interval=without_interval)
-        files["report.html"] = html(gathered, results_dir, out_dir / "figures", pairs)
-    files |= {
+        pages["report.html"] = html(gathered, results_dir, out_dir / "figures", pairs)
+    pages |= {
         f"{table.name}.{ending}": render(table)
         for table in tables
         for name, (ending, render) in _PER_TABLE.items()
         if name in formats
     }
-    for name, content in files.items():
-        replace_file(out_dir / name, content.encode())
+    for name, content in pages.items():
+        files.replace(out_dir / name, content.encode())
     return ReportSummary(
-        paths=tuple(out_dir / name for name in files),
+        paths=tuple(out_dir / name for name in pages),
         n_results=len(results),
         problems=tuple(problems),
         without_interval=without_interval,

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from harness.registry import parse_name, pick
+from harness.names import Spec, pick
 from harness.reports import published
 from harness.reports.published import AVERAGE, Published
 
@@ -210,7 +210,8 @@ class _Reader:
         if not run:
             return ""
         name, _, added = run.partition(",")
-        method, parameters = parse_name(self.document["models"][name])
-        parameters |= dict(item.split("=", 1) for item in added.split(",") if item)
+        parsed = Spec.parse(self.document["models"][name])
+        method = parsed.name
+        parameters = {**parsed.given, **dict(item.split("=", 1) for item in added.split(",") if item)}
         inside = ",".join(f"{key}={value}" for key, value in parameters.items())
         return f"{method}[{inside}]" if inside else method

@@ -13,11 +13,10 @@ from functools import cache
 from statistics import fmean, stdev
 from typing import Literal
 
-from harness.registry import parse_name
+from harness.names import EncoderCard, Spec
 from harness.reports import published
 from harness.reports.published import PublishedRow
 from harness.reports.statistics import Equivalence, equivalence
-from harness.results.record import Card
 
 Outcome = Literal["reproduced", "not reproduced", "undecided"]
 
@@ -58,7 +57,7 @@ class Verdict:
     more_seeds: int | None = 0
 
 
-def judge(values: Sequence[float], card: Card, row: PublishedRow, task: str, metric: str) -> Verdict:
+def judge(values: Sequence[float], card: EncoderCard, row: PublishedRow, task: str, metric: str) -> Verdict:
     """The verdict on one cell.
 
     Args:
@@ -108,7 +107,8 @@ def _by_seeds(values: Sequence[float], target: float, margin: float, test: Equiv
 
 def without_seed(name: str) -> str:
     """The specification without its seed: what replicates have in common."""
-    method, parameters = parse_name(name)
+    parsed = Spec.parse(name)
+    method, parameters = parsed.name, parsed.given
     rest = [f"{key}={value}" for key, value in parameters.items() if key != "seed"]
     return f"{method}[{','.join(rest)}]" if rest else method
 

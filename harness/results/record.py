@@ -3,27 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from harness.names import EncoderCard
+
 SCHEMA = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
-    """The encoder's card as stored; the fields are those of `harness.encoders.protocol.EncoderCard`."""
-
-    name: str
-    method: str
-    parameters: Mapping[str, str | int | float | bool | None]
-    backbone: str | None
-    revision: str | None
-    weights_sha256: str | None
-    pooling: str | None
-    dim: int
-    max_tokens: int | None
-    dtype: str
-    normalized: bool
-    fitted_on: str | None
-    trained_on: str | None
-    seed: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +62,7 @@ class Result:
     counts: Mapping[str, int]
     data: Mapping[str, str]
     flags: tuple[str, ...]
-    encoder: Card
+    encoder: EncoderCard
     seed: int | None
     sidecar: str | None
     run: Run

@@ -12,9 +12,7 @@ import hashlib
 import io
 import json
 import math
-import os
 import re
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -24,8 +22,10 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
 
+from harness import files
 from harness.errors import ResultError
-from harness.results.record import SCHEMA, Card, Result
+from harness.names import EncoderCard
+from harness.results.record import SCHEMA, Result
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,33 +68,10 @@ def write(result: Result, items: "Items | pa.Table | None", root: Path) -> Path:
     document = asdict(replace(result, sidecar=digest))
     document["checksum"] = _checksum(document)
     if parquet is not None and digest is not None:
-        replace_file(sidecar_path(path, digest), parquet)
-    replace_file(path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
+        files.replace(sidecar_path(path, digest), parquet)
+    files.replace(path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
     _sweep(path, digest)
     return path
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file atomically and durably, and make its folder where there is none.
-
-    Raises:
-        ResultError: if the disk is full, the folder is read-only, and the like.
-    """
-    draft = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with draft.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
-    except OSError as error:
-        raise ResultError(
-            f"{path}: cannot be written ({error.strerror}); make room or give write permission, or name another folder"
-        ) from error
 
 
 def read(path: Path) -> Result:
@@ -161,7 +138,7 @@ def read_all(root: Path) -> tuple[list[Result], list[str]]:
     return kept, sorted(problems)
 
 
-def finished(root: Path, task: str, protocol: str, card: Card, data: Mapping[str, str]) -> bool:
+def finished(root: Path, task: str, protocol: str, card: EncoderCard, data: Mapping[str, str]) -> bool:
     """Whether that cell is there already, with its sidecar, made by the same encoder from the same data.
 
     Raises:

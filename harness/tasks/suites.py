@@ -1,12 +1,12 @@
 """The tasks, one row each, and the suites made of them."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
 from harness.data import sts
 from harness.data.classification import LOADERS
 from harness.data.probing import PROBING_LOADERS
-from harness.registry import catalog
 from harness.tasks.classification import ClassificationTask, Protocol
 from harness.tasks.geometry import GeometryTask
 from harness.tasks.outcome import Task
@@ -107,7 +107,7 @@ _ROWS: tuple[Task, ...] = (
     ),
     *(ClassificationTask(name=name, title=f"probing: {name}", load=load) for name, load in PROBING_LOADERS.items()),
 )
-TASKS = catalog("task", _ROWS)
+TASKS: Mapping[str, Task] = {row.name: row for row in _ROWS}
 
 SUITES = {
     "sts": ("STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark", "SICKRelatedness"),

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from harness.errors import ResultError
+from harness.names import EncoderCard
 from harness.reports.figures import canvas
 from harness.reports.figures.canvas import EDGE, Drawing
 from harness.reports.figures.labels import leader_end, place
@@ -24,7 +25,6 @@ from harness.reports.figures.measured import (
     Measured,
     labels_of,
 )
-from harness.results.record import Card
 
 KINDS = {"o": "pretrained", "^": "trained here", "D": "post-processed", "s": "no language model"}  # by marker
 
@@ -72,7 +72,7 @@ def _row(one: Measured, definition: Definition, label: str) -> tuple[str | float
     return (one.card.name, label, KINDS[_marker(one.card)], *scores, one.sts, *described)
 
 
-def _marker(card: Card) -> str:
+def _marker(card: EncoderCard) -> str:
     if card.fitted_on is not None:
         return "D"
     if card.trained_on is not None:
@@ -119,7 +119,7 @@ def _describe(axes: Axes, measured: Sequence[Measured], definition: Definition) 
     axes.margins(0.08)
 
 
-def _kinds(figure: Figure, cards: Sequence[Card]) -> None:
+def _kinds(figure: Figure, cards: Sequence[EncoderCard]) -> None:
     """What the markers mean, where there is more than one."""
     used = [marker for marker in KINDS if any(_marker(card) == marker for card in cards)]
     if len(used) > 1:

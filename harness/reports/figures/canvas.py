@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
-from harness.results.store import replace_file
+from harness import files
 
 WIDTHS = {"column": 3.3, "page": 6.8}  # inches: one column, and both, of an ACL paper
 EDGE = "#333333"  # of markers: keeps the light end of the colours legible on white
@@ -92,7 +92,7 @@ def save(drawing: Drawing, folder: Path, name: str) -> tuple[Path, ...]:
             contents[suffix] = buffer.getvalue()
     contents["csv"] = _csv(drawing).encode()
     for suffix, content in contents.items():
-        replace_file(folder / f"{name}.{suffix}", content)
+        files.replace(folder / f"{name}.{suffix}", content)
     return tuple(folder / f"{name}.{suffix}" for suffix in contents)
 
 

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import ResultError
+from harness.names import EncoderCard
 from harness.reports.figures.names import short_names
-from harness.results.record import Card, Result
+from harness.results.record import Result
 from harness.results.store import cell_path, read_all, read_items
 
 PROTOCOL = "geometry[alpha=2,t=2]"
@@ -81,7 +82,7 @@ class Measured:
     label: str = ""
 
     @property
-    def card(self) -> Card:
+    def card(self) -> EncoderCard:
         return self.result.encoder
 
     def score(self, key: str) -> float:

@@ -3,17 +3,16 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from harness.registry import parse_name
-from harness.results.record import Card
+from harness.names import EncoderCard, Spec, Value
 
 
-def short_names(cards: Sequence[Card]) -> tuple[Mapping[str, str], str]:
+def short_names(cards: Sequence[EncoderCard]) -> tuple[Mapping[str, str], str]:
     """Full name -> label, and a note to append, with what the labels leave out, e.g. `; not shown: backbone=tiny`.
 
     A parameter is left out where the encoders that have it, two at least, agree on its value. Repositories and folders
     lose all but their last part. Where labels would be equal, the full names stay.
     """
-    given = {card.name: parse_name(card.name)[1] for card in cards}
+    given = {card.name: Spec.parse(card.name).given for card in cards}
     values: dict[str, list[object]] = {}
     for card in cards:
         for key, value in card.parameters.items():
@@ -26,8 +25,8 @@ def short_names(cards: Sequence[Card]) -> tuple[Mapping[str, str], str]:
     return {name: name if label in twice else label for name, label in labels.items()}, note
 
 
-def _label(name: str, given: Mapping[str, str], common: set[str]) -> str:
-    method = parse_name(name)[0]
+def _label(name: str, given: Mapping[str, Value | None], common: set[str]) -> str:
+    method = Spec.parse(name).name
     if method.startswith("hf:"):
         method = method.rstrip("/").rpartition("/")[2].removeprefix("hf:")
     kept = ", ".join(f"{key}={value}" for key, value in given.items() if key not in common)

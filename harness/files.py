@@ -1,0 +1,75 @@
+"""Files on disk: atomic writing, locks, digests, and the one sentence about a disk that refuses."""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.errors import WriteError
+
+
+def sha256(path: Path) -> str:
+    """Digest (hex) of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file atomically and durably, and make its folder where there is none.
+
+    After a crash the old file or the new one is there, never half of one.
+
+    Raises:
+        WriteError: if the disk is full, the folder is read-only, and the like.
+    """
+    draft = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with draft.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Wait until no other process holds the lock file `path`, then hold it. A killed holder lets go."""
+    from filelock import FileLock  # 20 ms that reports do not need
+
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path):
+        yield
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a full disk or a folder without write permission into one sentence. Put only writes into the block.
+
+    Raises:
+        WriteError: in place of an OSError, or of the safetensors writer's error.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.strerror is None:  # raised by a library over the network, not by the file system
+            raise
+        raise write_error(path, error) from error
+    except Exception as error:
+        if type(error).__name__ != "SafetensorError":  # its writer reports a full disk so; it is not imported for that
+            raise
+        raise write_error(path, error) from error
+
+
+def write_error(path: Path, error: Exception) -> WriteError:
+    """The sentence about a file or folder that cannot be written."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return WriteError(
+        f"{path}: cannot be written ({reason}); make room or give write permission, or name another folder"
+    )
