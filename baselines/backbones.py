@@ -4,7 +4,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-from harness.encoders.checkpoint import Checkpoint, find_checkpoint
+from harness.encoders.checkpoint import Checkpoint, find_checkpoint, open_checkpoint
 from harness.errors import DataError
 
 ASSETS = Path(__file__).parent / "assets"
@@ -20,7 +20,7 @@ def find_backbone(name: str, *, offline: bool) -> Checkpoint:
     if name != "tiny":
         return find_checkpoint(name, offline=offline)
     check_assets("tiny")
-    return Checkpoint("tiny", ASSETS / "tiny")
+    return open_checkpoint(ASSETS / "tiny", "tiny")
 
 
 @cache

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.encoders.batching import Tokens, pad, plan_batches
+from harness.encoders.checkpoint import load
 from harness.encoders.context import Context
-from harness.encoders.loading import load
 from harness.encoders.pooling import needs_all_layers, pool
 from harness.encoders.transformer import TransformerEncoder
 

@@ -14,7 +14,7 @@ from baselines.fits import FlowFit, Text, text_of, whitening_fit
 from baselines.flow import FlowSettings
 from baselines.flow_model import FlowShape
 from baselines.transformers import backbone_parameter, max_tokens_parameter
-from harness.encoders.cached import CachedEncoder, remembered
+from harness.encoders.cached import CachedEncoder, cache_embeddings
 from harness.encoders.context import Context
 from harness.encoders.pooling import POOLINGS
 from harness.encoders.protocol import Embeddings, Encoder, Transductive, embed
@@ -144,7 +144,7 @@ def _base(chosen: WhiteningParameters | FlowParameters, context: Context) -> Cac
         pooling=pooling,
         parameters={"backbone": name, "pooling": pooling, "max_tokens": cut},
     )
-    return cast(CachedEncoder, remembered(encoder, context))
+    return cast(CachedEncoder, cache_embeddings(encoder, context))
 
 
 BERT_WHITENING = EncoderEntry(

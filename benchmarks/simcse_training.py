@@ -27,11 +27,10 @@ def ours(args: argparse.Namespace, folder: Path, pooler: str, groups: int, dtype
     from baselines.simcse.job import Job
     from baselines.simcse.settings import published
     from baselines.simcse.train import train
-    from harness.encoders.checkpoint import Checkpoint
+    from harness.encoders.checkpoint import load_tokenizer, open_checkpoint
     from harness.encoders.context import silent
-    from harness.encoders.loading import load_tokenizer
 
-    backbone = Checkpoint(str(args.model), args.model)
+    backbone = open_checkpoint(args.model, str(args.model))
     settings = replace(
         published("simcse-unsup", "tiny"),
         batch_size=args.batch,

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.whitening import Whitening, fit_whitening
-from harness.encoders.cache import EmbeddingCache
+from harness.encoders.store import EmbeddingStore
 from harness.tasks.blocks import in_threads
 
 Source = Callable[[], Iterator[NDArray[np.float32]]]
@@ -42,8 +42,8 @@ def write_vectors(path: Path, rows: int, dims: int) -> None:
         os.fsync(file.fileno())
 
 
-def fill_cache(root: Path, path: Path, dims: int) -> EmbeddingCache:
-    cache = EmbeddingCache(root, "0" * 64, dims, {"name": "benchmark"})
+def fill_cache(root: Path, path: Path, dims: int) -> EmbeddingStore:
+    cache = EmbeddingStore(root, "0" * 64, dims, {"name": "benchmark"})
     for number, block in enumerate(blocks(path, dims)):
         cache.append(sentences(number, len(block)), block)
     return cache
@@ -67,7 +67,7 @@ def blocks(path: Path, dims: int) -> Iterator[NDArray[np.float32]]:
         yield np.memmap(path, dtype=np.float32, mode="r", offset=start * dims * 4, shape=shape)
 
 
-def cached_blocks(cache: EmbeddingCache, rows: int) -> Iterator[NDArray[np.float32]]:
+def cached_blocks(cache: EmbeddingStore, rows: int) -> Iterator[NDArray[np.float32]]:
     for number, start in enumerate(range(0, rows, BLOCK)):
         yield cache.lookup(sentences(number, min(BLOCK, rows - start)))[1]
 

@@ -15,9 +15,8 @@ import numpy as np
 
 from harness.data.locate import BUNDLED
 from harness.data.records import Pairs
-from harness.encoders.cached import CachedEncoder, remembered, share_passes
+from harness.encoders.cached import CachedEncoder, Encoded, cache_embeddings, share_passes
 from harness.encoders.context import Context
-from harness.encoders.encoded import Encoded
 from harness.encoders.pooling import POOLINGS
 from harness.encoders.protocol import Embeddings, Encoder, Transductive
 from harness.encoders.registry import build, declared, resolve
@@ -142,7 +141,7 @@ def _encoders(model: str, context: Context) -> tuple[dict[str, Encoder], Reading
     built = build(model, context)
     if isinstance(built, Transductive):
         raise UsageError(f"{model}: is fitted anew for every task, so it has no readings to try; name another encoder")
-    base = remembered(built, context)
+    base = cache_embeddings(built, context)
     own = Reading(pooling=base.card.pooling or _NO_POOLING)
     encoders: dict[str, Encoder] = {own.pooling: base}
     notes: list[str] = []
@@ -162,7 +161,7 @@ def _pooled(model: str, pooling: str, context: Context) -> Encoder:
     encoder = build(Spec.parse(model).replaced(pooling=pooling), context)
     if isinstance(encoder, Transductive):
         raise UsageError(f"{model}: is fitted anew for every task, so it has no readings to try; name another encoder")
-    cached = remembered(encoder, context)
+    cached = cache_embeddings(encoder, context)
     if pooling == "cls":  # only the weights say whether there is a trained head
         cached.encode(["a"])
     return cached

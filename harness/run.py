@@ -12,9 +12,8 @@ import torch
 
 from harness.data.locate import BUNDLED
 from harness.data.overlap import YEARS, selection_flag
-from harness.encoders.cached import CachedEncoder, remembered, share_passes
+from harness.encoders.cached import CachedEncoder, Encoded, cache_embeddings, share_passes
 from harness.encoders.context import Context
-from harness.encoders.encoded import Encoded
 from harness.encoders.foreign import foreign
 from harness.encoders.protocol import Transductive
 from harness.encoders.registry import Built, resolve
@@ -149,7 +148,7 @@ def build_cached(text: str, context: Context) -> Built:
                 "see harness.encoders.protocol.Encoder"
             )
         card.identity  # noqa: B018  results and caches hold the card as JSON
-        return remembered(built, context)
+        return cache_embeddings(built, context)
 
 
 def _run_encoder(

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from harness.encoders.cached import Encoded
 from harness.encoders.context import Context
-from harness.encoders.encoded import Encoded
 from harness.encoders.protocol import Embeddings, Encoder
 from harness.errors import EncoderError, UsageError
 from harness.tasks.classification import ClassificationTask

@@ -8,9 +8,8 @@ from baselines.simcse.dev import DevSet
 from baselines.simcse.job import Job
 from baselines.simcse.settings import TrainSettings
 from harness.data.records import Pairs
-from harness.encoders.checkpoint import Checkpoint
+from harness.encoders.checkpoint import load_tokenizer, open_checkpoint
 from harness.encoders.context import silent
-from harness.encoders.loading import load_tokenizer
 
 SETTINGS = TrainSettings(seed=1, batch_size=8, learning_rate=1e-3, max_steps=25, eval_every=10)
 
@@ -41,7 +40,7 @@ def random_bert(folder, *, dropout=0.1, seed=0):
                 if "encoder" in name and parameter.ndim == 2:
                     parameter *= 10  # else all sentences have almost the same vector
         model.save_pretrained(folder)
-    return Checkpoint(folder.name, folder)
+    return open_checkpoint(folder, folder.name)
 
 
 def sentences(n, seed=0):

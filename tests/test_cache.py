@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.encoders.cache import CacheEntry, EmbeddingCache, clear, stat
 from harness.encoders.cached import CachedEncoder
 from harness.encoders.context import Context
 from harness.encoders.registry import build
+from harness.encoders.store import CacheEntry, EmbeddingStore, clear, stat
 from harness.errors import ResultError, UsageError
 
 DIM = 6
@@ -30,7 +30,7 @@ def rows_of(sentences, dim=DIM):
 
 
 def open_cache(root, fingerprint=ONE, dim=DIM):
-    return EmbeddingCache(root, fingerprint, dim, {"name": "letters", "dim": dim, "seed": None})
+    return EmbeddingStore(root, fingerprint, dim, {"name": "letters", "dim": dim, "seed": None})
 
 
 def filled(root, sentences):
@@ -321,7 +321,7 @@ def test_a_draft_that_another_process_completes_meanwhile_stops_nothing(tmp_path
 def test_stat_counts_rows_and_bytes_by_encoder(tmp_path):
     assert stat(tmp_path / "none") == []
     filled(tmp_path, ["a", "b"])
-    EmbeddingCache(tmp_path, TWO, 1, {"name": "anna"}).append(["a"], np.ones((1, 1), np.float32))
+    EmbeddingStore(tmp_path, TWO, 1, {"name": "anna"}).append(["a"], np.ones((1, 1), np.float32))
     (tmp_path / "another program's folder").mkdir()
     card_bytes = [(tmp_path / name / "card.json").stat().st_size for name in (TWO, ONE)]
     assert stat(tmp_path) == [

@@ -13,8 +13,8 @@ from baselines.simcse.augment import crop, delete, make_augment, read_thesaurus
 from baselines.simcse.batches import Batches, shuffled
 from baselines.simcse.corpus import open_corpus
 from baselines.simcse.settings import TrainSettings, published
+from harness.encoders.checkpoint import load_tokenizer
 from harness.encoders.context import silent
-from harness.encoders.loading import load_tokenizer
 from harness.errors import DataError, UsageError
 
 UNSUP = TrainSettings()

@@ -21,9 +21,8 @@ from baselines.simcse.job import fingerprint
 from baselines.simcse.mlm import Masked, masked_loss, vocabulary_layer
 from baselines.simcse.train import train
 from harness.cli.main import app
-from harness.encoders.checkpoint import find_checkpoint
+from harness.encoders.checkpoint import find_checkpoint, load_tokenizer
 from harness.encoders.context import Context, silent
-from harness.encoders.loading import load_tokenizer
 from harness.encoders.registry import fill
 from harness.errors import EncoderError, ResultError, UsageError, WriteError
 

@@ -23,7 +23,7 @@ from baselines.simcse.optimizer import Optimizer
 from baselines.simcse.settings import TrainSettings
 from baselines.simcse.train import train
 from baselines.simcse.trainee import Trainee
-from harness.encoders.loading import load_tokenizer
+from harness.encoders.checkpoint import load_tokenizer
 from harness.errors import DataError, UsageError
 
 

@@ -18,9 +18,8 @@ from baselines.transformers import backbone_parameter, max_tokens_parameter
 from harness import files
 from harness.data.locate import BUNDLED, data_root
 from harness.data.sts import sts_benchmark
-from harness.encoders.checkpoint import Checkpoint, find_checkpoint
+from harness.encoders.checkpoint import find_checkpoint, load_tokenizer, open_checkpoint
 from harness.encoders.context import Context
-from harness.encoders.loading import load_tokenizer
 from harness.encoders.protocol import Encoder
 from harness.encoders.registry import EncoderEntry, Resolved, fill, parameter, parameters
 from harness.encoders.transformer import Backbone, TransformerEncoder, build_transformer
@@ -215,7 +214,7 @@ def _build(spec: Spec, chosen: Any, context: Context) -> Encoder:
     encoder = build_transformer(
         str(spec),
         spec.name,
-        Checkpoint(str(job.folder), job.folder),
+        open_checkpoint(job.folder, str(job.folder)),
         context,
         pooling=job.settings.pooling,
         parameters={**asdict(chosen), **{name: getattr(job.settings, name) for name in _HELP}},

@@ -18,8 +18,7 @@ from torch.nn import functional
 from baselines.simcse.augment import Augment
 from baselines.simcse.batches import Batch
 from baselines.simcse.corpus import Corpus
-from harness.encoders.checkpoint import Checkpoint
-from harness.encoders.loading import loading
+from harness.encoders.checkpoint import Checkpoint, loading
 from harness.errors import UsageError
 
 

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from baselines.simcse.settings import TrainSettings
-from harness.encoders.checkpoint import TOKENIZER_FILES, Checkpoint, read_config
-from harness.encoders.loading import loading
+from harness.encoders.checkpoint import TOKENIZER_FILES, Checkpoint, loading, read_config
 from harness.encoders.pooling import Head, needs_all_layers, pool
 from harness.errors import EncoderError, UsageError
 

@@ -27,7 +27,7 @@ from baselines.simcse.objective import contrastive_loss
 from baselines.simcse.optimizer import Optimizer
 from baselines.simcse.trainee import Trainee
 from harness import files
-from harness.encoders.loading import load_tokenizer
+from harness.encoders.checkpoint import load_tokenizer
 from harness.errors import EncoderError, ResultError, UsageError
 
 _SELECTED = "selected.json"

@@ -162,12 +162,12 @@ def _paths(settings: Settings, cards: "Mapping[str, EncoderCard]") -> "tuple[Dra
 
 def _logs(settings: Settings, cards: "Mapping[str, EncoderCard]") -> "Iterator[Trajectory]":
     """The logs of the runs that made these weights; what has none is told."""
-    from harness.encoders.checkpoint import Checkpoint, weights_sha256
+    from harness.encoders.checkpoint import open_checkpoint, weights_sha256
     from harness.reports.figures.trajectory import LOG, read_log
 
     trained = settings.cache / "trained"
     folders = [path.parent for path in sorted(trained.glob("*/card.json")) if (path.parent / LOG).is_file()]
-    by_weights = {weights_sha256(Checkpoint(str(folder), folder)): folder for folder in folders}
+    by_weights = {weights_sha256(open_checkpoint(folder, str(folder))): folder for folder in folders}
     for label, card in cards.items():
         folder = by_weights.get(card.weights_sha256 or "")
         if folder is None:

@@ -34,7 +34,7 @@ def cache(
     what: Annotated[str, typer.Argument(help="info or clear.")] = "info",
 ) -> None:
     """Show what the embedding cache holds, or delete it (results are not touched)."""
-    from harness.encoders.cache import clear, stat
+    from harness.encoders.store import clear, stat
 
     root = settings.cache / "embeddings"
     if what == "info":

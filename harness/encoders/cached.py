@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from harness.encoders.cache import EmbeddingCache
 from harness.encoders.context import Context
-from harness.encoders.protocol import Embeddings, Encoder, checked
+from harness.encoders.protocol import Embeddings, Encoder, checked, embed
+from harness.encoders.store import EmbeddingStore
 from harness.encoders.transformer import TransformerEncoder, encode_poolings
 from harness.names import EncoderCard
 
@@ -27,7 +27,7 @@ class CachedEncoder:
     def __init__(self, encoder: Encoder, root: Path) -> None:
         self.encoder = encoder
         self.companions: list[CachedEncoder] = []  # filled from the same forward pass; see `share_passes`
-        self._cache = EmbeddingCache(root, encoder.card.identity, encoder.card.dim, asdict(encoder.card))
+        self._cache = EmbeddingStore(root, encoder.card.identity, encoder.card.dim, asdict(encoder.card))
 
     @property
     def card(self) -> EncoderCard:
@@ -92,7 +92,7 @@ def _pieces(batches: Batches) -> Batches:
         yield rows, [np.concatenate(of_one) for of_one in zip(*parts, strict=True)]
 
 
-def remembered(encoder: T, context: Context) -> "T | CachedEncoder":
+def cache_embeddings(encoder: T, context: Context) -> "T | CachedEncoder":
     """A transformer with the cache on disk in front of it; anything else is returned as it is."""
     if isinstance(encoder, TransformerEncoder):
         return CachedEncoder(encoder, context.cache_dir / "embeddings")
@@ -109,3 +109,22 @@ def share_passes(encoders: Sequence[CachedEncoder]) -> None:
 def _same_pass(one: CachedEncoder, other: CachedEncoder) -> bool:
     a, b = one.card, other.card
     return (a.weights_sha256, a.max_tokens, a.dtype) == (b.weights_sha256, b.max_tokens, b.dtype)
+
+
+class Encoded:
+    """An encoder that has encoded already: it only looks up.
+
+    Attributes:
+        card: of the encoder that made the vectors.
+    """
+
+    def __init__(self, encoder: Encoder, sentences: Sequence[str]) -> None:
+        """Encode the distinct sentences in one pass; see `embed` for what it raises."""
+        self.card: EncoderCard = encoder.card
+        self._row = {sentence: row for row, sentence in enumerate(dict.fromkeys(sentences))}
+        self._vectors = embed(encoder, list(self._row))
+
+    def encode(self, sentences: Sequence[str], /) -> Embeddings:
+        """(n, d) float32; a sentence that was not encoded is a KeyError, because a task must name all it will ask."""
+        rows = np.fromiter((self._row[sentence] for sentence in sentences), dtype=np.intp, count=len(sentences))
+        return self._vectors[rows]

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from harness import files
-from harness.encoders.loading import Loaded, load
+from harness.encoders.checkpoint import Loaded, load
 from harness.encoders.transformer import TransformerEncoder
 from harness.errors import UsageError
 

@@ -12,14 +12,12 @@ import torch
 from torch import Tensor
 
 from harness.encoders.batching import Batch, Tokens, pad, plan_batches
-from harness.encoders.checkpoint import Checkpoint, read_config, weights_sha256
+from harness.encoders.checkpoint import Checkpoint, Loaded, load, read_config, token_ids, weights_sha256
 from harness.encoders.context import Context
 from harness.encoders.fast_bert import FastBert, fits
-from harness.encoders.loading import Loaded, load
 from harness.encoders.packed_linear import can_pack, pack_linears
 from harness.encoders.pooling import POOLINGS, needs_all_layers, pool
 from harness.encoders.protocol import Embeddings
-from harness.encoders.tokenizing import token_ids
 from harness.errors import EncoderError, UsageError
 from harness.names import EncoderCard, Value
 

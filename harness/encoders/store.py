@@ -54,7 +54,7 @@ class CacheEntry:
     bytes: int
 
 
-class EmbeddingCache:
+class EmbeddingStore:
     """The stored embeddings of one encoder; opening it touches no disk.
 
     A sentence is known by the 16-byte BLAKE2b digest of its exact text (UTF-8; nothing is stripped, folded or
