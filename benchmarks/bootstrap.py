@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 from harness.reports.bootstrap import correlation, draw, pairs_design
 from harness.reports.draws import task_seed
 from harness.reports.statistics import percentile_interval
-from harness.results.store import cell_path, read, read_items
+from harness.results.store import read_all
 
 TASKS = ("STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark", "SICKRelatedness")
 
@@ -25,13 +25,13 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=10_000)
     parser.add_argument("--sorted", type=int, default=20, help="resamples that are sorted one by one, for comparison")
     given = parser.parse_args()
+    results = {(r.encoder.name, r.task): r for r in read_all(given.results)[0] if r.protocol == "sts"}
     ours, theirs, averages = 0.0, 0.0, []
     for task in TASKS:
-        path = cell_path(given.results, given.encoder, task, "sts")
-        items = read_items(path, read(path)).to_pydict()
-        gold, cosine = np.array(items["gold"]), np.array(items["cosine"])
+        items = results[given.encoder, task].items()
+        gold, cosine = items.gold, items.cosine.astype(np.float64)
         start = time.perf_counter()
-        design = pairs_design(items["subset"], items["left"], items["right"])
+        design = pairs_design(items.subset, items.left, items.right)
         statistic = correlation(design, gold, cosine, metric="spearman", aggregation="all")
         drawn = draw(design, [statistic], given.resamples, task_seed(task))[0]
         seconds = time.perf_counter() - start

@@ -14,6 +14,7 @@ from harness.reports.draws import StoredDraws
 from harness.reports.report import report
 from harness.reports.tables import build, text
 from harness.results import store
+from harness.results.items import PairItems, RowItems
 from harness.results.record import SCHEMA, Result, Run
 
 N = 240
@@ -44,23 +45,25 @@ def similarity(root, encoder: EncoderCard, task: str, noise: float, seed: int, *
     """Store a result whose cosines follow the gold scores with that much noise; every task has the same pairs."""
     gold = np.random.default_rng(0).random(N) * 5
     cosine = gold / 5 + noise * np.random.default_rng(seed).normal(size=N)
-    items = {
-        "subset": ["a"] * N,
-        "left": [f"l{i}" for i in range(N)],
-        "right": [f"r{i}" for i in range(N)],
-        "gold": gold.tolist(),
-        "cosine": cosine.tolist(),
-    }
-    score = float(stats.spearmanr(gold, cosine).statistic)
+    items = PairItems(
+        subset=["a"] * N,
+        left=[f"l{i}" for i in range(N)],
+        right=[f"r{i}" for i in range(N)],
+        words=np.full(N, 2),
+        overlap=np.zeros(N),
+        gold=gold,
+        cosine=cosine,
+    )
+    score = float(stats.spearmanr(gold, items.cosine).statistic)
     split = "dev" if task.endswith("dev") else "test"
     store.write(record(encoder, task, {f"spearman/all/{split}": score}, **values), items, root)
-    return cosine
+    return items.cosine
 
 
 def probe(root, encoder: EncoderCard, task: str, wrong: int, offset: int = 0) -> None:
     predicted = [int(offset <= i < offset + wrong) for i in range(N)]
     scores = {"accuracy/test": 1 - wrong / N}
-    items = {"first": [""] * N, "gold": [0] * N, "predicted": predicted}
+    items = RowItems(first=[""] * N, second=None, gold=np.zeros(N, dtype=int), predicted=np.array(predicted))
     store.write(record(encoder, task, scores, "senteval[mode=test]"), items, root)
 
 
@@ -75,7 +78,7 @@ def results(tmp_path):
 
 
 def test_each_task_has_its_paired_difference_and_verdict(results):
-    found = compare(store.read_all(results)[0], ("good", "bad"), results, 1000)
+    found = compare(store.read_all(results)[0], ("good", "bad"), 1000)
     assert [(row.task, row.verdict) for row in found.rows] == [
         ("STS12", "a"), ("STS13", "tied"), ("average", "a"), ("MR", "a")
     ]  # fmt: skip
@@ -103,7 +106,7 @@ def test_the_interval_is_that_of_the_difference_and_not_of_the_scores(results):
             stats.spearmanr(gold[rows], a[rows]).statistic - stats.spearmanr(gold[rows], b[rows]).statistic
         )
     expected = 100 * np.quantile(differences, [0.025, 0.975])
-    found = compare(store.read_all(results)[0], ("good", "bad"), results, 4000).rows[1]
+    found = compare(store.read_all(results)[0], ("good", "bad"), 4000).rows[1]
     error = 3 * 2.7 * 100 * np.std(differences) / np.sqrt(1000)
     assert (found.low, found.high) == (pytest.approx(expected[0], abs=error), pytest.approx(expected[1], abs=error))
 
@@ -112,7 +115,7 @@ def test_other_data_and_missing_items_are_named_and_left_out(results):
     similarity(results, card("bad"), "STS12", 0.6, 2, data={"STS12.txt": "cd"})
     sidecar = next((results / "bad").glob("STS13@sts-*.parquet"))
     sidecar.unlink()
-    found = compare(store.read_all(results)[0], ("good", "bad"), results, 200)
+    found = compare(store.read_all(results)[0], ("good", "bad"), 200)
     assert [row.task for row in found.rows] == ["MR"]
     assert found.left_out == (
         "STS12: the two were scored on different data files; run one of them again",
@@ -124,8 +127,8 @@ def test_nothing_in_common_is_one_sentence(tmp_path):
     similarity(tmp_path, card("one"), "STS12", 0.2, 1)
     similarity(tmp_path, card("two"), "STS13", 0.2, 1)
     with pytest.raises(ResultError) as caught:
-        compare(store.read_all(tmp_path)[0], ("one", "two"), tmp_path, 200)
-    assert str(caught.value) == (f"{tmp_path}: no task to compare one and two on; `bench run` both on one suite")
+        compare(store.read_all(tmp_path)[0], ("one", "two"), 200)
+    assert str(caught.value) == "the results hold no task to compare one and two on; `bench run` both on one suite"
 
 
 def test_the_command_prints_a_table_or_json_and_knows_names(results):
@@ -146,14 +149,14 @@ def test_tables_show_intervals_and_name_what_they_cannot_tell_apart(tmp_path):
     for number, task in enumerate(tasks):
         for name, noise, seed in (("one", 0.3, 1), ("two", 0.3, 2), ("worse", 0.8, 3)):
             similarity(tmp_path, card(name), task, noise, 10 * number + seed)
-    draws = StoredDraws(tmp_path, 500, tmp_path / "cache")
+    draws = StoredDraws(500, tmp_path / "cache")
     table = text(build(store.read_all(tmp_path)[0], draws=draws)[0])
     rows = {cells[0]: cells for kind, cells in table.rows if kind == "measured"}
     assert all(" ± " in cell for cell in rows["worse"][2:])
     (tie,) = [line for line in table.footnotes if "tied on the average" in line]
     marked = [name for name in rows if name.endswith(f" {tie[0]}")]
     assert [name.split()[0] for name in marked] == ["one", "two"]
-    again = StoredDraws(tmp_path / "elsewhere", 500, tmp_path / "cache")  # from the kept draws alone
+    again = StoredDraws(500, tmp_path / "cache")  # from the kept draws alone
     assert text(build(store.read_all(tmp_path)[0], draws=again)[0]) == table
 
 
@@ -217,7 +220,7 @@ def test_too_few_resamples_for_so_many_tasks_are_refused(results):
         "bench: --resamples 119: too few to tell encoders apart on 3 tasks, as no p-value could be below 0.05 after "
         "Holm's correction; give at least 120\n"
     )
-    assert compare(store.read_all(results)[0], ("good", "bad"), results, 120).rows
+    assert compare(store.read_all(results)[0], ("good", "bad"), 120).rows
 
 
 def refused(results, sentence, *arguments):

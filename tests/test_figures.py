@@ -30,6 +30,7 @@ from harness.reports.figures.similarity_density import _density, similarity_dens
 from harness.reports.figures.spectrum import spectrum
 from harness.reports.figures.trajectory import Point, Trajectory, read_log, trajectory
 from harness.results import store
+from harness.results.items import SeriesItems
 from harness.results.record import SCHEMA, Result, Run
 from harness.tasks import suites
 from harness.tasks.geometry import GeometryTask
@@ -193,7 +194,7 @@ def test_another_variant_is_drawn_and_said(measured):
 
 
 def test_a_split_that_was_not_measured_is_an_error(measured):
-    path = measured[0].path
+    path = measured[0].result.file
     with pytest.raises(ResultError) as caught:
         alignment_uniformity(measured, Definition(split="dev"))
     assert str(caught.value) == (
@@ -398,7 +399,7 @@ def test_what_is_missing_is_evaluated(only_csv, tmp_path, monkeypatch):
 
 def test_an_edited_sidecar_is_refused(folder, tmp_path):
     one = find(folder, "geometry-stsb", MODELS[:1]).measured[0]
-    items = {"series": ["pairs/test"], "x": [1.0], "y": [0.5]}
+    items = SeriesItems(series=["pairs/test"], x=np.ones(1), y=np.ones(1))
     path = store.write(replace(one.result, sidecar=None), items, tmp_path)
     written = store.read(path)
     store.sidecar_path(path, str(written.sidecar)).write_bytes(b"edited")

@@ -335,13 +335,11 @@ def test_every_variant_from_one_pass(table):
 
 def test_the_points_of_figures_give_the_scores_again(table):
     result = outcome(toy(GOLD), table)
-    columns = {name: np.array(values) for name, values in result.items.items()}
-    pairs = columns["series"] == "pairs/test"
-    positive = columns["x"][pairs] > 4
-    assert (2 - 2 * columns["y"][pairs][positive]).mean() == pytest.approx(result.scores["alignment/gt4/test"])
-    assert columns["x"][pairs].tolist() == GOLD
+    gold, cosines = result.items.points("pairs/test")
+    assert (2 - 2 * cosines[gold > 4]).mean() == pytest.approx(result.scores["alignment/gt4/test"], abs=1e-6)
+    assert gold.tolist() == GOLD
     for series, key in (("spectrum/test", "effective-rank"), ("spectrum-centred/test", "effective-rank-centred")):
-        values = columns["y"][columns["series"] == series]
+        _, values = result.items.points(series)
         assert values[0] == 1
         assert effective_rank(values) == pytest.approx(result.scores[f"{key}/unique/test"])
 

@@ -4,22 +4,25 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import rankdata
-from test_reports import card, result, sts
+from scipy.stats import rankdata, spearmanr
+from test_reports import card, result
+from typer.testing import CliRunner
 
-from harness.reports.pairs import choose, explore, overlap, percentiles
+from harness.cli.main import app
+from harness.data import sts
+from harness.data.locate import BUNDLED
+from harness.reports.pairs import choose, explore, percentiles
 from harness.reports.report import report
 from harness.results import store
+from harness.results.items import PairItems, text_id
 from harness.results.store import read_all
 
 VOID = {"meta", "link", "input", "img", "wbr", "br"}
-MINE = {"STS12": 0.72, "STSBenchmark": 0.82}
 NASTY = '</script><script>alert("x")</script> & <b>'
 
 
@@ -57,21 +60,32 @@ class Page(HTMLParser):
 def pairs(n, seed, left="a man runs"):
     rng = np.random.default_rng(seed)
     gold = np.linspace(0, 5, n)
-    return {
-        "subset": ["one" if i % 2 else "two" for i in range(n)],
-        "left": [f"{left} {i}" for i in range(n)],
-        "right": [f"a dog walks {i}" for i in range(n)],
-        "gold": gold.tolist(),
-        "cosine": (gold / 5 + rng.normal(0, 0.3, n)).tolist(),
-    }
+    return PairItems(
+        subset=["two"] * (n // 2) + ["one"] * (n - n // 2),
+        left=[text_id(f"{left} {i}") for i in range(n)],
+        right=[text_id(f"a dog walks {i}") for i in range(n)],
+        words=np.arange(n) + 4,
+        overlap=np.linspace(0, 1, n),
+        gold=gold,
+        cosine=gold / 5 + rng.normal(0, 0.3, n),
+    )
+
+
+def stored(encoder, task, items, root, **values):
+    """A result whose score follows from its items."""
+    score = float(spearmanr(items.gold, items.cosine).statistic)
+    store.write(result(encoder, task, {"spearman/all/test": score}, **values), items, root)
+
+
+SENTENCES = {text_id(text): text for i in range(40) for text in (f"a man runs {i}", f"a dog walks {i}")}
 
 
 @pytest.fixture
 def folder(tmp_path):
-    for one in sts(card("minilm", parameters={"pooling": "avg"}), MINE, flags=("a flag",)):
-        store.write(one, pairs(40, seed=1), tmp_path / "results")
-    for one in sts(card("hf:some/model[pooling=cls]"), MINE):
-        store.write(one, pairs(40, seed=2), tmp_path / "results")
+    for task in ("STS12", "STSBenchmark"):
+        mine = card("minilm", parameters={"pooling": "avg"})
+        stored(mine, task, pairs(40, seed=1), tmp_path / "results", flags=("a flag",))
+        stored(card("hf:some/model[pooling=cls]"), task, pairs(40, seed=2), tmp_path / "results")
     (tmp_path / "out" / "figures").mkdir(parents=True)
     (tmp_path / "out" / "figures" / "a-spectrum.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
     return tmp_path
@@ -126,9 +140,9 @@ def test_every_measured_number_leads_to_its_result(folder):
 
 
 def test_text_from_results_cannot_break_out_of_the_page(tmp_path):
-    nasty = replace(sts(card("minilm"), {"STS12": 0.5})[0], flags=(NASTY,))
-    store.write(nasty, pairs(5, 0, left=NASTY), tmp_path / "results")
-    html = made(tmp_path)
+    stored(card("minilm"), "STS12", pairs(5, 0, left=NASTY), tmp_path / "results", flags=(NASTY,))
+    sentences = {text_id(f"{NASTY} {i}"): f"{NASTY} {i}" for i in range(5)}
+    html = made(tmp_path, sentences=SENTENCES | sentences)
     page = Page(html)
     assert len(page.all("script")) == 3
     assert page.json("explorer-data")["tasks"][0]["left"][0] == f"{NASTY} 0"
@@ -137,7 +151,8 @@ def test_text_from_results_cannot_break_out_of_the_page(tmp_path):
 
 
 def test_pairs_are_left_out_when_not_asked_for(folder):
-    html = made(folder, pairs=0)
+    assert "a man runs" in made(folder, sentences=SENTENCES)
+    html = made(folder, pairs=0, sentences=SENTENCES)
     assert "a man runs" not in html
     assert not Page(html).all("form", id="explorer")
 
@@ -163,31 +178,53 @@ def test_the_largest_residuals_and_disagreements_are_chosen():
 
 def test_the_explorer_holds_what_it_says(folder):
     results, _ = read_all(folder / "results")
-    found = explore(results, folder / "results", 3)
+    found = explore(results, 3, SENTENCES)
     assert found.encoders == ("hf:some/model[pooling=cls]", "minilm") and found.notes == ()
     assert [task["name"] for task in found.tasks] == ["STS12", "STSBenchmark"]
     task = found.tasks[0]
     own = pairs(40, seed=1)
-    place = own["left"].index(task["left"][0])
+    place = own.left.index(text_id(task["left"][0]))
     assert task["total"] == 40 and task["depth"] == 3
-    assert task["subsets"][task["subset"][0]] == own["subset"][place]
-    assert task["cosines"][1][0] == round(own["cosine"][place], 3)
-    assert task["ranks"][1][0] == round(100 * (rankdata(own["cosine"])[place] - 1) / 39, 1)
-    assert task["words"][0] == 4
+    assert task["subsets"][task["subset"][0]] == own.subset[place]
+    assert task["cosines"][1][0] == round(float(own.cosine[place]), 3)
+    assert task["ranks"][1][0] == round(100 * (rankdata(own.cosine)[place] - 1) / 39, 1)
+    assert task["words"][0] == own.words[place]
+    assert task["overlap"][0] == round(100 * own.overlap[place])
 
 
-def test_overlap_is_of_words():
-    assert overlap("A dog runs", "a dog sleeps well") == 40  # 2 of 5
-    assert overlap("", " ") == 0
+def test_without_data_the_page_has_no_sentences_and_says_so(folder):
+    found = explore(read_all(folder / "results")[0], 3)
+    assert [(task["left"], task["right"]) for task in found.tasks] == [(None, None)] * 2
+    assert found.notes == tuple(
+        f"The page has no sentences of {task}; `bench report --data-dir FOLDER` adds them."
+        for task in ("STS12", "STSBenchmark")
+    )
+    assert found.notes[0] in made(folder)
+
+
+def test_a_run_of_the_mini_suite_ends_in_a_page_with_its_sentences(tmp_path):
+    places = ["--results-dir", str(tmp_path / "results")]
+    for command in (
+        ["run", "-q", "--suite", "mini", "--models", "random,bag-of-words", *places],
+        ["report", "-q", "--format", "html", "--output", str(tmp_path), "--resamples", "0", *places],
+    ):
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 0, done.output
+    task = Page((tmp_path / "report.html").read_text(encoding="utf-8")).json("explorer-data")["tasks"][0]
+    data = sts.semeval(BUNDLED, year="MINI")
+    known = {pair for subset in data.subsets for pair in zip(subset.left, subset.right, strict=True)}
+    shown = list(zip(task["left"], task["right"], strict=True))
+    assert task["name"] == "mini-sts" and len(shown) > 20 and set(shown) <= known
+    assert task["words"] == [len(left.split()) + len(right.split()) for left, right in shown]
+    assert max(task["overlap"]) > 20
 
 
 def test_other_pairs_and_lost_files_are_named(folder):
-    stray = result(card("random"), "STS12", {"spearman/all/test": 0.1})
-    store.write(stray, pairs(39, seed=3), folder / "results")
+    stored(card("random"), "STS12", pairs(39, seed=3), folder / "results")
     results, _ = read_all(folder / "results")
     lost = next((folder / "results" / "minilm").glob("STS12*.parquet"))
     lost.unlink()
-    notes = explore(results, folder / "results", 3).notes
+    notes = explore(results, 3, SENTENCES).notes
     gone = f"{lost}: is missing or not the file that STS12@sts.json names; run the task again"
     assert notes == (
         f"minilm on STS12 is left out: {gone}.",

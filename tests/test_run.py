@@ -21,7 +21,7 @@ from harness.encoders.registry import EncoderEntry, build, known_encoders
 from harness.errors import UsageError
 from harness.names import EncoderCard
 from harness.results import store
-from harness.tasks.outcome import text_id
+from harness.results.items import text_id
 from harness.tasks.suites import SUITES, TASKS
 
 MINI = TASKS["mini-sts"]
@@ -83,10 +83,9 @@ def test_the_record_names_data_counts_and_surroundings(tmp_path):
     assert len(result.data) == 6
     assert result.flags == ()
     assert {"torch", "numpy", "python"} <= set(result.run.packages)
-    items = store.read_items(store.cell_path(tmp_path / "results", "random", "mini-sts", "sts"), result).to_pydict()
-    assert set(items) == {"subset", "left", "right", "words", "overlap", "gold", "cosine"}
-    assert items["left"][0] == text_id(MINI.prepare(BUNDLED).sentences[0])
-    assert stats.spearmanr(items["gold"], items["cosine"]).statistic == pytest.approx(cell.result.scores[MINI.metric])
+    items = result.items()
+    assert items.left[0] == text_id(MINI.prepare(BUNDLED).sentences[0])
+    assert stats.spearmanr(items.gold, items.cosine).statistic == pytest.approx(cell.result.scores[MINI.metric])
 
 
 class Broken:

@@ -10,11 +10,13 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness.errors import ResultError, WriteError
 from harness.names import EncoderCard
 from harness.results import machine, store
+from harness.results.items import RowItems
 from harness.results.record import SCHEMA, Result, Run
 
 CARD = EncoderCard(
@@ -58,7 +60,13 @@ RESULT = Result(
     sidecar=None,
     run=RUN,
 )
-ITEMS = {"subset": ["MSRpar", "MSRpar"], "gold": [1.0, 4.5], "prediction": [0.1, 0.9]}
+
+
+def items(gold: list[float]) -> RowItems:
+    return RowItems(first=["5f"] * len(gold), second=None, gold=np.array(gold), predicted=np.zeros(len(gold)))
+
+
+ITEMS = items([1.0, 4.5])
 
 
 def edit(path: Path, **changes: object) -> None:
@@ -76,7 +84,7 @@ def test_a_result_comes_back_as_it_was_with_its_items(tmp_path):
     again = store.read(path)
     assert path == tmp_path / "bert[pooling=avg,backbone=tiny]" / "STS12@sts.json"
     assert replace(again, sidecar=None) == RESULT
-    assert store.read_items(path, again).to_pydict() == ITEMS
+    assert again.items() == ITEMS and again.items() != items([1.0, 4.0])
     assert again.sidecar == hashlib.sha256(store.sidecar_path(path, again.sidecar).read_bytes()).hexdigest()
 
 
@@ -224,7 +232,7 @@ def test_a_cell_without_its_sidecar_is_not_finished(tmp_path, damage):
     damage(sidecar)
     assert not store.finished(tmp_path, "STS12", "sts", CARD, RESULT.data)
     with pytest.raises(ResultError) as caught:
-        store.read_items(path, result)
+        result.items()
     assert str(caught.value) == f"{sidecar}: is missing or not the file that STS12@sts.json names; run the task again"
 
 
@@ -236,7 +244,7 @@ def test_leftovers_are_swept_a_day_later_and_not_before(tmp_path):
         leftover.write_text("")
     for leftover in (old, first, foreign):
         os.utime(leftover, (time.time() - 90_000,) * 2)
-    store.write(RESULT, ITEMS | {"gold": [2.0, 3.0]}, tmp_path)
+    store.write(RESULT, items([2.0, 3.0]), tmp_path)
     assert not old.exists() and not first.exists()
     assert young.exists() and foreign.exists()
 
@@ -245,19 +253,18 @@ def write_for_ever(root: Path, seed: int) -> None:
     draw = random.Random(seed)
     while True:
         gold = [draw.random() for _ in range(2000)]
-        store.write(replace(RESULT, scores={"spearman/all/test": gold[0]}), {"gold": gold}, root)
+        store.write(replace(RESULT, scores={"spearman/all/test": gold[0]}), items(gold), root)
 
 
 def assert_whole(root: Path) -> None:
     results, problems = store.read_all(root)
     assert problems == []
     for result in results:
-        path = store.cell_path(root, result.encoder.name, result.task, result.protocol)
-        assert store.read_items(path, result)["gold"][0].as_py() == result.scores["spearman/all/test"]
+        assert result.items().gold[0] == result.scores["spearman/all/test"]
 
 
 def test_killed_writers_never_leave_a_half_written_cell(tmp_path):
-    store.write(replace(RESULT, scores={"spearman/all/test": 0.5}), {"gold": [0.5]}, tmp_path)
+    store.write(replace(RESULT, scores={"spearman/all/test": 0.5}), items([0.5]), tmp_path)
     pause = random.Random(0)
     for round_ in range(12):
         writers = [
@@ -275,7 +282,7 @@ def test_killed_writers_never_leave_a_half_written_cell(tmp_path):
 
 
 def test_a_reader_beside_two_writers_always_sees_a_whole_cell(tmp_path):
-    store.write(replace(RESULT, scores={"spearman/all/test": 0.5}), {"gold": [0.5]}, tmp_path)
+    store.write(replace(RESULT, scores={"spearman/all/test": 0.5}), items([0.5]), tmp_path)
     writers = [
         multiprocessing.get_context("fork").Process(target=write_for_ever, args=(tmp_path, seed)) for seed in (1, 2)
     ]
@@ -286,7 +293,7 @@ def test_a_reader_beside_two_writers_always_sees_a_whole_cell(tmp_path):
         while len(seen) < 20:
             path = store.cell_path(tmp_path, CARD.name, "STS12", "sts")
             result = store.read(path)
-            assert store.read_items(path, result)["gold"][0].as_py() == result.scores["spearman/all/test"]
+            assert result.items().gold[0] == result.scores["spearman/all/test"]
             seen.add(result.sidecar)
     finally:
         for writer in writers:

@@ -39,7 +39,7 @@ def compare(
     one, other = (_measured(name, beside, results, settings) for name, beside in ((a, b), (b, a)))
     if one == other:
         raise UsageError(f"compare {a} {b}: both are {one}, expected two encoders; name another one")
-    found = compared(results, (one, other), settings.results_dir, resamples)
+    found = compared(results, (one, other), resamples)
     if settings.json:
         rows = [asdict(row) for row in found.rows]
         print_json({"a": one, "b": other, "resamples": resamples, "rows": rows, "left_out": list(found.left_out)})

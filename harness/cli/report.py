@@ -1,6 +1,8 @@
 """`bench report`."""
 
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,18 +40,21 @@ def report(
 ) -> None:
     """Render comparison tables, measured beside published, from the result files.
 
-    Needs no torch, no data and no weights. Result files that are damaged are named and left out.
+    Needs no torch, no data and no weights. Result files that are damaged are named and left out. The HTML page shows
+    the sentences of pairs where `--data-dir` or BENCH_DATA_DIR names the data; those of the mini suite it always shows.
     """
     from harness.reports.report import report as render
     from harness.reports.tables import text, verdicts_of
 
+    wanted = split_names(formats, "--format")
     summary = render(
         settings.results_dir,
         output,
-        split_names(formats, "--format"),
+        wanted,
         resamples=resamples,
         cache_dir=settings.cache,
         pairs=pairs,
+        sentences=_sentences(settings) if "html" in wanted and pairs else {},
     )
     if settings.json:
         print_json(
@@ -70,6 +75,19 @@ def report(
         _show(table)
     if not settings.quiet:
         err.print(f"{summary.n_results} results; {len(summary.paths)} files in {output}, start with {summary.paths[0]}")
+
+
+def _sentences(settings: Settings) -> Mapping[str, str]:
+    """The sentences of the data folder that the user names, by their digests; those of the mini suite always."""
+    from harness.data.locate import data_root
+    from harness.tasks.sentences import sentences_by_id
+
+    named = settings.data_dir is not None or "BENCH_DATA_DIR" in os.environ
+    root = data_root(settings.data_dir, settings.cache, offline=True, progress=False) if named else None
+    sentences, problems = sentences_by_id(root)
+    for problem in problems:
+        err.print(f"bench: no sentences: {problem}", markup=False, soft_wrap=True)
+    return sentences
 
 
 def _show(table: "TextTable") -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,8 +13,8 @@ from harness.reports.draws import make_statistic, task_seed
 from harness.reports.layouts import LAYOUTS, Layout
 from harness.reports.rows import score_key
 from harness.reports.statistics import bootstrap_p, holm, mcnemar, percentile_interval, williams
+from harness.results.items import PairItems, RowItems
 from harness.results.record import Result
-from harness.results.store import cell_path, read_items
 
 Verdict = Literal["a", "b", "tied"]
 Vector = NDArray[np.float64]
@@ -95,13 +94,12 @@ class _Group:
     cells: Sequence[_Cell]
 
 
-def compare(results: Sequence[Result], names: tuple[str, str], results_dir: Path, resamples: int) -> Comparison:
+def compare(results: Sequence[Result], names: tuple[str, str], resamples: int) -> Comparison:
     """Compare two encoders on all tasks that both were scored on, from the same data and under the same protocol.
 
     Args:
         results: of a folder, as `read_all` gives them.
         names: of encoders a and b, as in results.
-        results_dir: that folder.
         resamples: of the bootstrap.
 
     Raises:
@@ -121,12 +119,12 @@ def compare(results: Sequence[Result], names: tuple[str, str], results_dir: Path
             for column in layout.columns:
                 if (column.task, protocol) in shared:
                     a, b = shared[column.task, protocol]
-                    found += _cell(a, b, score_key(a, layout, column), (results_dir, resamples), left_out)
+                    found += _cell(a, b, score_key(a, layout, column), resamples, left_out)
             groups += [_Group(layout, protocol, found)] if found else []
     if not groups:
         why = f": {left_out[0]}" if left_out else ""
         raise ResultError(
-            f"{results_dir}: no task to compare {names[0]} and {names[1]} on{why}; `bench run` both on one suite"
+            f"the results hold no task to compare {names[0]} and {names[1]} on{why}; `bench run` both on one suite"
         )
     _check(resamples, sum(len(group.cells) for group in groups))
     return Comparison(tuple(_rows(groups)), tuple(left_out))
@@ -147,24 +145,24 @@ def _layouts() -> list[Layout]:
     return [layout for layout in LAYOUTS if layout.aggregation in ("all", "")]
 
 
-def _cell(a: Result, b: Result, key: str | None, drawn: tuple[Path, int], left_out: list[str]) -> list[_Cell]:
+def _cell(a: Result, b: Result, key: str | None, resamples: int, left_out: list[str]) -> list[_Cell]:
     try:
-        return [] if key is None else _compared(a, b, key, *drawn)
+        return [] if key is None else _compared(a, b, key, resamples)
     except ResultError as error:
         left_out.append(f"{a.task}: {error}")
         return []
 
 
-def _compared(a: Result, b: Result, key: str, results_dir: Path, resamples: int) -> list[_Cell]:
+def _compared(a: Result, b: Result, key: str, resamples: int) -> list[_Cell]:
     """One cell, or none where the items do not give that score."""
     if a.data != b.data:
         raise ResultError("the two were scored on different data files; run one of them again")
-    found = make_statistic(a, results_dir, key)
-    found_other = make_statistic(b, results_dir, key)
+    found = make_statistic(a, key)
+    found_other = make_statistic(b, key)
     if found is None or found_other is None:
         return []
     (design, one), (_, other) = found, found_other
-    gold, predictions = _items(a, b, key, results_dir)
+    gold, predictions = _items(a, b)
     drawn = 100 * draw(design, [one, other], resamples, task_seed(a.task))
     p_williams = None
     if key.startswith("accuracy"):
@@ -178,13 +176,14 @@ def _compared(a: Result, b: Result, key: str, results_dir: Path, resamples: int)
     return [_Cell(a, key, len(gold), scores, drawn, p, p_williams)]
 
 
-def _items(a: Result, b: Result, key: str, results_dir: Path) -> tuple[NDArray[np.generic], list[NDArray[np.generic]]]:
-    column = "predicted" if key.startswith("accuracy") else "cosine"
-    tables = [read_items(cell_path(results_dir, r.encoder.name, r.task, r.protocol), r) for r in (a, b)]
-    golds = [np.array(table["gold"].to_pylist()) for table in tables]
-    if not np.array_equal(golds[0], golds[1]):
+def _items(a: Result, b: Result) -> tuple[NDArray[np.generic], list[NDArray[np.generic]]]:
+    """Gold (n,) of both, and what each predicts, (n,)."""
+    items = [result.items() for result in (a, b)]
+    golds = [one.gold for one in items if isinstance(one, PairItems | RowItems)]
+    if len(golds) < 2 or not np.array_equal(golds[0], golds[1]):
         raise ResultError("the two have other items or another order; run one of them again")
-    return golds[0], [np.array(table[column].to_pylist()) for table in tables]
+    predictions = [one.predicted if isinstance(one, RowItems) else one.cosine for one in items]  # type: ignore[union-attr]
+    return golds[0], [values.astype(golds[0].dtype) for values in predictions]
 
 
 def _williams(metric: str, gold: NDArray[np.generic], predictions: Sequence[NDArray[np.generic]]) -> float:

@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +14,12 @@ from numpy.typing import NDArray
 from harness import files
 from harness.errors import ResultError, WriteError
 from harness.reports.bootstrap import KERNELS, Design, Statistic, accuracy, correlation, draw, pairs_design, rows_design
+from harness.results.items import PairItems, RowItems, columns, digest
 from harness.results.record import Result
-from harness.results.store import cell_path, read_items
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 Draws = Callable[[Result, str], NDArray[np.float64] | None]  # a result and the key of one of its scores -> (b,)
 
 SEED = 0
-_PAIRS = ("subset", "left", "right", "gold", "cosine")
-_ROWS = ("gold", "predicted")
 _AGGREGATIONS = ("all", "mean", "wmean")
 _RANKED = "spearman/"
 
@@ -34,16 +28,20 @@ _Name = tuple[str, str, str]  # of draws: the items' sha256, task and key
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """Encoders scored on equal items: their predictions (n,) by the digest of their items, and who needs which key."""
+    """Encoders scored on equal items: their cosines (n,) by the digest of their items, and who needs which key.
+
+    `shared` is the digest of what they have in common.
+    """
 
     task: str
-    items: "pa.Table"
+    shared: str
+    items: PairItems
     predicted: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     keys: dict[str, list[str]] = field(default_factory=dict)
 
 
 class StoredDraws:
-    """Draws of the scores of one results folder.
+    """Draws of stored scores.
 
     All encoders are drawn on one task with the same resamples, so differences between their draws are paired. Tasks are
     drawn independently of one another; that some sentences are in several of them is left out of account.
@@ -53,9 +51,8 @@ class StoredDraws:
         problems: one sentence for each per-item file that could not be used.
     """
 
-    def __init__(self, results_dir: Path, resamples: int, cache_dir: Path | None = None) -> None:
-        """Name the folder of results, and the one where draws are kept (None: nowhere)."""
-        self._results_dir = results_dir
+    def __init__(self, resamples: int, cache_dir: Path | None = None) -> None:
+        """Name the folder where draws are kept (None: nowhere)."""
         self._cache_dir = cache_dir
         self.resamples = resamples
         self.problems: list[str] = []
@@ -86,7 +83,7 @@ class StoredDraws:
 
     def _alone(self, result: Result, key: str) -> NDArray[np.float64] | None:
         try:
-            made = make_statistic(result, self._results_dir, key)
+            made = make_statistic(result, key)
         except ResultError as error:
             self.problems.append(str(error))
             return None
@@ -94,36 +91,34 @@ class StoredDraws:
 
     def _gather(self, result: Result, key: str, groups: "list[_Shared]") -> None:
         """Add a score to the group with the same items, or to a new one."""
-        place = cell_path(self._results_dir, result.encoder.name, result.task, result.protocol)
         known = next((group for group in groups if result.sidecar in group.predicted), None)
         if known is None:
             try:
-                items = read_items(place, result)
+                items = result.items()
             except ResultError as error:
                 self.problems.append(str(error))
                 return
-            if not {*_PAIRS} <= {*items.column_names}:
+            if not isinstance(items, PairItems):
                 return
-            common = items.select(_PAIRS[:-1])
-            known = next((g for g in groups if g.task == result.task and g.items.equals(common)), None)
+            shared = digest(columns(items, own=False))
+            known = next((g for g in groups if g.task == result.task and g.shared == shared), None)
             if known is None:
-                known = _Shared(result.task, common)
+                known = _Shared(result.task, shared, items)
                 groups.append(known)
-            known.predicted[str(result.sidecar)] = np.array(items[_PAIRS[-1]].to_pylist(), dtype=np.float64)
+            known.predicted[str(result.sidecar)] = items.cosine.astype(np.float64)
         known.keys.setdefault(key, []).append(str(result.sidecar))
 
     def _draw(self, group: "_Shared") -> None:
         from harness.reports.ranking import draw_spearman
 
-        subset, left, right, gold = (group.items[name].to_pylist() for name in _PAIRS[:-1])
-        design = pairs_design(subset, left, right)
+        design = pairs_design(group.items.subset, group.items.left, group.items.right)
         by_sidecars: dict[tuple[str, ...], list[str]] = {}
         for key, sidecars in group.keys.items():
             by_sidecars.setdefault(tuple(sidecars), []).append(key)
         for together, keys in by_sidecars.items():
             drawn = draw_spearman(
                 design,
-                np.array(gold, dtype=np.float64),
+                group.items.gold,
                 np.stack([group.predicted[sidecar] for sidecar in together]),
                 [key.split("/")[1] for key in keys],
                 self.resamples,
@@ -151,24 +146,21 @@ def task_seed(task: str) -> tuple[int, int]:
     return SEED, zlib.crc32(task.encode())
 
 
-def make_statistic(result: Result, results_dir: Path, key: str) -> tuple[Design, Statistic] | None:
+def make_statistic(result: Result, key: str) -> tuple[Design, Statistic] | None:
     """What to draw, and the score named by the key as a function of weights; None if the items do not give it.
 
     Raises:
         ResultError: if the per-item file is missing or damaged.
     """
-    place = cell_path(results_dir, result.encoder.name, result.task, result.protocol)
-    items = read_items(place, result)
+    items = result.items()
     metric, *rest = key.split("/")
-    if metric == "accuracy" and {*_ROWS} <= {*items.column_names}:
-        gold, predicted = (np.array(items[name].to_pylist()) for name in _ROWS)
-        return rows_design(len(gold)), accuracy(gold == predicted)
-    if metric not in KERNELS or not {*_PAIRS} <= {*items.column_names}:
+    if metric == "accuracy" and isinstance(items, RowItems):
+        return rows_design(len(items.gold)), accuracy(items.gold == items.predicted)
+    if metric not in KERNELS or not isinstance(items, PairItems):
         return None
-    subset, left, right, *numbers = (items[name].to_pylist() for name in _PAIRS)
-    gold, cosine = (np.array(values, dtype=np.float64) for values in numbers)
-    design = pairs_design(subset, left, right)
-    return design, correlation(design, gold, cosine, metric=metric, aggregation=rest[0])
+    design = pairs_design(items.subset, items.left, items.right)
+    cosine = items.cosine.astype(np.float64)
+    return design, correlation(design, items.gold, cosine, metric=metric, aggregation=rest[0])
 
 
 def _known(key: str) -> bool:

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from harness.reports import provenance
-from harness.reports.pairs import Explorer, explore
+from harness.reports.pairs import NO_SENTENCES, Explorer, explore
 from harness.reports.rows import Kind
 from harness.reports.tables import Table, text, without_table
 from harness.results.record import Result
@@ -63,19 +63,19 @@ class Gathered:
     without_interval: Sequence[str]
 
 
-def html(gathered: Gathered, results_dir: Path, figures_dir: Path, pairs: int) -> str:
+def html(gathered: Gathered, figures_dir: Path, pairs: int, sentences: Mapping[str, str] = NO_SENTENCES) -> str:
     """The page.
 
     Args:
         gathered: results and tables.
-        results_dir: where the per-item scores are.
         figures_dir: whose SVG files are shown; it may be missing.
         pairs: of sentences, per encoder and task, that the page holds; 0 for none.
+        sentences: the sentences to show, by `text_id`.
     """
     results = gathered.results
     numbers = {(r.encoder.name, r.task, r.protocol): i for i, r in enumerate(results)}
     days = sorted(result.run.started[:10] for result in results)
-    explorer = explore(results, results_dir, pairs)
+    explorer = explore(results, pairs, sentences)
     environment = Environment(
         loader=PackageLoader("harness.reports"),
         autoescape=True,

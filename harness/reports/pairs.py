@@ -7,7 +7,7 @@ what Spearman's correlation over all pairs sees. A residual is the cosine's perc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from harness.errors import ResultError
 from harness.reports.layouts import LAYOUTS
+from harness.results.items import PairItems, columns, digest
 from harness.results.record import Result
-from harness.results.store import cell_path, read_items
 
 ENCODERS = 12  # more would make every pair one that somebody is wrong about
-_SAME = ("subset", "left", "right", "gold")
 _ROOM = 40  # pairs of a task per pair asked for
+
+NO_SENTENCES: Mapping[str, str] = MappingProxyType({})
 
 Floats = NDArray[np.float64]
 
@@ -42,19 +43,19 @@ class Explorer:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """One task's pairs by column, and the cosines of the encoders that were scored on the same pairs."""
+    """One task's pairs, and the cosines of the encoders that were scored on the same ones."""
 
-    pairs: Mapping[str, list[Any]]
+    pairs: PairItems
     cosines: Mapping[str, Floats]
 
 
-def explore(results: Sequence[Result], results_dir: Path, limit: int) -> Explorer:
+def explore(results: Sequence[Result], limit: int, sentences: Mapping[str, str] = NO_SENTENCES) -> Explorer:
     """Choose the pairs of every similarity task that has per-item scores.
 
     Args:
         results: at most one per encoder, task and protocol.
-        results_dir: where they were read from.
         limit: pairs for each encoder and task, and for each two encoders and task; 0 for none.
+        sentences: by `text_id`; a task that has one which is not there is shown without its sentences.
     """
     usable = [result for result in results if result.protocol == "sts" and result.sidecar and limit]
     encoders = _encoders(usable)
@@ -68,9 +69,11 @@ def explore(results: Sequence[Result], results_dir: Path, limit: int) -> Explore
     measured = {result.task for result in usable}
     in_tables = [column.task for layout in LAYOUTS for column in layout.columns]
     for task in dict.fromkeys([*(t for t in in_tables if t in measured), *sorted(measured)]):
-        found = _read([r for r in usable if r.task == task and r.encoder.name in encoders], results_dir, notes)
-        if found.cosines:
-            tasks.append({"name": task, **_chosen(found, encoders, limit)})
+        found = _read([r for r in usable if r.task == task and r.encoder.name in encoders], notes)
+        if found is not None:
+            tasks.append({"name": task, **_chosen(found, encoders, limit, sentences)})
+            if tasks[-1]["left"] is None:
+                notes.append(f"The page has no sentences of {task}; `bench report --data-dir FOLDER` adds them.")
     return Explorer(encoders=tuple(encoders), tasks=tuple(tasks), notes=tuple(dict.fromkeys(notes)))
 
 
@@ -118,50 +121,47 @@ def _encoders(results: Sequence[Result]) -> list[str]:
     return sorted(best[:ENCODERS])
 
 
-def _read(results: Sequence[Result], results_dir: Path, notes: list[str]) -> _Task:
-    pairs: Mapping[str, list[Any]] = {}
+def _read(results: Sequence[Result], notes: list[str]) -> _Task | None:
+    pairs: PairItems | None = None
     cosines: dict[str, Floats] = {}
     for result in results:
         name = result.encoder.name
         try:
-            items = read_items(cell_path(results_dir, name, result.task, result.protocol), result).to_pydict()
+            items = result.items()
         except ResultError as error:
             notes.append(f"{name} on {result.task} is left out: {error}.")
             continue
-        pairs = pairs or {column: items[column] for column in _SAME}
-        if any(items[column] != pairs[column] for column in _SAME):
+        if not isinstance(items, PairItems):
+            continue
+        pairs = pairs or items
+        if digest(columns(items, own=False)) != digest(columns(pairs, own=False)):
             notes.append(f"{name} on {result.task} is left out: it was scored on other pairs than the encoders above.")
             continue
-        cosines[name] = np.array(items["cosine"], dtype=np.float64)
-    return _Task(pairs, cosines)
+        cosines[name] = items.cosine.astype(np.float64)
+    return None if pairs is None else _Task(pairs, cosines)
 
 
-def _chosen(task: _Task, encoders: Sequence[str], limit: int) -> dict[str, Any]:
+def _chosen(task: _Task, encoders: Sequence[str], limit: int, sentences: Mapping[str, str]) -> dict[str, Any]:
     ranks = {name: percentiles(values) for name, values in task.cosines.items()}
-    gold = percentiles(np.array(task.pairs["gold"], dtype=np.float64))
+    gold = percentiles(task.pairs.gold)
     rows, depth = choose(gold, np.stack(list(ranks.values())), limit, _ROOM * limit)
-    subsets = list(dict.fromkeys(task.pairs["subset"]))
-    left, right = ([task.pairs[side][i] for i in rows] for side in ("left", "right"))
+    subsets = list(dict.fromkeys(task.pairs.subset))
+    left, right = ([sentences.get(side[i]) for i in rows] for side in (task.pairs.left, task.pairs.right))
+    known = None not in left and None not in right
     return {
         "total": len(gold),
         "depth": depth,
         "subsets": subsets,
-        "left": left,
-        "right": right,
-        "subset": [subsets.index(task.pairs["subset"][i]) for i in rows],
-        "words": [max(len(a.split()), len(b.split())) for a, b in zip(left, right, strict=True)],
-        "overlap": [overlap(a, b) for a, b in zip(left, right, strict=True)],
-        "gold": [task.pairs["gold"][i] for i in rows],
+        "left": left if known else None,
+        "right": right if known else None,
+        "subset": [subsets.index(task.pairs.subset[i]) for i in rows],
+        "words": task.pairs.words[rows].tolist(),
+        "overlap": [round(100 * float(share)) for share in task.pairs.overlap[rows]],
+        "gold": task.pairs.gold[rows].tolist(),
         "goldRank": _short(gold[rows], 1),
         "ranks": {encoders.index(name): _short(values[rows], 1) for name, values in ranks.items()},
         "cosines": {encoders.index(name): _short(values[rows], 3) for name, values in task.cosines.items()},
     }
-
-
-def overlap(left: str, right: str) -> int:
-    """Percent of the two sentences' distinct lower-cased words that both have; 0 if there are none."""
-    a, b = set(left.lower().split()), set(right.lower().split())
-    return round(100 * len(a & b) / len(a | b)) if a | b else 0
 
 
 def _short(values: Floats, digits: int) -> list[float]:

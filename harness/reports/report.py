@@ -1,6 +1,6 @@
 """`bench report`: from a folder of result files to a folder of tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from harness.errors import ResultError
 from harness.names import pick
 from harness.reports import provenance
 from harness.reports.draws import StoredDraws
+from harness.reports.pairs import NO_SENTENCES
 from harness.reports.render import latex, markdown, tidy_csv, tidy_json
 from harness.reports.tables import Table, build, wanted, without_table
 from harness.results.record import Result
@@ -45,7 +46,7 @@ class ReportSummary:
     tables: tuple[Table, ...]
 
 
-def report(
+def report(  # noqa: PLR0913
     results_dir: Path,
     out_dir: Path,
     formats: Sequence[str] = ("md", "latex", "csv"),
@@ -53,6 +54,7 @@ def report(
     resamples: int = RESAMPLES,
     cache_dir: Path | None = None,
     pairs: int = PAIRS,
+    sentences: Mapping[str, str] = NO_SENTENCES,
 ) -> ReportSummary:
     """Read every result file and render the tables.
 
@@ -63,6 +65,7 @@ def report(
         resamples: of the bootstrap behind intervals and ties; 0 for tables without.
         cache_dir: where its draws are kept; None for nowhere.
         pairs: of sentences, per encoder and task, that the HTML page holds; 0 for none.
+        sentences: the sentences that the HTML page shows, by `text_id`.
 
     Raises:
         UsageError: if a format is unknown.
@@ -74,7 +77,7 @@ def report(
     if not results:
         found = f"{problems[0]} (the first of {len(problems)} left out)" if problems else "no result files"
         raise ResultError(f"{results_dir}: nothing to report, found {found}; run `bench run` first")
-    draws = StoredDraws(results_dir, resamples, cache_dir)
+    draws = StoredDraws(resamples, cache_dir)
     draws.prepare(wanted(results))
     tables = build(results, len(problems), draws)
     without_interval = tuple(sorted(set(draws.problems)))
@@ -85,7 +88,7 @@ def report(
         from harness.reports.page import Gathered, html  # templates take a tenth of a second that tables need not wait
 
         gathered = Gathered(results=results, tables=tables, problems=problems, without_interval=without_interval)
-        pages["report.html"] = html(gathered, results_dir, out_dir / "figures", pairs)
+        pages["report.html"] = html(gathered, out_dir / "figures", pairs, sentences)
     pages |= {
         f"{table.name}.{ending}": render(table)
         for table in tables

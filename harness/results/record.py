@@ -1,7 +1,14 @@
 """The record of one encoder on one task: what a second run must repeat, and `run`, what it need not."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import ResultError
+
+if TYPE_CHECKING:
+    from harness.results.items import Items
 
 from harness.names import EncoderCard
 
@@ -52,6 +59,8 @@ class Result:
         seed: of the task's own randomness (probes), or None.
         sidecar: sha256 of the Parquet file beside this one with per-item gold and prediction, or None.
         run: provenance.
+        file: where the result lies, or None in memory.
+        held: the per-item scores in memory, or None while they are only on disk; `items` gives both.
     """
 
     schema: int
@@ -66,3 +75,21 @@ class Result:
     seed: int | None
     sidecar: str | None
     run: Run
+    file: Path | None = field(default=None, compare=False)
+    held: Any = field(default=None, compare=False, repr=False)
+
+    def items(self) -> "Items":
+        """The per-item scores.
+
+        Raises:
+            ResultError: if there are none, or not those that the result was written with.
+        """
+        if self.held is not None:
+            return self.held  # type: ignore[no-any-return]
+        if self.file is None or self.sidecar is None:
+            raise ResultError(
+                f"{self.file or self.encoder.name}: has no per-item scores; run {self.task} again with --force"
+            )
+        from harness.results.store import read_items
+
+        return read_items(self.file, self.sidecar)

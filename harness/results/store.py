@@ -14,10 +14,10 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
@@ -25,12 +25,8 @@ from pydantic import TypeAdapter, ValidationError
 from harness import files
 from harness.errors import ResultError
 from harness.names import EncoderCard
+from harness.results.items import Items, columns, from_columns
 from harness.results.record import SCHEMA, Result
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-Items = Mapping[str, Sequence[Any]]  # column -> one value per item
 
 _READER = TypeAdapter(Result)
 _LONGEST = 120  # a file name may have 255 bytes, and the sidecar adds 21
@@ -47,12 +43,12 @@ def sidecar_path(path: Path, sidecar: str) -> Path:
     return path.with_name(f"{path.name.removesuffix('.json')}-{sidecar[:12]}.parquet")
 
 
-def write(result: Result, items: "Items | pa.Table | None", root: Path) -> Path:
+def write(result: Result, items: Items | None, root: Path) -> Path:
     """Write one result atomically: after a crash the old files or the new ones are there, never half of one.
 
     Args:
         result: its `sidecar` is replaced by the digest of the file written here.
-        items: per-item gold and prediction (columns of equal length, a pandas frame or an Arrow table), or None.
+        items: per-item gold and prediction, or None.
         root: the results folder; it is made if missing.
 
     Returns:
@@ -65,7 +61,8 @@ def write(result: Result, items: "Items | pa.Table | None", root: Path) -> Path:
     _check_finite(result.scores, path, "nothing was written; look for a constant prediction or an empty set")
     parquet = None if items is None else _parquet(items)
     digest = None if parquet is None else hashlib.sha256(parquet).hexdigest()
-    document = asdict(replace(result, sidecar=digest))
+    document = asdict(replace(result, sidecar=digest, held=None))
+    del document["file"], document["held"]
     document["checksum"] = _checksum(document)
     if parquet is not None and digest is not None:
         files.replace(sidecar_path(path, digest), parquet)
@@ -96,24 +93,22 @@ def read(path: Path) -> Result:
     _check_finite(result.scores, path, "run its task again with --force")
     if checksum != _checksum(document):
         raise ResultError(f"{path}: was edited after it was written; run its task again with --force")
-    return result
+    return replace(result, file=path)
 
 
-def read_items(path: Path, result: Result) -> "pa.Table":
-    """The per-item scores of the result that was read from `path`.
+def read_items(path: Path, sidecar: str) -> Items:
+    """The per-item scores of the result at `path`, given their sha256 (hex).
 
     Raises:
-        ResultError: if there are none, or not those that the result was written with.
+        ResultError: if they are missing, or not those that the result was written with.
     """
     import pyarrow.parquet  # half a second that tables do not need, and read_table() would load pandas too
 
-    if result.sidecar is None:
-        raise ResultError(f"{path}: has no per-item scores; run its task again with --force")
-    if not _sidecar_intact(path, result.sidecar):
-        missing = sidecar_path(path, result.sidecar)
+    if not _sidecar_intact(path, sidecar):
+        missing = sidecar_path(path, sidecar)
         raise ResultError(f"{missing}: is missing or not the file that {path.name} names; run the task again")
-    with pyarrow.parquet.ParquetFile(sidecar_path(path, result.sidecar)) as file:
-        return file.read()
+    with pyarrow.parquet.ParquetFile(sidecar_path(path, sidecar)) as file:
+        return from_columns(file.read().to_pydict())
 
 
 def read_all(root: Path) -> tuple[list[Result], list[str]]:
@@ -174,12 +169,13 @@ def _file_name(*parts: str) -> str:
     return f"{quoted[: _LONGEST - 9]}+{hashlib.sha256(quoted.encode()).hexdigest()[:8]}"  # quote() leaves no "+"
 
 
-def _parquet(items: "Items | pa.Table") -> bytes:
+def _parquet(items: Items) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet
 
     buffer = io.BytesIO()
-    pyarrow.parquet.write_table(pa.table(items), buffer, compression="zstd")
+    table = pa.table({**columns(items, own=False), **columns(items, own=True)})
+    pyarrow.parquet.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()
 
 

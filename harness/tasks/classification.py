@@ -17,7 +17,8 @@ from harness.data.classification import Examples as Sentences
 from harness.encoders.context import Context
 from harness.encoders.protocol import Embeddings, Encoder, embed
 from harness.errors import DataError
-from harness.tasks.outcome import Outcome, Prepared, text_id
+from harness.results.items import RowItems, text_id
+from harness.tasks.outcome import Outcome, Prepared
 from harness.tasks.probes.schemes import kfold_then_test, nested_kfold, train_dev_test
 from harness.tasks.probes.settings import MODES, Examples, ProbeScore, ProbeSettings
 from harness.tasks.similarity import as_senteval_text
@@ -89,12 +90,12 @@ class ClassificationTask:
         return Outcome(
             scores=scores,
             counts={**counts, "classes": len(set(tested.labels)), "empty sentences": empty},
-            items={
-                "first": [text_id(text) for text in tested.first],
-                **({"second": [text_id(text) for text in tested.second]} if tested.second is not None else {}),
-                "gold": tested.labels,
-                "predicted": score.predictions.tolist(),
-            },
+            items=RowItems(
+                first=[text_id(text) for text in tested.first],
+                second=None if tested.second is None else [text_id(text) for text in tested.second],
+                gold=np.array(tested.labels, dtype=np.int64),
+                predicted=score.predictions,
+            ),
         )
 
     def _fit(self, examples: Sequence[Examples], context: Context) -> ProbeScore:

@@ -22,6 +22,7 @@ from harness.data.records import SimilarityData
 from harness.encoders.context import Context
 from harness.encoders.protocol import Embeddings, Encoder, embed
 from harness.errors import TaskError
+from harness.results.items import SeriesItems
 from harness.tasks import anisotropy_metrics as anisotropy
 from harness.tasks import geometry_metrics as geometry
 from harness.tasks.metrics import Vector
@@ -81,7 +82,7 @@ class GeometryTask:
     def _score(self, splits: "Mapping[str, _Split]", encoder: Encoder, context: Context) -> Outcome:
         scores: Scores = {}
         counts: dict[str, int] = {}
-        items: dict[str, list[str | float]] = {"series": [], "x": [], "y": []}
+        points: list[tuple[str, Vector, Vector]] = []
         for done, (name, split) in enumerate(splits.items()):
             context.progress("geometry", done, len(splits))
             vectors = _vectors(encoder, split, self.name)
@@ -98,10 +99,9 @@ class GeometryTask:
             }
             scores.update({_key(key, name): value for key, value in measured.items()})
             counts.update({f"{key}/{name}": value for key, value in _counts(split, len(vectors.unit)).items()})
-            _add_points(items, f"pairs/{name}", split.gold, 1 - _distances(vectors) / 2)
-            for kind, values in spectra.items():
-                _add_points(items, f"{kind}/{name}", np.arange(1.0, len(values) + 1), values)
-        return Outcome(scores=scores, counts=counts, items=items)
+            points.append((f"pairs/{name}", split.gold, 1 - _distances(vectors) / 2))
+            points += [(f"{kind}/{name}", np.arange(1.0, len(v) + 1), v) for kind, v in spectra.items()]
+        return Outcome(scores=scores, counts=counts, items=_items(points))
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +201,9 @@ def _counts(split: _Split, n_unique: int) -> dict[str, int]:
     return {"pairs": len(split.gold), **positives, **sentences}
 
 
-def _add_points(items: dict[str, list[str | float]], series: str, x: Vector, y: Vector) -> None:
-    """What figures are drawn from: `pairs/<split>` (gold, cosine), `spectrum/<split>` (index, singular value)."""
-    items["series"] += [series] * len(x)
-    items["x"] += np.asarray(x, dtype=np.float64).tolist()
-    items["y"] += np.asarray(y, dtype=np.float64).tolist()
+def _items(points: Sequence[tuple[str, Vector, Vector]]) -> SeriesItems:
+    return SeriesItems(
+        series=[series for series, x, _ in points for _ in x],
+        x=np.concatenate([x for _, x, _ in points]),
+        y=np.concatenate([y for *_, y in points]),
+    )

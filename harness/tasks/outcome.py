@@ -2,19 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from harness.encoders.context import Context
 from harness.encoders.protocol import Encoder
-
-Columns = Mapping[str, Sequence[Any]]  # a table by column, equal lengths
-
-
-def text_id(text: str) -> str:
-    """Sixteen hex digits (BLAKE2b) that stand for a sentence: sidecars are shared, and the sentences are not ours."""
-    return blake2b(text.encode(), digest_size=8).hexdigest()
+from harness.results.items import Items
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,12 +17,12 @@ class Outcome:
     Attributes:
         scores: `<metric>/<aggregation>/<split>` -> value; correlations -1..1, accuracies 0..1.
         counts: what was counted on the way.
-        items: per-item gold and prediction, for the sidecar; sentences only as their `text_id`.
+        items: per-item gold and prediction.
     """
 
     scores: Mapping[str, float]
     counts: Mapping[str, int]
-    items: Columns
+    items: Items
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

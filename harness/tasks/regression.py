@@ -14,8 +14,9 @@ import numpy as np
 from harness.data.records import Pairs, SimilarityData
 from harness.encoders.context import Context
 from harness.encoders.protocol import Encoder, embed
+from harness.results.items import RowItems, text_id
 from harness.tasks.classification import pair_features
-from harness.tasks.outcome import Outcome, Prepared, text_id
+from harness.tasks.outcome import Outcome, Prepared
 from harness.tasks.probes.relatedness import Scored, relatedness
 from harness.tasks.similarity import as_senteval_text
 
@@ -71,12 +72,12 @@ class RegressionTask:
                 "spearman/all/dev": found.dev,
             },
             counts={f"pairs/{split.name}": len(split.gold) for split in splits},
-            items={
-                "left": [text_id(text) for text in test.left],
-                "right": [text_id(text) for text in test.right],
-                "gold": test.gold,
-                "predicted": found.predictions.tolist(),
-            },
+            items=RowItems(
+                first=[text_id(text) for text in test.left],
+                second=[text_id(text) for text in test.right],
+                gold=np.array(test.gold),
+                predicted=found.predictions,
+            ),
         )
 
 

@@ -15,8 +15,9 @@ from harness.data.records import Pairs, SimilarityData
 from harness.encoders.context import Context
 from harness.encoders.protocol import Encoder, embed
 from harness.errors import TaskError
+from harness.results.items import PairItems, text_id
 from harness.tasks.metrics import METRICS, Vector, cosine
-from harness.tasks.outcome import Outcome, Prepared, text_id
+from harness.tasks.outcome import Outcome, Prepared
 
 
 def as_senteval_text(sentence: str) -> str:
@@ -74,15 +75,15 @@ class SimilarityTask:
         return Outcome(
             scores=aggregate(self.name, data.subsets, predicted, self.split),
             counts={**counts, "pairs": sum(counts.values()), "zero vectors": zeros, "empty sentences": empty},
-            items={
-                "subset": [subset.name for subset in data.subsets for _ in subset.gold],
-                "left": [text_id(s) for subset in data.subsets for s in subset.left],
-                "right": [text_id(s) for subset in data.subsets for s in subset.right],
-                "words": [len(a.split()) + len(b.split()) for a, b in pairs],
-                "overlap": [word_overlap(a, b) for a, b in pairs],
-                "gold": [g for subset in data.subsets for g in subset.gold],
-                "cosine": np.concatenate(predicted).tolist(),
-            },
+            items=PairItems(
+                subset=[subset.name for subset in data.subsets for _ in subset.gold],
+                left=[text_id(one) for one, _ in pairs],
+                right=[text_id(other) for _, other in pairs],
+                words=np.array([len(one.split()) + len(other.split()) for one, other in pairs]),
+                overlap=np.array([word_overlap(one, other) for one, other in pairs]),
+                gold=np.array([g for subset in data.subsets for g in subset.gold]),
+                cosine=np.concatenate(predicted),
+            ),
         )
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,9 @@ from numpy.typing import NDArray
 from harness.errors import ResultError
 from harness.names import EncoderCard
 from harness.reports.figures.names import short_names
+from harness.results.items import SeriesItems
 from harness.results.record import Result
-from harness.results.store import cell_path, read_all, read_items
+from harness.results.store import read_all
 
 PROTOCOL = "geometry[alpha=2,t=2]"
 POSITIVES = {"gt4": "gold > 4", "ge4": "gold ≥ 4", "eq5": "gold = 5"}
@@ -71,13 +71,11 @@ class Measured:
 
     Attributes:
         result: of the geometry task.
-        path: its file.
         sts: Spearman x 100, averaged over the tasks that give the colour; None unless all of them were scored.
         label: what a figure calls it; "" for its name, made short.
     """
 
     result: Result
-    path: Path
     sts: float | None
     label: str = ""
 
@@ -94,8 +92,8 @@ class Measured:
         if key not in self.result.scores:
             known = sorted({name.split("/")[2] for name in self.result.scores})
             raise ResultError(
-                f"{self.path}: has no score {key}, it covers the split(s) {', '.join(known)}; choose one of them, "
-                "or another --task"
+                f"{self.result.file}: has no score {key}, it covers the split(s) {', '.join(known)}; choose one of "
+                "them, or another --task"
             )
         return self.result.scores[key]
 
@@ -105,16 +103,13 @@ class Measured:
         Raises:
             ResultError: if the sidecar is missing or damaged, or has no such series.
         """
-        names, x, y = self._columns
-        rows = names == name
-        if not rows.any():
-            raise ResultError(f"{self.path}: its per-item file has no series {name}; choose another --split or --task")
-        return x[rows], y[rows]
-
-    @cached_property
-    def _columns(self) -> tuple[NDArray[np.str_], NDArray[np.float64], NDArray[np.float64]]:
-        table = read_items(self.path, self.result)
-        return tuple(np.array(table[name].to_pylist()) for name in ("series", "x", "y"))  # type: ignore[return-value]
+        items = self.result.items()
+        x, y = items.points(name) if isinstance(items, SeriesItems) else (np.empty(0), np.empty(0))
+        if not x.size:
+            raise ResultError(
+                f"{self.result.file}: its per-item file has no series {name}; choose another --split or --task"
+            )
+        return x, y
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +133,7 @@ def find(results_dir: Path, task: str, names: Sequence[str] = ()) -> Found:
     geometry = {r.encoder.name: r for r in results if r.task == task and r.protocol == PROTOCOL}
     scores = {(r.encoder.name, r.task): r.scores[_COLOUR_KEY] for r in results if _COLOUR_KEY in r.scores}
     wanted = list(dict.fromkeys(names or sorted(geometry)))
-    measured = tuple(
-        Measured(geometry[name], cell_path(results_dir, name, task, PROTOCOL), _average(scores, name, task))
-        for name in wanted
-        if name in geometry
-    )
+    measured = tuple(Measured(geometry[name], _average(scores, name, task)) for name in wanted if name in geometry)
     return Found(measured, tuple(name for name in wanted if name not in geometry), tuple(problems))
 
 

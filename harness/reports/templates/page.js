@@ -139,6 +139,7 @@
     fill(field("first"), known, first);
     fill(field("second"), known, known.some(([i]) => i === second) ? second : (known[1] ?? known[0])[0]);
     fill(field("subset"), [["", "all"], ...task().subsets.map((name, i) => [i, name])], field("subset").value);
+    field("text").closest("label").classList.toggle("hidden", task().left === null);
     field("second").closest("label").classList.toggle("hidden", field("view").value === "residual");
   }
   function within(value, low, high) {
@@ -149,7 +150,7 @@
     return (field("subset").value === "" || t.subset[i] === Number(field("subset").value))
       && within(t.words[i], field("minWords").value, field("maxWords").value)
       && within(t.overlap[i], field("minOverlap").value, field("maxOverlap").value)
-      && (wanted === "" || `${t.left[i]} ${t.right[i]}`.toLowerCase().includes(wanted));
+      && (wanted === "" || t.left === null || `${t.left[i]} ${t.right[i]}`.toLowerCase().includes(wanted));
   }
   function tick(percentile, name) {
     const mark = make("i", "", name);
@@ -175,19 +176,21 @@
       meta.append(fact(`${encoders[second]}: cosine ${t.cosines[second][i]}, percentile ${t.ranks[second][i]}`, "second"));
     }
     meta.append(make("span", `${t.words[i]} words, overlap ${t.overlap[i]} %`));
-    line.append(make("p", t.left[i]), make("p", t.right[i]), strip, meta);
+    if (t.left !== null) line.append(make("p", t.left[i]), make("p", t.right[i]));
+    line.append(strip, meta);
     return line;
   }
   function show() {
     const t = task(), residual = field("view").value === "residual";
     const first = field("first").value, second = residual ? null : field("second").value;
     const other = residual ? t.goldRank : t.ranks[second];
-    const rows = t.left.map((_, i) => i).filter((i) => passes(t, i))
+    const rows = t.gold.map((_, i) => i).filter((i) => passes(t, i))
       .map((i) => [t.ranks[first][i] - other[i], i])
       .sort((a, b) => Math.abs(b[0]) - Math.abs(a[0]));
     find("#list").replaceChildren(...rows.slice(0, limit).map(([value, i]) => item(t, i, value, first, second)));
-    find("#shown").textContent = `${Math.min(limit, rows.length)} of ${rows.length} pairs that pass; the page holds `
-      + `${t.left.length} of the task's ${t.total}: the largest residuals of each encoder`
+    find("#shown").textContent = (t.left === null ? "The sentences of this task are not in the page. " : "")
+      + `${Math.min(limit, rows.length)} of ${rows.length} pairs that pass; the page holds `
+      + `${t.gold.length} of the task's ${t.total}: the largest residuals of each encoder`
       + (t.depth ? ` and the ${t.depth} largest disagreements of each two.` : ".");
     find("#more").hidden = rows.length <= limit;
   }

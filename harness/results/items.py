@@ -1,0 +1,141 @@
+"""The per-item scores of a result by column: tasks write them, reports read them, and no other file names a column.
+
+Each kind of task has one kind of items. A column is either the task's, equal for every encoder, or the encoder's own.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import ResultError
+
+Numbers = NDArray[Any]
+Columns = Mapping[str, Sequence[str] | Numbers]  # a table by column, equal lengths
+
+
+class Column(NamedTuple):
+    """What a column holds.
+
+    Attributes:
+        dtype: of numpy; `str` for text, `number` where the task decides.
+        meaning: what the values are, with their unit or range.
+        own: whether they are the encoder's own.
+    """
+
+    dtype: str
+    meaning: str
+    own: bool = False
+
+
+def text_id(text: str) -> str:
+    """Sixteen hex digits (BLAKE2b) that stand for a sentence: items are shared, and the sentences are not ours."""
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+class _Table:
+    """What the kinds of items share: columns of one length, each of its dtype, equal where their content is."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        lengths = {}
+        for name, column in SCHEMAS[type(self)].items():
+            values = getattr(self, name)
+            if values is None:
+                continue
+            dtype = None if column.dtype == "number" else column.dtype
+            typed = tuple(values) if dtype == "str" else np.asarray(values, dtype=dtype)
+            object.__setattr__(self, name, typed)
+            lengths[name] = len(typed)
+        if len(set(lengths.values())) > 1:
+            raise ResultError(f"per-item scores have columns of the lengths {lengths}, expected equal lengths")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PairItems | RowItems | SeriesItems) and _everything(self) == _everything(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PairItems(_Table):
+    """Pairs of sentences with a gold score each, and the cosine that an encoder gives them."""
+
+    subset: Annotated[Sequence[str], Column("str", "name of the pair's subset; a subset's pairs follow one another")]
+    left: Annotated[Sequence[str], Column("str", "`text_id` of the first sentence")]
+    right: Annotated[Sequence[str], Column("str", "`text_id` of the second sentence")]
+    words: Annotated[Numbers, Column("int64", "words of both sentences together")]
+    overlap: Annotated[Numbers, Column("float64", "F1 of the two sets of lower-cased words, 0..1")]
+    gold: Annotated[Numbers, Column("float64", "score that people gave, in the task's unit")]
+    cosine: Annotated[Numbers, Column("float32", "cosine of the two vectors, -1..1", own=True)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RowItems(_Table):
+    """Sentences, or pairs of them, with a label or rating each, and what a probe on the vectors predicts."""
+
+    first: Annotated[Sequence[str], Column("str", "`text_id` of the sentence, or of the first of two")]
+    second: Annotated[Sequence[str] | None, Column("str", "`text_id` of the second sentence; None if there is one")]
+    gold: Annotated[Numbers, Column("number", "label (int64) or rating (float64)")]
+    predicted: Annotated[Numbers, Column("number", "what the probe predicts, in the unit of `gold`", own=True)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SeriesItems(_Table):
+    """Points that figures are drawn from, several series below one another."""
+
+    series: Annotated[Sequence[str], Column("str", "`pairs/<split>`, `spectrum/<split>`, `spectrum-centred/<split>`")]
+    x: Annotated[Numbers, Column("float64", "gold score of a pair, or number of a singular value from 1")]
+    y: Annotated[Numbers, Column("float32", "cosine of the pair, or singular value over the largest", own=True)]
+
+    def points(self, series: str) -> tuple[Numbers, Numbers]:
+        """(n,) x and (n,) y of one series; n is 0 where there is no such series."""
+        rows = np.array(self.series) == series
+        return self.x[rows], self.y[rows].astype(np.float64)
+
+
+Items = PairItems | RowItems | SeriesItems
+KINDS: tuple[type[Any], ...] = (PairItems, RowItems, SeriesItems)
+SCHEMAS: Mapping[type[Any], Mapping[str, Column]] = {  # the columns of each kind by name, in order
+    kind: {name: hint.__metadata__[0] for name, hint in get_type_hints(kind, include_extras=True).items()}
+    for kind in KINDS
+}
+
+
+def columns(items: Items, *, own: bool) -> Columns:
+    """The encoder's own columns, or those that every encoder shares; a column that is None is left out."""
+    names = [name for name, column in SCHEMAS[type(items)].items() if column.own == own]
+    return {name: getattr(items, name) for name in names if getattr(items, name) is not None}
+
+
+def from_columns(given: Mapping[str, Any]) -> Items:
+    """The items that those columns make.
+
+    Raises:
+        ResultError: if the columns are those of no kind of items, or have different lengths.
+    """
+    for kind, known in SCHEMAS.items():
+        if known.keys() - {"second"} <= given.keys() <= known.keys():
+            items: Items = kind(**dict.fromkeys(known) | dict(given))
+            return items
+    raise ResultError(f"per-item scores have the columns {', '.join(given)}, which no kind of task writes")
+
+
+def digest(given: Columns) -> str:
+    """Sha256 (hex) of what some columns hold, however a file stores them."""
+    seen = hashlib.sha256()
+    for name, values in given.items():
+        if isinstance(values, np.ndarray):
+            content = values.astype(values.dtype.newbyteorder("<")).tobytes()
+        else:
+            content = json.dumps(values).encode()
+        seen.update(f"{name} {len(values)} {len(content)}\n".encode() + content)
+    return seen.hexdigest()
+
+
+def _everything(items: Any) -> tuple[str, str, str]:
+    return type(items).__name__, digest(columns(items, own=False)), digest(columns(items, own=True))
