@@ -5,6 +5,7 @@ import hashlib
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from test_paper import RERUN_OPTIONS, STS, dev, rerun, rerun_results
 from test_reports import result
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from harness.cli.main import app
 from harness.reports.figures import canvas
 from harness.results import store
+from harness.results.items import SeriesItems
 
 bench = CliRunner()
 
@@ -76,11 +78,11 @@ GEOMETRY = {
     "uniformity/unique/test": -2.0, "uniformity/unique/test/low": -2.1, "uniformity/unique/test/high": -1.9,
     "effective-rank/unique/test": 20.0, "effective-rank-centred/unique/test": 21.0, "average-cosine/unique/test": 0.5,
 }  # fmt: skip
-SERIES = {
-    "series": ["spectrum/test"] * 3 + ["pairs/test"] * 20,
-    "x": [1.0, 2.0, 3.0, *(i / 4 for i in range(20))],
-    "y": [1.0, 0.5, 0.1, *(i / 40 for i in range(20))],
-}
+SERIES = SeriesItems(
+    series=["spectrum/test"] * 3 + ["pairs/test"] * 20,
+    x=np.array([1.0, 2.0, 3.0, *(i / 4 for i in range(20))]),
+    y=np.array([1.0, 0.5, 0.1, *(i / 40 for i in range(20))]),
+)
 
 
 def write_geometry(folder, cards, counts):
