@@ -15,7 +15,7 @@ from harness.names import Spec
 
 def backbone_parameter(default: str = "bert-base-uncased") -> Any:
     """The checkpoint that an encoder starts from."""
-    return parameter(default, "tiny (bundled), a hub name, or a folder")
+    return parameter(default, "tiny or small (bundled), a hub name, or a folder")
 
 
 def max_tokens_parameter(default: int | None = None) -> Any:

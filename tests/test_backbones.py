@@ -33,7 +33,7 @@ def copied(tmp_path, monkeypatch):
     backbones.check_assets.cache_clear()
 
 
-@pytest.mark.parametrize("path", ["tiny/model.safetensors", "glove-tiny/vectors.txt.gz"])
+@pytest.mark.parametrize("path", ["tiny/model.safetensors", "small/tokenizer.json", "glove-tiny/vectors.txt.gz"])
 def test_one_flipped_byte_is_found_and_named(copied, path):
     content = bytearray((copied / path).read_bytes())
     content[len(content) // 2] ^= 1
@@ -54,8 +54,32 @@ def test_a_missing_asset_is_named(copied):
 
 
 def test_whole_assets_pass(copied):
-    backbones.check_assets("tiny")
-    backbones.check_assets("glove-tiny")
+    for folder in ("tiny", "small", "glove-tiny"):
+        backbones.check_assets(folder)
+
+
+def test_a_list_of_digests_that_names_nothing_does_not_switch_the_check_off(copied):
+    (copied / "SHA256SUMS").write_text("")
+    with pytest.raises(DataError) as caught:
+        backbones.check_assets("tiny")
+    assert str(caught.value) == (
+        f"{copied / 'tiny/README.md'}: not in {copied / 'SHA256SUMS'}, expected every file there; "
+        "reinstall simcse-bench"
+    )
+
+
+def test_small_is_a_bert_of_six_layers(tmp_path):
+    encoder = build("bert[backbone=small,pooling=avg]", Context(cache_dir=tmp_path, offline=True))
+    assert encoder.card.weights_sha256 == "56e5eea745f58f230b014a25fe64f07a48a6b5cee9830e8dde5b17ce88a2dc18"
+    assert (encoder.card.backbone, encoder.card.dim) == ("small", 384)
+    near, far = (
+        float(np.prod([np.linalg.norm(x) ** -1 for x in pair]) * (pair[0] @ pair[1]))
+        for pair in (
+            encoder.encode(["a man is riding a horse .", "a person rides a horse ."]),
+            encoder.encode(["a man is riding a horse .", "shares of the bank fell ."]),
+        )
+    )
+    assert near > far + 0.1
 
 
 def test_the_backbone_option_reaches_every_method_that_has_one(tmp_path):

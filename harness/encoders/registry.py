@@ -4,7 +4,7 @@ A method declares its parameters once, as a frozen pydantic dataclass:
 
     @parameters
     class Whitening:
-        backbone: str = parameter("bert-base-uncased", "tiny (bundled), a hub name, or a folder")
+        backbone: str = parameter("bert-base-uncased", "tiny or small (bundled), a hub name, or a folder")
         dim: int | None = parameter(None, "axes to keep; not set: all of them", ge=1)
 """
 
