@@ -9,11 +9,11 @@ from functools import cache, partial
 from typing import Any, Protocol, cast
 
 from baselines.backbones import find_backbone
-from baselines.corpora import NAMED, find_corpus, sentences
 from baselines.fits import FlowFit, Text, text_of, whitening_fit
 from baselines.flow import FlowSettings
 from baselines.flow_model import FlowShape
 from baselines.transformers import backbone_parameter, max_tokens_parameter
+from harness.data.named_texts import NAMED, find_text
 from harness.encoders.cached import CachedEncoder, cache_embeddings
 from harness.encoders.context import Context
 from harness.encoders.pooling import POOLINGS
@@ -122,10 +122,9 @@ def _fitted(base: CachedEncoder, fit: FitOrLoad, card: EncoderCard, context: Con
     if name == _TARGET:
         card = replace(card, fitted_on=_TARGET)
         return FittedPerTask(base, lambda text: fit(base, text, card, context), card)
-    corpus = find_corpus(name, context)
-    card = replace(card, fitted_on=corpus.identity)
-    text = Text(corpus.sha256, partial(sentences, corpus))
-    return Mapped(base, lambda: fit(base, text, card, context), card)
+    text = find_text(name, context)
+    card = replace(card, fitted_on=text.name)
+    return Mapped(base, lambda: fit(base, Text(text.digest, text.sentences), card, context), card)
 
 
 def _card(spec: Spec, chosen: WhiteningParameters | FlowParameters, base: CachedEncoder) -> EncoderCard:

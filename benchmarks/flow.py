@@ -15,14 +15,14 @@ from pathlib import Path
 
 import torch
 
-from baselines.corpora import find_corpus, sentences
+from harness.data.named_texts import find_text
 from harness.encoders.context import Context
 from harness.encoders.protocol import Encoder, embed
 from harness.encoders.registry import build
 
 
 def texts(context: Context, count: int) -> list[str]:
-    found = [text for name in ("mini-wiki", "mini-nli") for text in sentences(find_corpus(name, context))]
+    found = [text for name in ("mini-wiki", "mini-nli") for text in find_text(name, context).sentences()]
     distinct = list(dict.fromkeys(found))
     if len(distinct) < count:
         raise SystemExit(f"--sentences {count}: the bundled texts have {len(distinct)} different ones")

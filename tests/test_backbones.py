@@ -16,8 +16,8 @@ from hub_server import COMMIT, HubServer
 from safetensors.torch import load_file
 
 from baselines import backbones
-from baselines.corpora import find_corpus, sentences
 from baselines.whitening import fit_whitening
+from harness.data.named_texts import find_text
 from harness.encoders.context import Context
 from harness.encoders.protocol import embed
 from harness.encoders.registry import build, declared, known_encoders, resolve
@@ -255,7 +255,7 @@ def test_whitening_over_roberta_and_over_sbert(hub, tmp_path, backbone, kind, fo
     hub.files = files_of(folder)
     context = Context(cache_dir=tmp_path / "cache")
     encoder = build(f"bert-whitening[backbone={backbone},fit=mini-nli,dim=4,max_tokens=8]", context)
-    texts = list(sentences(find_corpus("mini-nli", context)))
+    texts = list(find_text("mini-nli", context).sentences())
 
     def first_and_last(states, pooler):
         return (states[1] + states[-1]).mean(dim=0) / 2

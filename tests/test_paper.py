@@ -11,7 +11,7 @@ from test_reports import card, result
 from baselines.simcse.settings import published as published_settings
 from harness.encoders.context import Context
 from harness.encoders.registry import resolve
-from harness.errors import DataError, UsageError
+from harness.errors import UsageError
 from harness.reports import published
 from harness.reports.choice import Choice, pattern_of
 from harness.reports.claims import judge
@@ -349,24 +349,17 @@ def test_captions_found_stand_under_the_papers():
 
 
 def test_a_search_leaves_the_query_out(tmp_path):
-    from harness.data.captions import read_captions
+    from harness.data.named_texts import find_text
     from harness.encoders.registry import build
     from harness.tasks.retrieval import nearest
 
     (tmp_path / "c.tsv").write_text(
         "image\tcaption\n1\tA dog runs .\n2\tA cat sleeps\n3\tA dog runs far\n3\tA cat sleeps\n"
     )
-    captions = read_captions(tmp_path / "c.tsv")
+    captions = find_text(str(tmp_path / "c.tsv"), Context(cache_dir=tmp_path)).distinct()
     assert captions == ["A dog runs .", "A cat sleeps", "A dog runs far"]
     words = build("bag-of-words", Context(cache_dir=tmp_path))
     assert nearest(words, ["a dog runs."], captions, 2) == [["A dog runs far", "A cat sleeps"]]
-    (tmp_path / "empty.txt").write_text("\n")
-    with pytest.raises(DataError) as caught:
-        read_captions(tmp_path / "empty.txt")
-    assert (
-        str(caught.value)
-        == f"{tmp_path / 'empty.txt'}: holds no captions, expected one a line, or a .tsv with a header"
-    )
 
 
 def test_an_unknown_paper():

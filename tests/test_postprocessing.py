@@ -10,11 +10,11 @@ import torch
 from conftest import make_bert
 
 from baselines import fits
-from baselines.corpora import find_corpus, sentences
 from baselines.flow import FlowSettings, fit_flow, load_flow
 from baselines.whitening import fit_whitening
 from harness import run as running
 from harness.data.locate import BUNDLED
+from harness.data.named_texts import find_text
 from harness.encoders import transformer
 from harness.encoders.context import Context
 from harness.encoders.protocol import Transductive, embed
@@ -70,7 +70,7 @@ def base_vectors(texts, context, pooling="avg_first_last"):
 
 
 def corpus(name, context):
-    return list(sentences(find_corpus(name, context)))
+    return list(find_text(name, context).sentences())
 
 
 def fit_files(context):
@@ -105,7 +105,7 @@ def test_the_card_names_the_text_and_the_weights(context):
     plain = build(f"bert[pooling=avg_first_last,backbone={context.backbone}]", context).card
     for name in ("bert-whitening[fit=mini-wiki]", "bert-flow[fit=mini-wiki]"):
         card = build(name, context).card
-        assert card.fitted_on == f"mini-wiki@{find_corpus('mini-wiki', context).sha256[:12]}"
+        assert card.fitted_on == find_text("mini-wiki", context).name
         assert (card.weights_sha256, card.backbone) == (plain.weights_sha256, plain.backbone)
         assert card.name == name.replace("[", f"[backbone={context.backbone},")
     assert build("bert-whitening[fit=target]", context).card.fitted_on == "target"
@@ -156,9 +156,12 @@ def test_other_text_settings_or_weights_are_another_fit(context, tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("\n".join(corpus("mini-nli", context)))
     names = ["bert-whitening[fit=mini-nli]", "bert-whitening[fit=mini-nli,dim=4]", f"bert-whitening[fit={path}]"]
-    for number, name in enumerate(names, start=1):
+    for name, fits_so_far in zip(names, (1, 2, 2), strict=True):  # the file holds the sentences that were fitted on
         embed(build(name, context), TEXTS)
-        assert len(fit_files(context)) == number
+        assert len(fit_files(context)) == fits_so_far
+    path.write_text(path.read_text().replace("the", "this"))
+    embed(build(names[-1], context), TEXTS)
+    assert len(fit_files(context)) == 3
     path.write_text(path.read_text().replace("The", "A"))
     embed(build(names[-1], context), TEXTS)
     assert len(fit_files(context)) == 4

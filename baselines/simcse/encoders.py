@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from baselines.backbones import find_backbone
-from baselines.corpora import NAMED, find_corpus
 from baselines.simcse import processes
 from baselines.simcse.corpus import open_corpus
 from baselines.simcse.dev import DevSet
@@ -17,6 +16,7 @@ from baselines.simcse.train import train
 from baselines.transformers import backbone_parameter, max_tokens_parameter
 from harness import files
 from harness.data.locate import BUNDLED, data_root
+from harness.data.named_texts import NAMED, find_text
 from harness.data.sts import sts_benchmark
 from harness.encoders.checkpoint import find_checkpoint, load_tokenizer, open_checkpoint
 from harness.encoders.context import Context
@@ -131,13 +131,13 @@ def make_job(asked: Resolved, context: Context, folder: Path | None = None, **op
     longest = Backbone(backbone, context).max_tokens or backbone_limit(tokenizer)
     if settings.max_tokens > longest:
         raise UsageError(f"train_tokens={settings.max_tokens}: {name} reads {longest} at the most; lower it")
-    text = find_corpus(asked.parameters.data or _DATA[asked.spec.name][name == "tiny"], context)
-    if len(text.paths) > 1:
-        raise UsageError(f"data={text.name}: {len(text.paths)} files, expected one to train on; name a file")
+    text = find_text(asked.parameters.data or _DATA[asked.spec.name][name == "tiny"], context)
+    if len(text.files) > 1:
+        raise UsageError(f"data={text.label}: {len(text.files)} files, expected one to train on; name a file")
     job = Job(
         settings=settings,
         backbone=backbone,
-        corpus=open_corpus(text.paths[0], tokenizer, settings, context.cache_dir, context.progress),
+        corpus=open_corpus(text.files[0].path, tokenizer, settings, context.cache_dir, context.progress),
         dev=_dev_set(asked, context, tokenizer, longest),
         folder=folder or context.cache_dir,
         device=context.device,

@@ -200,17 +200,17 @@ def _groups(pairs: "Iterable[tuple[str, Task]]") -> "Iterable[tuple[list[str], l
 
 def _search(target: "Target", paper: "Paper", choice: "Choice", settings: Settings) -> "PaperTable":
     """A table of retrieved captions; nothing of it is stored, but the vectors are kept in the cache."""
-    from harness.data.captions import read_captions
+    from harness.data.named_texts import find_text
     from harness.encoders.protocol import Transductive
     from harness.reports.choice import pattern_of
     from harness.reports.paper import fill_words
     from harness.run import build_cached
     from harness.tasks.retrieval import nearest
 
-    corpus = read_captions(Path(choice.texts["captions"]))
     seed = str(choice.seeds[0]) if choice.seeds else None
     found: dict[int, list[str]] = {}
     with context_of(settings) as context:
+        corpus = find_text(choice.texts["captions"], context).distinct()
         for column, model in enumerate(target.models):
             pattern = pattern_of(model, paper, choice)
             if pattern is None:

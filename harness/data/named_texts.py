@@ -1,0 +1,145 @@
+"""Texts by name: those of the hub, the data folder and the package, and files that a user gave a name once."""
+
+import json
+import re
+from pathlib import Path
+from typing import Protocol
+
+from harness import files
+from harness.data.fetch import TRAINING_FILES, fetch_training_file
+from harness.data.locate import BUNDLED, data_root
+from harness.data.text import Text, TextFile, open_text
+from harness.errors import DataError, UsageError
+from harness.names import nearest
+
+GIVEN = {  # names that published results use, for files that a user has to give
+    "wikipedia-1m": "a million sentences of English Wikipedia, one a line",
+    "nli-31k": "31,123 triplets of SNLI's dev and test pairs, LingNLI and four small sets, with the header of nli",
+}
+NAMED = {
+    "nli": "nli_for_simcse.csv from the hub: 275,601 triplets of SNLI and MNLI",
+    "wiki": "wiki1m_for_simcse.txt from the hub: a million sentences of Wikipedia",
+    "snli": "the dev and test pairs of downstream/SNLI in the data folder: 39,332 sentences",
+    "mini-nli": "bundled: 340 triplets",
+    "mini-wiki": "bundled: 1,661 sentences",
+} | {name: f"given by `bench data add {name} FILE`: {what}" for name, what in GIVEN.items()}
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_BUNDLED = {"mini-nli": BUNDLED / "nli" / "nli_for_simcse.csv", "mini-wiki": BUNDLED / "corpus.txt"}
+_SNLI = ("s1.dev", "s2.dev", "s1.test", "s2.test")  # the training part is not in every copy of SentEval's data
+
+
+class Surroundings(Protocol):
+    """What a name may need: the cache folder, the folder in SentEval's layout, and whether the network is off."""
+
+    @property
+    def cache_dir(self) -> Path: ...
+
+    @property
+    def data_dir(self) -> Path | None: ...
+
+    @property
+    def offline(self) -> bool: ...
+
+
+def find_text(name: str, context: Surroundings, first: int | None = None) -> Text:
+    """A text by name (see `NAMED` and `add_text`) or by path; nothing of it is read but how it begins.
+
+    Args:
+        name: the label of a path is the name of its file.
+        context: where names that were added and SentEval's data are kept, and whether there is a network.
+        first: read only so many sentences; None: all.
+
+    Raises:
+        UsageError: if it is neither, or a file that cannot be told to be text.
+        DataError: if it cannot be downloaded, the data folder has no SNLI, no file was given for the name, or the
+            file that was given has changed.
+    """
+    if name in TRAINING_FILES:
+        return Text(name, (open_text(fetch_training_file(name, offline=context.offline)),), first)
+    if name in _BUNDLED:
+        return Text(name, (open_text(_BUNDLED[name]),), first)
+    if name == "snli":
+        return Text(
+            name, _snli(data_root(context.data_dir, context.cache_dir, offline=context.offline, progress=False)), first
+        )
+    if (given := _given(name, context.cache_dir)) is not None:
+        return Text(name, (given,), first)
+    path = Path(name).expanduser()
+    if not path.is_file():
+        names = [*NAMED, *added_texts(context.cache_dir)]
+        raise UsageError(f"{name}: no such text, expected a file of sentences, or a name; {nearest(name, names)}")
+    return Text(path.name, (open_text(path),), first)
+
+
+def add_text(name: str, path: Path, cache_dir: Path) -> Text:
+    """Let a name stand for a file from now on; the file stays where it is, and must stay as it is.
+
+    Raises:
+        UsageError: if the name is taken or has other characters than small letters, digits, dots and hyphens, or the
+            file cannot be told to be text.
+        DataError: if the file cannot be read to its end.
+        WriteError: if the name cannot be kept.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r}: expected a name of small letters, digits, dots and hyphens, such as nli-31k")
+    if (name in NAMED and name not in GIVEN) or name == "target":
+        raise UsageError(f"{name}: the name is taken ({NAMED.get(name, 'the evaluated sentences')}); choose another")
+    text = Text(name, (open_text(path.expanduser().resolve()),))
+    if not any(True for _ in text.sentences()):
+        raise DataError(f"{path}: holds no sentences; is it the right file?")
+    facts = {"path": str(text.files[0].path), "sha256": text.sha256, "digest": text.digest}
+    files.replace(_record(name, cache_dir), (json.dumps(facts, indent=2) + "\n").encode())
+    return text
+
+
+def added_texts(cache_dir: Path) -> dict[str, Path]:
+    """The names that were added, and their files."""
+    return {record.stem: Path(facts["path"]) for record in _records(cache_dir) if (facts := _facts(record))}
+
+
+def _records(cache_dir: Path) -> list[Path]:
+    return sorted((cache_dir / "texts").glob("*.json"))
+
+
+def _record(name: str, cache_dir: Path) -> Path:
+    return cache_dir / "texts" / f"{name}.json"
+
+
+def _facts(record: Path) -> dict[str, str]:
+    """What was noted of a name; nothing where the note is missing or damaged, as if the name had never been given."""
+    try:
+        facts = json.loads(record.read_bytes())
+        return {key: str(facts[key]) for key in ("path", "sha256")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _given(name: str, cache_dir: Path) -> TextFile | None:
+    """The file behind a name that was added, if it is the file that was added."""
+    facts, again = (
+        _facts(_record(name, cache_dir)) if _NAME.fullmatch(name) else {},
+        f"run `bench data add {name} FILE`",
+    )
+    if not facts:
+        if name in GIVEN:
+            raise DataError(f"{name}: no file was given for this name; {again}, with {GIVEN[name]}")
+        return None
+    path = Path(facts["path"])
+    if not path.is_file():
+        raise DataError(f"{path}: no such file, expected the text named {name}; {again}")
+    file = open_text(path)
+    if (found := file.sha256()) != facts["sha256"]:
+        raise DataError(
+            f"{path}: sha256 is {found}, expected {facts['sha256']} as when it was named {name}; get the file back, or "
+            f"{again}"
+        )
+    return file
+
+
+def _snli(root: Path) -> tuple[TextFile, ...]:
+    paths = [root / "downstream" / "SNLI" / name for name in _SNLI]
+    for path in paths:
+        if not path.is_file():
+            raise DataError(f"{path}: no such file, expected SNLI in SentEval's layout; get it, or fit on another text")
+    return tuple(map(open_text, paths))

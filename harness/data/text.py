@@ -1,0 +1,407 @@
+r"""One reader for every text that an encoder is fitted on, trained on, or asked to search.
+
+A text is one of four kinds, told by its content and then by the ending of its name in any case, `.gz` aside:
+
+- lines: one sentence a line, as in `.txt` and in any ending that says nothing; lines end at \n or \r\n alone.
+- csv: a table whose first line names the columns, cells in quotes where they hold commas.
+- tsv: the same with tabs; quotes are ordinary characters.
+- json lines: one object a line, texts under names.
+
+Tables are read by the names of their columns, and what no rule tells apart is refused, because a guess would be fitted
+on without a word.
+"""
+
+import csv
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from gzip import GzipFile
+from itertools import islice
+from pathlib import Path, PurePath
+from typing import BinaryIO, Literal, cast
+
+from harness import files
+from harness.errors import DataError, UsageError
+
+Kind = Literal["lines", "csv", "tsv", "json lines"]
+Role = Literal["sentence", "image", "label", "index"]
+Row = tuple[str, ...]
+
+_HEAD = 1 << 16  # bytes that are looked at to tell the kind
+_BLOCK = 1 << 20
+_MARK = b"\xef\xbb\xbf"  # a byte order mark says nothing in UTF-8
+
+_KINDS: dict[str, Kind] = {".csv": "csv", ".tsv": "tsv", ".jsonl": "json lines", ".ndjson": "json lines"}
+_READ = ".txt for one sentence a line, .csv or .tsv for a table with a header, or .jsonl, each with or without .gz"
+_OTHER_ENDINGS = (  # as lines, they would be markup or bytes
+    *(".json", ".xml", ".html", ".htm", ".yaml", ".yml", ".toml", ".rtf", ".ipynb"),
+    *(".parquet", ".arrow", ".feather", ".xls", ".xlsx", ".ods", ".doc", ".docx", ".odt", ".pdf", ".db", ".sqlite"),
+    *(".zip", ".tar", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".lz4"),
+    *(".npy", ".npz", ".pt", ".pth", ".bin", ".pkl", ".pickle", ".safetensors", ".h5", ".hdf5"),
+)
+_OTHER_CONTENT = {  # how files begin that are no text
+    b"PK\x03\x04": "a zip archive or an Office file",
+    b"%PDF": "a PDF",
+    b"PAR1": "a Parquet file",
+    b"ARROW1": "an Arrow file",
+    b"BZh": "packed by bzip2",
+    b"\xfd7zXZ": "packed by xz",
+    b"\x28\xb5\x2f\xfd": "packed by zstd",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+    b"version https://git-lfs": "a Git LFS pointer in the place of the file",
+    b"<!doctype": "a web page",
+    b"<html": "a web page",
+    b"<?xml": "XML",
+}
+
+# Names of columns, as letters and digits alone; a number or a, b at the end tells several of a kind apart.
+NEUTRAL = "neutral"
+_SENTENCES = (
+    *("sent", "sentence", "text", "premise", "hypothesis", "anchor", "query", "question", "answer", "passage"),
+    *("document", "source", "target", "reference", "paraphrase", "caption", "positive", "pos", "entailment"),
+    *("negative", "neg", "hard_negative", "hard_neg", "contradiction", NEUTRAL),
+)
+_IMAGES = ("image", "image_id", "image_name", "filename")
+_LABELS = ("label", "gold_label", "annotator_labels", "score", "similarity", "relatedness", "genre", "split", "class")
+_INDEXES = ("index", "idx", "id", "row", "pair_id", "caption_id", "unnamed")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table, or a name in the objects of JSON lines.
+
+    Attributes:
+        name: as it is written.
+        role: sentence; image, which groups captions; label, which judges sentences; or index, which counts rows.
+    """
+
+    name: str
+    role: Role
+
+    @property
+    def is_neutral(self) -> bool:
+        """Whether its sentences neither follow from the first column's nor contradict them."""
+        return _plain(self.name).rstrip("0123456789") == NEUTRAL
+
+
+@dataclass(frozen=True, slots=True)
+class TextFile:
+    """A file of sentences whose kind and columns are known; `open_text` makes it.
+
+    Attributes:
+        path: of the file.
+        kind: how it is read.
+        columns: all of them, in their order; lines have one, named `sentence`.
+    """
+
+    path: Path
+    kind: Kind
+    columns: tuple[Column, ...]
+
+    @property
+    def sentence_columns(self) -> tuple[str, ...]:
+        """The names of the columns that hold sentences."""
+        return tuple(column.name for column in self.columns if column.role == "sentence")
+
+    def rows(self, columns: Sequence[str] | None = None, first: int | None = None) -> Iterator[Row]:
+        """The cells of these columns, row by row, as they stand in the file.
+
+        Blank lines are rows of lines and of a table with one column; elsewhere they are none.
+
+        Args:
+            columns: names of columns; None: all that hold sentences.
+            first: end after so many rows; a packed file is still unpacked to its end, where damage shows.
+
+        Raises:
+            DataError: if the file cannot be read or a row is not what the header says, with the line.
+        """
+        names = self.sentence_columns if columns is None else columns
+        written = [column.name for column in self.columns]
+        places = [written.index(name) for name in names]
+        with _opened(self.path) as file:
+            for cells in islice(_READERS[self.kind](self, file), first):
+                yield tuple(cells[place] for place in places)
+            while file.read(_BLOCK):
+                pass
+
+    def sha256(self) -> str:
+        """Digest (hex) of the file's bytes."""
+        with _reading(self.path):
+            return files.sha256(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Sentences under a short name; they may come from several files, one after another.
+
+    Attributes:
+        label: what people call it; never a path.
+        files: in their order.
+        first: only so many sentences are read; None: all.
+    """
+
+    label: str
+    files: tuple[TextFile, ...]
+    first: int | None = None
+
+    def sentences(self) -> Iterator[str]:
+        """All sentences of all columns in file order: duplicates are kept, blank ones are left out.
+
+        Raises:
+            DataError: as `TextFile.rows`.
+        """
+        cells = (cell for file in self.files for row in file.rows() for cell in row if cell.strip())
+        yield from islice(cells, self.first)
+        for _ in cells:  # on to the end of the files, where damage shows
+            pass
+
+    def distinct(self) -> list[str]:
+        """The different sentences in their first order, without spaces around them."""
+        return list(dict.fromkeys(sentence.strip() for sentence in self.sentences()))
+
+    @property
+    def sha256(self) -> str:
+        """Digest (hex) of the bytes; of several files, the digest of their digests."""
+        digests = [file.sha256() for file in self.files]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+    @property
+    def digest(self) -> str:
+        """Digest (hex) of the sentences that are read: the same for two files that hold the same sentences."""
+        return _digest(self, self.sha256)
+
+    @property
+    def name(self) -> str:
+        """What cards say: the label and the start of the digest, such as `mini-nli@3fa9c1d2b0aa`."""
+        return f"{self.label}@{self.digest[:12]}"
+
+
+@lru_cache(maxsize=64)  # a command may ask for one text many times; other bytes are another question
+def _digest(text: Text, sha256: str) -> str:
+    return rows_sha256((sentence,) for sentence in text.sentences())
+
+
+def rows_sha256(rows: Iterable[Sequence[str]]) -> str:
+    """Digest (hex) of rows of cells: how many cells each row has, and the length and the UTF-8 of each cell."""
+    digest = hashlib.sha256()
+    for row in rows:
+        cells = [cell.encode("utf-8", "surrogatepass") for cell in row]
+        digest.update(b"".join([b"%d\n" % len(cells), *(b"%d:%s" % (len(cell), cell) for cell in cells)]))
+    return digest.hexdigest()
+
+
+def open_text(path: Path) -> TextFile:
+    """Find out what kind of text a file is, and what its columns hold.
+
+    Raises:
+        DataError: if it cannot be read, or is empty.
+        UsageError: if it is no text, of a format that is not read, or a table whose columns cannot be told.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file, expected text; check the path")
+    with _opened(path) as file:
+        head = file.read(_HEAD)
+        kind = _kind(path, head)
+    if kind == "lines":
+        return TextFile(path, kind, (Column("sentence", "sentence"),))
+    with _opened(path) as file:
+        return TextFile(path, kind, _columns(path, _names(path, kind, file)))
+
+
+def _kind(path: Path, head: bytes) -> Kind:
+    start = head.removeprefix(_MARK).lstrip()
+    for beginning, what in _OTHER_CONTENT.items():
+        if start[: len(beginning)].lower() == beginning.lower():
+            raise UsageError(f"{path}: the file is {what}, expected {_READ}; convert it, or get it again")
+    if b"\0" in head:
+        raise UsageError(f"{path}: the file holds zero bytes, expected text in UTF-8; convert it, or get it again")
+    if not start:
+        raise DataError(f"{path}: holds no text, expected sentences; is it the right file?")
+    if b"\r" in head and b"\n" not in head:
+        raise UsageError(f"{path}: lines end in \\r alone, expected \\n or \\r\\n; convert it")
+    ending = PurePath(path.name.lower().removesuffix(".gz")).suffix
+    if ending not in (".csv", ".tsv") and _is_object(start.partition(b"\n")[0]):
+        return "json lines"
+    if ending in _OTHER_ENDINGS:
+        raise UsageError(f"{path}: {ending} files cannot be read, expected {_READ}; convert it")
+    return _KINDS.get(ending, "lines")
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _names(path: Path, kind: Kind, file: BinaryIO) -> list[str]:
+    """What the first line that is not blank calls the columns."""
+    if kind == "json lines":
+        first = next((line, number) for number, line in enumerate(_decoded(path, file), start=1) if line.strip())
+        return list(_object(path, first[1], first[0]))
+    return next(filter(None, (cells for _, cells in _cells(path, kind, file))), [])
+
+
+def _columns(path: Path, names: Sequence[str]) -> tuple[Column, ...]:
+    columns = []
+    for place, name in enumerate(names):
+        role = _role(name, place)
+        if role is None:
+            raise UsageError(
+                f"{path}: the first line has {columns_text(names)}, of which {_short(name)!r} is no known name of a "
+                f"column, expected a header with names such as {', '.join(_SENTENCES[:3])} or {_SENTENCES[-2]}; add "
+                "a header, or rename or remove the column"
+            )
+        columns.append(Column(name, role))
+    if len({_plain(name) for name in names}) < len(names):
+        raise UsageError(f"{path}: {columns_text(names)}, of which two have one name; name every column differently")
+    if not any(column.role == "sentence" for column in columns):
+        raise UsageError(
+            f"{path}: {columns_text(names)}, of which none holds sentences, expected one of {', '.join(_SENTENCES)}; "
+            "rename a column"
+        )
+    return tuple(columns)
+
+
+def _role(name: str, place: int) -> Role | None:
+    plain = _plain(name)
+    if not plain:
+        return "index" if place == 0 else None  # as pandas writes its index
+    known: tuple[tuple[Role, tuple[str, ...]], ...] = (
+        ("sentence", _SENTENCES),
+        ("image", _IMAGES),
+        ("label", _LABELS),
+        ("index", _INDEXES),
+    )
+    for role, names in known:
+        if re.fullmatch(rf"({'|'.join(map(_plain, names))})(\d+|[ab])?", plain):
+            return role
+    return "label" if plain.endswith("parse") else None
+
+
+def _plain(name: str) -> str:
+    """Letters and digits alone: case, spaces and how words are joined do not matter."""
+    return re.sub(r"[\W_]", "", name.casefold())
+
+
+def columns_text(names: Sequence[str]) -> str:
+    """The columns in a message: `2 columns (sent0, sent1)`; where there is no header, names are whole sentences."""
+    return f"{len(names)} column{'s' * (len(names) != 1)} ({', '.join(map(_short, names))})"
+
+
+def _short(name: str) -> str:
+    line = " ".join(name.split())
+    return line if len(line) <= 40 else f"{line[:39]}…"
+
+
+def _read_lines(text: TextFile, file: BinaryIO) -> Iterator[Sequence[str]]:
+    return ((line.rstrip("\r\n"),) for line in _decoded(text.path, file))
+
+
+def _read_table(text: TextFile, file: BinaryIO) -> Iterator[Sequence[str]]:
+    width = len(text.columns)
+    counts = [place for place, column in enumerate(text.columns) if not _plain(column.name).removeprefix("unnamed0")]
+    rows = ((number, cells) for number, cells in _cells(text.path, text.kind, file) if cells or width == 1)
+    next(((number, cells) for number, cells in rows if cells), None)  # the header
+    for number, cells in rows:
+        if len(cells or [""]) != width:
+            raise DataError(
+                f"{text.path}:{number}: {len(cells)} column{'s' * (len(cells) != 1)}, expected the header's {width}; "
+                "quote cells that hold the separator, or name a plain text .txt"
+            )
+        for place in counts:
+            if not cells[place].strip().isdigit():
+                raise DataError(
+                    f"{text.path}:{number}: {_short(cells[place])!r} in the column without a name, expected the "
+                    "number of a row; name the column, or remove it"
+                )
+        yield cells or [""]
+
+
+def _cells(path: Path, kind: Kind, file: BinaryIO) -> Iterator[tuple[int, list[str]]]:
+    """Line numbers and cells; an empty line has none."""
+    if kind == "tsv":
+        for number, line in enumerate(_decoded(path, file), start=1):
+            plain = line.rstrip("\r\n")
+            yield number, plain.split("\t") if plain else []
+        return
+    reader = csv.reader(_decoded(path, file), strict=True)
+    try:
+        for cells in reader:
+            yield reader.line_num, cells
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: {error}, expected comma-separated sentences") from error
+
+
+def _read_objects(text: TextFile, file: BinaryIO) -> Iterator[Sequence[str]]:
+    expected = text.sentence_columns
+    for number, line in enumerate(_decoded(text.path, file), start=1):
+        if not line.strip():
+            continue
+        texts = _object(text.path, number, line)
+        found = [name for name in texts if _role(name, 1) == "sentence"]
+        if set(found) != set(expected):
+            raise DataError(
+                f"{text.path}:{number}: sentences named {', '.join(found) or 'nothing'}, expected "
+                f"{', '.join(expected)} as in the first line"
+            )
+        yield [texts.get(column.name, "") for column in text.columns]
+
+
+def _object(path: Path, number: int, line: str) -> dict[str, str]:
+    """The texts of one object by name; numbers and the like are no texts, but where a sentence is due."""
+    try:
+        found = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{path}:{number}: no JSON ({error}), expected an object with texts under names") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path}:{number}: a JSON {type(found).__name__}, expected an object with texts under names")
+    for name, value in found.items():
+        if not isinstance(value, str) and _role(name, 1) == "sentence":
+            raise DataError(f"{path}:{number}: {name!r} is {json.dumps(value)[:40]}, expected a text in quotes")
+    return {name: value for name, value in found.items() if isinstance(value, str)}
+
+
+_READERS: dict[Kind, Callable[[TextFile, BinaryIO], Iterator[Sequence[str]]]] = {
+    "lines": _read_lines,
+    "csv": _read_table,
+    "tsv": _read_table,
+    "json lines": _read_objects,
+}
+
+
+def _decoded(path: Path, file: BinaryIO) -> Iterator[str]:
+    for number, line in enumerate(file, start=1):
+        try:
+            yield (line.removeprefix(_MARK) if number == 1 else line).decode("utf-8")
+        except UnicodeDecodeError as error:
+            byte = line[error.start + (len(_MARK) if number == 1 and line.startswith(_MARK) else 0)]
+            raise DataError(f"{path}:{number}: byte 0x{byte:02x} is not UTF-8; convert the file") from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """The bytes of a file, unpacked where its content is gzip's, whatever its ending says."""
+    with _reading(path), path.open("rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        yield cast(BinaryIO, GzipFile(fileobj=raw)) if packed else raw
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be unpacked ({error}), expected a whole .gz file; get it again") from error
+    except OSError as error:
+        if error.strerror is None:  # gzip's own
+            raise DataError(f"{path}: cannot be unpacked ({error}), expected a whole .gz file; get it again") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}), expected text; check the file") from error
