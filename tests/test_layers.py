@@ -9,11 +9,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-_GROUND = {"errors", "names", "files"}
+_GROUND = {"errors", "names", "files", "derived"}
 MAY_IMPORT = {
     "errors": set(),
     "names": {"errors"},
     "files": {"errors"},
+    "derived": {"errors", "files"},
     "data": _GROUND,
     "encoders": _GROUND | {"data"},
     "tasks": _GROUND | {"data", "encoders", "results"},
