@@ -28,7 +28,7 @@ def ours(args: argparse.Namespace, folder: Path, pooler: str, groups: int, dtype
     from baselines.simcse.settings import published
     from baselines.simcse.train import train
     from harness.encoders.checkpoint import load_tokenizer, open_checkpoint
-    from harness.encoders.context import silent
+    from harness.progress import silent
 
     backbone = open_checkpoint(args.model, str(args.model))
     settings = replace(

@@ -109,6 +109,7 @@ def bench(root: Path, cache: Path) -> dict:
     from transformers import AutoModel, AutoTokenizer  # noqa: F401  imports are not what is compared
 
     from harness.encoders.context import Context
+    from harness.encoders.registry import resolve
     from harness.encoders.transformer import Backbone
     from harness.run import Plan, run
     from harness.tasks.suites import SUITES, TASKS
@@ -120,13 +121,10 @@ def bench(root: Path, cache: Path) -> dict:
     with tempfile.TemporaryDirectory() as results:
         cells = run(
             Plan(
-                models=["minilm"],
+                models=[resolve("minilm")],
                 tasks=[TASKS[name] for name in SUITES["sts"]],
                 results_dir=Path(results),
-                data_root=lambda: root,
-                context=Context(cache_dir=cache, offline=True),
-                force=False,
-                told=lambda cell: None,
+                context=Context(cache_dir=cache, data_dir=root, offline=True),
             )
         )
     cost = made[0].statistics

@@ -1,3 +1,54 @@
-"""Reproducible evaluation of sentence embeddings."""
+"""Reproducible evaluation of sentence embeddings: the SimCSE paper's methods, protocols and numbers.
+
+    import harness
+
+    results = harness.evaluate("minilm", suite="mini")
+    results.frame()
+
+Importing this package loads neither torch nor pandas; they are imported when a function first needs them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from harness.api import evaluate, load_encoder
+    from harness.encoders.protocol import Encoder
+    from harness.names import EncoderCard, Spec
+    from harness.results.collection import Results, load_results
+    from harness.tasks.suites import SUITES, TASKS
+
+_HOME = {
+    "evaluate": "harness.api",
+    "load_encoder": "harness.api",
+    "Encoder": "harness.encoders.protocol",
+    "EncoderCard": "harness.names",
+    "Spec": "harness.names",
+    "Results": "harness.results.collection",
+    "load_results": "harness.results.collection",
+    "SUITES": "harness.tasks.suites",
+    "TASKS": "harness.tasks.suites",
+}
+__all__ = [
+    "SUITES",
+    "TASKS",
+    "Encoder",
+    "EncoderCard",
+    "Results",
+    "Spec",
+    "evaluate",
+    "load_encoder",
+    "load_results",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'harness' has no attribute {name!r}; it has {', '.join(sorted(_HOME))}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
-from pathlib import Path
 from statistics import fmean
 
 import numpy as np
@@ -90,7 +89,6 @@ class Explanation:
 def explain(
     model: str,
     tasks: Sequence[str],
-    root: Callable[[], Path],
     context: Context,
     *,
     given: float | None = None,
@@ -101,7 +99,6 @@ def explain(
     Args:
         model: specification.
         tasks: similarity benchmarks, without a split: `STS12`, `SICKRelatedness`, ...
-        root: gives the folder with `downstream/`; called only if a task is not bundled.
         context: of the encoder.
         given: a number that the user has, the mean over the tasks; the way starts at the reading nearest to it.
         published: task -> percent, for all the tasks.
@@ -112,7 +109,7 @@ def explain(
     """
     encoders, own, notes = _encoders(model, context)
     benchmarks = {task: _splits(task) for task in tasks}
-    grid = _grid(encoders, _read(benchmarks, root))
+    grid = _grid(encoders, _read(benchmarks, context))
     if own not in grid:
         raise TaskError(f"{model}: its own score is undefined on {', '.join(tasks)}; the encoder tells nothing apart")
     start = own if given is None else nearest(grid, own, lambda scores: abs(fmean(scores) - given))
@@ -181,9 +178,9 @@ def _splits(task: str) -> dict[str, SimilarityTask]:
     return found
 
 
-def _read(benchmarks: Mapping[str, Mapping[str, SimilarityTask]], root: Callable[[], Path]) -> "Data":
+def _read(benchmarks: Mapping[str, Mapping[str, SimilarityTask]], context: Context) -> "Data":
     bundled = all(task.bundled for splits in benchmarks.values() for task in splits.values())
-    folder = BUNDLED if bundled else root()
+    folder = BUNDLED if bundled else context.data_root()
     return {
         name: {split: task.load(BUNDLED if task.bundled else folder).subsets for split, task in splits.items()}
         for name, splits in benchmarks.items()

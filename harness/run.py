@@ -1,4 +1,4 @@
-"""The main job: every encoder on every task, each distinct sentence encoded once, finished cells skipped."""
+"""The runner: every encoder on every task, each distinct sentence encoded once, finished cells skipped."""
 
 import os
 import tempfile
@@ -15,14 +15,14 @@ from harness.data.overlap import YEARS, selection_flag
 from harness.encoders.cached import CachedEncoder, Encoded, cache_embeddings, share_passes
 from harness.encoders.context import Context
 from harness.encoders.foreign import foreign
-from harness.encoders.protocol import Transductive
-from harness.encoders.registry import Built, resolve
+from harness.encoders.protocol import Encoder, Releasable, Transductive
+from harness.encoders.registry import Built, Resolved
 from harness.errors import BenchError, DataError, EncoderError, ResultError
-from harness.names import STS_B_DEV, EncoderCard
+from harness.names import STS_B_DEV, EncoderCard, Spec
 from harness.results import store
 from harness.results.machine import provenance
 from harness.results.record import SCHEMA, Result
-from harness.tasks.outcome import Prepared, Task
+from harness.tasks.outcome import Outcome, Prepared, Task
 
 OTHER_COPY = "another copy of the data than the known one"
 FITTED_ON_TARGET = "fitted on the evaluated sentences"
@@ -32,7 +32,7 @@ _SEEN_IN_SELECTION = (*YEARS, "STSBenchmark-dev")  # tasks with pairs of STS-B d
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One encoder on one task, and what became of it: a result that was computed or found, or an error."""
+    """One encoder on one task, and its outcome: a result that was computed or found, or an error."""
 
     encoder: str
     task: str
@@ -41,49 +41,56 @@ class Cell:
     skipped: bool = False
 
 
+def ignore(cell: Cell) -> None:
+    """An `on_cell` that does nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What to run and where to put it.
 
     Attributes:
-        models: specifications as the user wrote them.
-        tasks: to score, in order.
+        models: specifications that the registry has resolved, or encoders that exist already.
+        tasks: the tasks to score, in order.
         results_dir: result files are written below it.
-        data_root: the folder with `downstream/`; called only if a task that is not bundled is asked for.
-        context: for building encoders.
+        context: folders, device, dtype and progress.
         force: overwrite finished cells.
-        told: called with every cell when it is done.
+        on_cell: callback, called once per finished cell.
     """
 
-    models: Sequence[str]
+    models: Sequence[Resolved | Built]
     tasks: Sequence[Task]
     results_dir: Path
-    data_root: Callable[[], Path]
     context: Context
-    force: bool
-    told: Callable[[Cell], None]
+    force: bool = False
+    on_cell: Callable[[Cell], None] = ignore
 
 
 def run(plan: Plan) -> list[Cell]:
     """Evaluate; one failing encoder or task does not sink the others.
 
     Raises:
-        UsageError: before anything is run, if a model's name or parameter is unknown.
         ResultError: before anything is run, if results would have to be written and cannot be.
         DataError: if the data folder cannot be had.
     """
-    models = {str(resolve(text, plan.context).spec): text for text in plan.models}
+    models = {_name(model): model for model in plan.models}
     if plan.force or not _all_there(models, plan):
         _check_writable(plan.results_dir)
     prepared = _prepare(plan)
-    encoders = {name: _built(text, plan.context) for name, text in models.items()}
+    encoders = {name: _built(model, plan.context) for name, model in models.items()}
     share_passes([encoder for encoder in encoders.values() if isinstance(encoder, CachedEncoder)])
     cells = []
     for name, encoder in encoders.items():
         for cell in _run_encoder(name, encoder, prepared, plan):
-            plan.told(cell)
+            plan.on_cell(cell)
             cells.append(cell)
+        if isinstance(encoder, Releasable):
+            encoder.release()
     return cells
+
+
+def _name(model: Resolved | Built) -> str:
+    return str(model.spec) if isinstance(model, Resolved) else model.card.name
 
 
 def _all_there(models: Iterable[str], plan: Plan) -> bool:
@@ -112,7 +119,7 @@ def _check_writable(folder: Path) -> None:
 
 
 def _prepare(plan: Plan) -> dict[str, Prepared | BenchError]:
-    root = BUNDLED if all(task.bundled for task in plan.tasks) else plan.data_root()
+    root = BUNDLED if all(task.bundled for task in plan.tasks) else plan.context.data_root()
     prepared: dict[str, Prepared | BenchError] = {}
     for task in plan.tasks:
         try:
@@ -122,33 +129,37 @@ def _prepare(plan: Plan) -> dict[str, Prepared | BenchError]:
     return prepared
 
 
-def _built(text: str, context: Context) -> Built | BenchError:
+def _built(model: Resolved | Built, context: Context) -> Built | BenchError:
     try:
-        return build_cached(text, context)
+        return build_cached(model, context) if isinstance(model, Resolved) else cache_embeddings(model, context)
     except BenchError as error:
         return error
 
 
-def build_cached(text: str, context: Context) -> Built:
-    """The encoder of that specification; a transformer's vectors are kept on disk.
+def build_cached(asked: Resolved, context: Context) -> Built:
+    """Build the encoder of that specification, with the embedding cache in front of it.
 
     Raises:
-        UsageError: on an unknown name, parameter or checkpoint.
-        EncoderError: if it cannot be built.
+        UsageError: on a checkpoint that cannot be had, or settings that cannot work.
+        EncoderError: if it cannot be built, or its card is not the specification's.
     """
-    asked = resolve(text, context)
-    spec = asked.spec
-    with foreign(str(spec), "building"):
+    name = str(asked.spec)
+    with foreign(name, "building"):
         built = asked.build(context)
         card = getattr(built, "card", None)
-        if not isinstance(card, EncoderCard):
-            found = "no card" if card is None else f"a card that is a {type(card).__name__}"
-            raise EncoderError(
-                f"{spec}: built a {type(built).__name__} with {found}, expected an EncoderCard; "
-                "see harness.encoders.protocol.Encoder"
-            )
-        card.identity  # noqa: B018  results and caches hold the card as JSON
-        return cache_embeddings(built, context)
+        if isinstance(card, EncoderCard):
+            card.identity  # noqa: B018  a card that JSON cannot hold fails here, and costs this encoder only
+    if not isinstance(card, EncoderCard):
+        found = "no card" if card is None else f"a card that is a {type(card).__name__}"
+        raise EncoderError(
+            f"{name}: built a {type(built).__name__} with {found}, expected an EncoderCard; "
+            "see harness.encoders.protocol.Encoder"
+        )
+    if Spec.parse(card.name).name != asked.spec.name:
+        raise EncoderError(
+            f"{name}: built an encoder whose card is named {card.name!r}, expected the specification's own name"
+        )
+    return cache_embeddings(built, context)
 
 
 def _run_encoder(
@@ -178,9 +189,8 @@ def _finished(task: Task, data: Prepared, card: EncoderCard, plan: Plan) -> Cell
     if plan.force:
         return None
     try:
-        with foreign(card.name, "looking for its result"):  # the card may hold anything, too
-            if not store.finished(plan.results_dir, task.name, task.protocol, card, data.files):
-                return None
+        if not store.finished(plan.results_dir, task.name, task.protocol, card, data.files):
+            return None
         result = store.read(store.cell_path(plan.results_dir, card.name, task.name, task.protocol))
     except BenchError as error:
         return Cell(encoder=card.name, task=task.name, error=error)
@@ -192,8 +202,7 @@ def _score_pending(built: Built, pending: Sequence[tuple[Task, Prepared]], plan:
     encoder: Built | BenchError = built
     if not isinstance(built, Transductive):
         try:
-            with foreign(built.card.name, "encoding"):
-                encoder = Encoded(built, [s for _, data in pending for s in data.sentences])
+            encoder = Encoded(built, [s for _, data in pending for s in data.sentences])
         except BenchError as error:
             encoder = error
     encoding_seconds = time.perf_counter() - started
@@ -202,8 +211,7 @@ def _score_pending(built: Built, pending: Sequence[tuple[Task, Prepared]], plan:
             yield Cell(encoder=built.card.name, task=task.name, error=encoder)
             continue
         try:
-            with foreign(built.card.name, f"scoring on {task.name}"):  # where some are fitted, and encode
-                result = _score(encoder, task, data, encoding_seconds, plan)
+            result = _score(encoder, task, data, encoding_seconds, plan)
         except BenchError as error:
             yield Cell(encoder=built.card.name, task=task.name, error=error)
         else:
@@ -212,8 +220,7 @@ def _score_pending(built: Built, pending: Sequence[tuple[Task, Prepared]], plan:
 
 def _score(encoder: Built, task: Task, data: Prepared, encoding_seconds: float, plan: Plan) -> Result:
     started, clock = datetime.now(UTC), time.perf_counter()
-    fitted = encoder.fit_target(data.target) if isinstance(encoder, Transductive) else encoder
-    outcome = data.score(fitted, plan.context)
+    outcome: Outcome = data.score(_fitted(encoder, task, data), plan.context)
     result = Result(
         schema=SCHEMA,
         task=task.name,
@@ -238,20 +245,28 @@ def _score(encoder: Built, task: Task, data: Prepared, encoding_seconds: float, 
     return result
 
 
+def _fitted(encoder: Built, task: Task, data: Prepared) -> Encoder:
+    if not isinstance(encoder, Transductive):
+        return encoder
+    with foreign(encoder.card.name, f"fitting on {task.name}"):
+        fitted = encoder.fit_target(data.target)
+    return Encoded(fitted, data.sentences)
+
+
 def _flags(card: EncoderCard, task: Task, data: Prepared, plan: Plan) -> tuple[str, ...]:
     flags = list(data.flags)
     if card.fitted_on == "target":
         flags.append(FITTED_ON_TARGET)
     if task.name in _SEEN_IN_SELECTION and card.selected_on == STS_B_DEV:
-        flags.append(_selection_flag(plan.data_root()))
+        flags.append(_selection_flag(plan.context))
     if data.other_copies:
         flags.append(OTHER_COPY)
     return tuple(flags)
 
 
-def _selection_flag(root: Path) -> str:
-    """With the numbers of shared pairs where the data of all those tasks are there."""
+def _selection_flag(context: Context) -> str:
+    """The flag, with the numbers of shared pairs where the data of all those tasks are there."""
     try:
-        return selection_flag(root)
+        return selection_flag(context.data_root())
     except DataError:
         return SELECTED_ON_STS_B

@@ -9,7 +9,7 @@ from baselines.simcse.job import Job
 from baselines.simcse.settings import TrainSettings
 from harness.data.records import Pairs
 from harness.encoders.checkpoint import load_tokenizer, open_checkpoint
-from harness.encoders.context import silent
+from harness.progress import silent
 
 SETTINGS = TrainSettings(seed=1, batch_size=8, learning_rate=1e-3, max_steps=25, eval_every=10)
 

@@ -10,7 +10,7 @@ from harness import run as running
 from harness.data.classification import Examples
 from harness.data.locate import BUNDLED
 from harness.encoders.context import Context
-from harness.encoders.registry import build
+from harness.encoders.registry import build, resolve
 from harness.tasks.classification import features, pair_features, senteval_order
 from harness.tasks.suites import SUITES, TASKS, under
 
@@ -51,13 +51,10 @@ def test_every_task_of_a_suite_exists():
 
 def cells(tmp_path, models, tasks, root=BUNDLED, **context):
     plan = running.Plan(
-        models=models,
+        models=[resolve(model) for model in models],
         tasks=tasks,
         results_dir=tmp_path / "results",
-        data_root=lambda: root,
-        context=Context(cache_dir=tmp_path / "cache", offline=True, **context),
-        force=False,
-        told=lambda cell: None,
+        context=Context(cache_dir=tmp_path / "cache", data_dir=root, offline=True, **context),
     )
     return {(cell.task, cell.result.protocol if cell.result else None): cell for cell in running.run(plan)}
 

@@ -17,6 +17,16 @@ def folders(tmp_path):
     return ["--results-dir", str(tmp_path / "results"), "--cache-dir", str(tmp_path / "cache"), "--offline"]
 
 
+@pytest.fixture
+def stored(folders):
+    return folders[:4]  # of commands that compute nothing
+
+
+@pytest.fixture
+def cache(folders):
+    return folders[2:4]
+
+
 def call(*arguments):
     return bench.invoke(app, [str(a) for a in arguments])
 
@@ -27,13 +37,13 @@ def refused(code, sentence, *arguments):
     assert done.exit_code == code
 
 
-def test_run_then_report(folders, tmp_path):
+def test_run_then_report(folders, stored, tmp_path):
     done = call("run", "--suite", "mini", "--tasks", "", "--models", "random bag-of-words", *folders)
     assert done.exit_code == 0
     assert "mini-sts" in done.stdout
     assert "kept" not in done.stderr
     assert "(kept)" in call("run", "-s", "mini", "-m", "random", *folders).stderr
-    done = call("report", "--output", tmp_path / "reports", *folders)
+    done = call("report", "--output", tmp_path / "reports", *stored)
     assert done.exit_code == 0
     assert "bag-of-words" in (tmp_path / "reports" / "report.md").read_text()
 
@@ -67,7 +77,7 @@ def test_unknown_names_exit_with_2_and_the_nearest(folders):
     refused(2, "no format is named 'pdf'; known: md, html, latex, csv, json", "report", "-f", "pdf")
 
 
-def test_what_is_missing_is_said(folders, tmp_path):
+def test_what_is_missing_is_said(folders, stored, tmp_path):
     refused(
         2,
         "--models: nothing to evaluate; name encoders, `bench list models` shows what there is",
@@ -75,7 +85,7 @@ def test_what_is_missing_is_said(folders, tmp_path):
     )
     done = call("run", "-m", "random", *folders)
     assert done.exit_code == 2
-    assert done.stderr.startswith("bench: give either --suite (sts, ")
+    assert done.stderr.startswith("bench: give either a suite (sts, ")
     refused(
         2,
         f"--data-dir {tmp_path}: no folder downstream/ in it, expected SentEval's layout (downstream/STS/...); "
@@ -85,7 +95,7 @@ def test_what_is_missing_is_said(folders, tmp_path):
     refused(
         2,
         f"{tmp_path / 'results'}: nothing to report, found no result files; run `bench run` first",
-        *("report", *folders),
+        *("report", *stored),
     )
 
 
@@ -95,12 +105,12 @@ def test_an_unusable_device(folders):
     assert done.stderr.startswith("bench: --device quantum: not usable here (")
 
 
-def test_verify_names_every_damaged_file(tmp_path):
+def test_check_names_every_damaged_file(tmp_path):
     shutil.copytree(BUNDLED, tmp_path / "data")
     folder = tmp_path / "data/downstream/SICK"
     folder.mkdir()
     (folder / "SICK_train.txt").write_text("short\n")
-    done = call("data", "verify", "--data-dir", tmp_path / "data")
+    done = call("data", "check", "--data-dir", tmp_path / "data")
     assert done.exit_code == 2
     assert done.stderr.splitlines()[0] == (
         f"bench: {folder / 'SICK_train.txt'}: 1 lines, expected 4501; the file is damaged: delete it and get it again"
@@ -108,23 +118,23 @@ def test_verify_names_every_damaged_file(tmp_path):
     assert len(done.stderr.splitlines()) == 4  # three files, and what is not there at all
 
 
-def test_verify_of_an_empty_folder(tmp_path):
+def test_check_of_an_empty_folder(tmp_path):
     (tmp_path / "downstream").mkdir()
     refused(
         2,
         f"{tmp_path}: none of the known files is there, expected downstream/STS/..., downstream/SICK/...",
-        *("data", "verify", "--data-dir", tmp_path),
+        *("data", "check", "--data-dir", tmp_path),
     )
 
 
-def test_cache_info_and_clear(folders, bert_folder, tmp_path):
-    assert "holds no embeddings" in call("cache", "info", *folders).stdout
+def test_cache_info_and_clear(folders, cache, bert_folder, tmp_path):
+    assert "holds no embeddings" in call("cache", "info", *cache).stdout
     call("run", "-s", "mini", "-m", f"hf:{bert_folder}[pooling=avg]", *folders)
-    (row,) = json.loads(call("cache", "info", "--json", *folders).stdout)
+    (row,) = json.loads(call("cache", "info", "--json", *cache).stdout)
     assert row["encoder"] == f"hf:{bert_folder}[pooling=avg]"
     assert row["sentences"] > 600
-    assert call("cache", "clear", *folders).exit_code == 0
-    assert json.loads(call("cache", "info", "--json", *folders).stdout) == []
+    assert call("cache", "clear", *cache).exit_code == 0
+    assert json.loads(call("cache", "info", "--json", *cache).stdout) == []
 
 
 def test_a_results_folder_that_cannot_be_written_is_said_before_any_work(tmp_path, folders, monkeypatch):
@@ -165,3 +175,24 @@ def test_help_keeps_what_is_in_brackets():
         call("explain", "--help").stdout.split()
     )
     assert "paper:table:model[:backbone[:variant]]" in call("explain", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (("report", "--device", "tpu"), "--device"),
+        (("compare", "a", "b", "--data-dir", "x"), "--data-dir"),
+        (("list", "--offline"), "--offline"),
+        (("run", "--modle", "test"), "--modle"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(arguments, option):
+    done = call(*arguments)
+    assert done.exit_code == 2 and f"No such option: {option}" in done.stderr
+
+
+def test_an_environment_variable_stands_for_an_option(tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCH_RESULTS_DIR", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
+    assert call("run", "-t", "mini-sts", "-m", "random", "--offline").exit_code == 0
+    assert (tmp_path / "elsewhere").is_dir()

@@ -170,7 +170,7 @@ def test_every_gold_file_with_blank_lines_has_a_known_number_of_scores():
 
 
 def verified(*arguments):
-    return CliRunner().invoke(app, ["data", "verify", *map(str, arguments)])
+    return CliRunner().invoke(app, ["data", "check", *map(str, arguments)])
 
 
 def test_verify_reads_the_files_as_tasks_do(mini, monkeypatch):

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 from harness.cli.main import app
 from harness.data.locate import BUNDLED
 from harness.encoders.context import Context
+from harness.encoders.registry import resolve
 from harness.errors import UsageError
 from harness.explain import Reading, detokenise, explain, nearest, way
 from harness.run import build_cached
@@ -22,12 +23,14 @@ def context(tmp_path):
 
 def score_of(folder, pooling: str, context: Context, key: str = "spearman/all/test") -> float:
     """Percent, by the ordinary way of a run."""
-    outcome = TASKS["mini-sts"].prepare(BUNDLED).score(build_cached(MODEL.format(folder, pooling), context), context)
+    outcome = (
+        TASKS["mini-sts"].prepare(BUNDLED).score(build_cached(resolve(MODEL.format(folder, pooling)), context), context)
+    )
     return 100 * outcome.scores[key]
 
 
 def explained(folder, pooling: str, context: Context, **values: object):
-    return explain(MODEL.format(folder, pooling), ["mini-sts"], lambda: BUNDLED, context, **values)
+    return explain(MODEL.format(folder, pooling), ["mini-sts"], context, **values)
 
 
 def test_a_wrong_pooling_is_found_as_the_cause(bert_folder, context):
@@ -93,14 +96,14 @@ def test_weights_without_a_trained_head_are_not_pooled_with_one(tmp_path_factory
 
 
 def test_an_encoder_without_poolings_has_the_rest_of_the_readings(context):
-    found = explain("bag-of-words", ["mini-sts"], lambda: BUNDLED, context)
+    found = explain("bag-of-words", ["mini-sts"], context)
     assert found.start.pooling == "its own"
     assert found.readings == 2 * 3 * 2 * 3
 
 
 def test_unknown_tasks_are_one_sentence(context):
     with pytest.raises(UsageError) as caught:
-        explain("bag-of-words", ["MR"], lambda: BUNDLED, context)
+        explain("bag-of-words", ["MR"], context)
     assert str(caught.value).startswith("no similarity task is named 'MR'; known: STS12, STS13,")
 
 
@@ -120,7 +123,7 @@ def test_the_command_prints_the_way_or_json(bert_folder, tmp_path):
     options = [
         "--model",
         MODEL.format(bert_folder, "avg"),
-        "--task",
+        "--tasks",
         "mini-sts",
         "--cache-dir",
         str(tmp_path),
@@ -146,7 +149,7 @@ def test_published_names_that_do_not_fit_are_one_sentence(bert_folder, tmp_path)
         "name one of simcse:5:simcse-unsup:bert-base-uncased:, simcse:5:simcse-unsup:roberta-base:, "
         "simcse:5:simcse-unsup:roberta-large:\n"
     )
-    missing = runner.invoke(app, ["explain", *options, "--published", "mteb::minilm", "--task", "mini-sts"])
+    missing = runner.invoke(app, ["explain", *options, "--published", "mteb::minilm", "--tasks", "mini-sts"])
     assert missing.stderr == (
         "bench: MTEB, minilm: has no number on mini-sts; it has STS12, STS13, STS14, STS15, STS16, STSBenchmark, "
         "SICKRelatedness\n"

@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 
 from harness.cli.main import app
 from harness.data.glove import fetch_glove
-from harness.encoders.context import Context, silent
+from harness.encoders.context import Context
 from harness.encoders.protocol import Transductive, embed
 from harness.encoders.registry import build
 from harness.errors import DataError, UsageError
+from harness.progress import silent
 
 TEXT = "the 1 0 0\ndog 0 2 0\nruns 0 0 4\n. 1 1 1\nThe 9 9 9\n"
 INSTEAD = "put a copy of the archive there, or name a text of vectors with avg-glove[backbone=FILE]"

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from harness.data.named_texts import find_text
 from harness.encoders import transformer
 from harness.encoders.context import Context
 from harness.encoders.protocol import Transductive, embed
-from harness.encoders.registry import build
+from harness.encoders.registry import build, resolve
 from harness.errors import EncoderError, UsageError
 from harness.tasks.suites import TASKS
 
@@ -119,13 +119,10 @@ def test_target_is_fitted_on_the_task_and_marked(context, tmp_path, name):
     assert one.card == encoder.card
     assert not np.allclose(embed(one, TEXTS), embed(other, TEXTS), atol=1e-2)
     plan = running.Plan(
-        models=[name],
+        models=[resolve(name, context)],
         tasks=[MINI],
         results_dir=tmp_path / "results",
-        data_root=lambda: BUNDLED,
-        context=context,
-        force=False,
-        told=lambda cell: None,
+        context=replace(context, data_dir=BUNDLED),
     )
     (cell,) = running.run(plan)
     assert cell.result.flags == (running.FITTED_ON_TARGET,)

@@ -17,7 +17,7 @@ from scipy import stats
 from harness import run as running
 from harness.data.locate import BUNDLED
 from harness.encoders.context import Context
-from harness.encoders.registry import EncoderEntry, build, known_encoders
+from harness.encoders.registry import EncoderEntry, build, known_encoders, resolve
 from harness.errors import UsageError
 from harness.names import EncoderCard
 from harness.results import store
@@ -29,15 +29,14 @@ STSB = TASKS["STSBenchmark"]
 
 
 def plan(tmp_path, models, tasks=(MINI,), **changes):
-    told = changes.pop("told", lambda cell: None)
+    on_cell = changes.pop("on_cell", lambda cell: None)
     return running.Plan(
-        models=models,
+        models=[resolve(model) for model in models],
         tasks=tasks,
         results_dir=tmp_path / "results",
-        data_root=lambda: changes.get("root", BUNDLED),
-        context=Context(cache_dir=tmp_path / "cache", offline=True),
+        context=Context(cache_dir=tmp_path / "cache", data_dir=changes.get("root", BUNDLED), offline=True),
         force=changes.get("force", False),
-        told=told,
+        on_cell=on_cell,
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from test_layers import ROOT
 from test_reports import MINILM, card, result, sts
 
-from harness.cli.evaluate import _print_table
+from harness.cli.run import print_cells
 from harness.cli.scores import Line, laid_out
 from harness.reports.layouts import LAYOUTS
 from harness.results import store
@@ -66,7 +66,7 @@ def test_flags_are_said_once_below_the_table_of_a_run(capsys):
         *cells_of("random", {"STS12": (), "STSBenchmark": (other,)}),
         *cells_of("bert-whitening[fit=target]", {"STS12": (fitted,), "STSBenchmark": (fitted, other)}, skipped=True),
     ]
-    _print_table(cells, [TASKS["STS12"], TASKS["STSBenchmark"]])
+    print_cells(cells, [TASKS["STS12"], TASKS["STSBenchmark"]])
     assert capsys.readouterr().out.splitlines() == [
         "Main scores",
         "",

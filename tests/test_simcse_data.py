@@ -14,8 +14,8 @@ from baselines.simcse.batches import Batches, shuffled
 from baselines.simcse.corpus import open_corpus
 from baselines.simcse.settings import TrainSettings, published
 from harness.encoders.checkpoint import load_tokenizer
-from harness.encoders.context import silent
 from harness.errors import DataError, UsageError
+from harness.progress import silent
 
 UNSUP = TrainSettings()
 SUP = TrainSettings(method="simcse-sup")

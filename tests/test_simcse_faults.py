@@ -22,9 +22,10 @@ from baselines.simcse.mlm import Masked, masked_loss, vocabulary_layer
 from baselines.simcse.train import train
 from harness.cli.main import app
 from harness.encoders.checkpoint import find_checkpoint, load_tokenizer
-from harness.encoders.context import Context, silent
+from harness.encoders.context import Context
 from harness.encoders.registry import fill
 from harness.errors import EncoderError, ResultError, UsageError, WriteError
+from harness.progress import silent
 
 SHORT = replace(SETTINGS, max_steps=12, eval_every=5)
 

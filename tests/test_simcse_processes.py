@@ -19,7 +19,7 @@ from baselines.simcse.settings import TrainSettings
 from baselines.simcse.train import train
 from baselines.simcse.trainee import Trainee
 from harness.encoders.checkpoint import load_tokenizer
-from harness.encoders.context import silent
+from harness.progress import silent
 
 SETTINGS = TrainSettings(
     method="simcse-sup", batch_size=7, max_steps=8, dropout=0.0, learning_rate=1e-3, hard_negative_weight=0.5

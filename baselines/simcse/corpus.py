@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from baselines.simcse.reading import Row, read_rows
 from baselines.simcse.settings import TrainSettings
 from harness import files
-from harness.encoders.context import Progress
 from harness.errors import DataError
+from harness.progress import Progress
 
 _AT_ONCE = 8192  # rows tokenised together, in the tokenizer's own threads, and written together
 _FORMAT = 3

@@ -12,7 +12,7 @@ from baselines.simcse.corpus import Corpus
 from baselines.simcse.dev import DevSet
 from baselines.simcse.settings import TrainSettings
 from harness.encoders.checkpoint import Checkpoint, weights_sha256
-from harness.encoders.context import Progress, silent
+from harness.progress import Progress, silent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,27 +1,33 @@
 """`bench claims`."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
+from harness.cli import options
+from harness.cli.choice import choice_of
 from harness.cli.console import err, out, print_json
-from harness.cli.options import Fit, Nli, Seeds, Set, Settings, Wiki, choice_of, command
+from harness.cli.options import command
 
 _STYLES = {"holds": "green", "does not hold": "red", "not measured": "dim"}
 
 
 @command
 def claims(
-    settings: Settings,
     paper: Annotated[str, typer.Argument(help="simcse.")] = "simcse",
-    seeds: Seeds = "",
-    nli: Nli = "",
-    wiki: Wiki = "",
-    fit: Fit = "",
-    parameters: Set = None,
+    seeds: options.Seeds = "",
+    nli: options.Nli = "",
+    wiki: options.Wiki = "",
+    fit: options.Fit = "",
+    parameters: options.Set = None,
+    backbone: options.Backbone = None,
+    results_dir: options.ResultsDir = Path("results"),
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Check what a paper claims against the results: holds, does not hold, or not measured.
 
@@ -31,9 +37,9 @@ def claims(
     from harness.reports.claims import judge
     from harness.results.store import read_all
 
-    results, problems = read_all(settings.results_dir)
-    findings = judge(paper, results, choice_of(settings, seeds, {"nli": nli, "wiki": wiki}, fit, parameters))
-    if settings.json:
+    results, problems = read_all(results_dir)
+    findings = judge(paper, results, choice_of(backbone, seeds, {"nli": nli, "wiki": wiki}, fit, parameters))
+    if json:
         print_json([asdict(finding) for finding in findings])
         return
     for problem in problems:
@@ -49,6 +55,6 @@ def claims(
             escape("\n".join(finding.evidence)),
         )
     out.print(table)
-    if not settings.quiet:
+    if not quiet:
         counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in _STYLES}
         err.print(", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number))

@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli import options
 from harness.cli.console import err, print_json
-from harness.cli.options import Settings, command
-from harness.cli.scores import Line, print_scores, short
+from harness.cli.options import command
+from harness.cli.scores import Line, print_scores
 from harness.errors import ResultError, UsageError
-from harness.names import pick
+from harness.names import pick, short_task
 
 if TYPE_CHECKING:
     from harness.reports.comparison import Difference
@@ -20,10 +22,13 @@ if TYPE_CHECKING:
 
 @command
 def compare(
-    settings: Settings,
     a: Annotated[str, typer.Argument(help="An encoder, by its name in the results.")],
     b: Annotated[str, typer.Argument(help="Another one.")],
-    resamples: Annotated[int, typer.Option(min=100, help="Of the paired bootstrap.")] = 10_000,
+    resamples: Annotated[int, typer.Option(min=100, help="Resamples of the paired bootstrap.")] = 10_000,
+    results_dir: options.ResultsDir = Path("results"),
+    backbone: options.Backbone = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Compare two encoders, task by task, on the same pairs and rows.
 
@@ -35,23 +40,23 @@ def compare(
     from harness.reports.comparison import compare as compared
     from harness.results.store import read_all
 
-    results, _ = read_all(settings.results_dir)
-    one, other = (_measured(name, beside, results, settings) for name, beside in ((a, b), (b, a)))
+    results, _ = read_all(results_dir)
+    one, other = (_measured(name, beside, results, results_dir, backbone) for name, beside in ((a, b), (b, a)))
     if one == other:
         raise UsageError(f"compare {a} {b}: both are {one}, expected two encoders; name another one")
     found = compared(results, (one, other), resamples)
-    if settings.json:
+    if json:
         rows = [asdict(row) for row in found.rows]
         print_json({"a": one, "b": other, "resamples": resamples, "rows": rows, "left_out": list(found.left_out)})
         return
     for sentence in found.left_out:
         err.print(f"bench: left out: {sentence}", markup=False, soft_wrap=True)
     _show(one, other, found.rows)
-    if not settings.quiet:
+    if not quiet:
         err.print(f"p: paired bootstrap, {resamples:,} resamples; McNemar for accuracies. An average is not corrected.")
 
 
-def _measured(text: str, beside: str, results: "Sequence[Result]", settings: Settings) -> str:
+def _measured(text: str, beside: str, results: "Sequence[Result]", results_dir: Path, backbone: str | None) -> str:
     """The encoder's name in the results, where `beside` is the other one's.
 
     Raises:
@@ -59,22 +64,22 @@ def _measured(text: str, beside: str, results: "Sequence[Result]", settings: Set
         UsageError: if there is no such encoder.
     """
     known = {result.encoder.name: result.encoder.name for result in results}
-    name = text if text in known else _resolved(text, settings) or pick("result's encoder", known, text)
+    name = text if text in known else _resolved(text, backbone) or pick("result's encoder", known, text)
     if name not in known:
         raise ResultError(
-            f"{settings.results_dir}: holds no result of {name}; "
+            f"{results_dir}: holds no result of {name}; "
             f"`bench run --suite {_suites(beside, results)} --models {quote(name)}` measures it"
         )
     return name
 
 
-def _resolved(text: str, settings: Settings) -> str | None:
+def _resolved(text: str, backbone: str | None) -> str | None:
     """The full specification, or None if it is none."""
     from harness.encoders.context import Context
     from harness.encoders.registry import resolve  # loads torch, which a comparison does not wait for
 
     try:
-        return str(resolve(text, Context(cache_dir=settings.cache, backbone=settings.backbone)).spec)
+        return str(resolve(text, Context(cache_dir=Path(), backbone=backbone)).spec)
     except UsageError:
         return None
 
@@ -100,6 +105,6 @@ def _show(a: str, b: str, rows: "Sequence[Difference]") -> None:
             f"{row.p_holm:.4f}",
             {"a": "A", "b": "B", "tied": "tied"}[row.verdict],
         )
-        label = f"{short(row.task)} ({row.table})" if several else short(row.task)
+        label = f"{short_task(row.task)} ({row.table})" if several else short_task(row.task)
         lines.append(Line(label, cells, "bold" if row.task == "average" else ""))
     print_scores(f"A {a}\nB {b}", Line("task", ("A", "B", "A - B", "95 %", "p", "Holm", "higher")), lines)

@@ -2,17 +2,16 @@
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-from harness.encoders.context import Progress as Tell
-from harness.encoders.context import silent
+from rich.markup import escape
+from rich.table import Table
 
 out = Console(soft_wrap=False)
 err = Console(stderr=True, highlight=False)
+
+Rows = list[dict[str, object]]
 
 
 def print_json(value: object) -> None:
@@ -20,24 +19,17 @@ def print_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-@contextmanager
-def progress_bars(*, quiet: bool) -> Iterator[Tell]:
-    """A function that draws one bar per kind of work; draws nothing when quiet or where there is no terminal."""
-    if quiet or not err.is_terminal:
-        yield silent
+def show_rows(rows: Sequence[dict[str, object]], *, json: bool = False, empty: str = "nothing") -> None:
+    """Rows of equal keys as a table on stdout, or as JSON."""
+    if json:
+        print_json(list(rows))
         return
-    columns = (
-        TextColumn("[progress.description]{task.description:<12}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Progress(*columns, console=err, transient=True) as bars:
-        known = {}
-
-        def tell(what: str, done: int, total: int) -> None:
-            if what not in known:
-                known[what] = bars.add_task(what, total=total)
-            bars.update(known[what], completed=done, total=total)
-
-        yield tell
+    if not rows:
+        out.print(empty, markup=False, soft_wrap=True)
+        return
+    table = Table()
+    for key in rows[0]:
+        table.add_column(key, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(str(value)) for value in row.values()))
+    out.print(table)

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.console import err, progress_bars
-from harness.cli.options import Settings, command, report_error
-from harness.cli.show import Rows, show_rows
+from harness.cli import options
+from harness.cli.console import Rows, err, show_rows
+from harness.cli.options import command, context_of, report_error
 from harness.errors import BenchError, DataError
+from harness.progress import silent
 
 if TYPE_CHECKING:
     from harness.data.files import TextFile
+    from harness.encoders.context import Context
 
 data_app = typer.Typer(no_args_is_help=True, help="Check the data files, or fetch them.")
 
@@ -29,9 +31,13 @@ _DATASET = {
 
 @data_app.command()
 @command
-def verify(
-    settings: Settings,
+def check(
     suite: Annotated[str, typer.Option("--suite", "-s", help="Only what these suites need; absence is an error.")] = "",
+    data_dir: options.DataDir = None,
+    cache_dir: options.CacheDir = None,
+    offline: options.Offline = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Check every data file: present, readable, complete, in order, which copy it is, and whether every task reads it.
 
@@ -44,14 +50,14 @@ def verify(
     if all(TASKS[name].bundled for name in tasks):
         root = BUNDLED
     else:
-        root = data_root(settings.data_dir, settings.cache, offline=settings.offline, progress=not settings.quiet)
+        root = data_root(data_dir, cache_dir or options.default_cache_dir(), offline=offline, progress=not quiet)
     by_dataset: dict[str, list[str]] = {}
     for name in tasks:
         by_dataset.setdefault(dataset_of(name), []).append(name)
     present, absent = _present(root, by_dataset)
     if not present and not suite:
         raise DataError(f"{root}: none of the known files is there, expected downstream/STS/..., downstream/SICK/...")
-    rows, problems = _checked(root, {name: by_dataset[name] for name in present}, settings)
+    rows, problems = _checked(root, {name: by_dataset[name] for name in present}, full=json)
     if absent and suite:
         problems.append(
             f"{root}: no files of {', '.join(absent)}, expected those of --suite {suite}; get them with "
@@ -59,9 +65,9 @@ def verify(
         )
     for problem in problems:
         report_error(DataError(problem))
-    if absent and not suite and not settings.quiet:
+    if absent and not suite and not quiet:
         err.print(f"{root}: no files of {', '.join(absent)}, so these were not checked", markup=False, soft_wrap=True)
-    show_rows(rows, settings)
+    show_rows(rows, json=json)
     if problems:
         raise typer.Exit(2)
 
@@ -88,7 +94,7 @@ def _present(root: Path, names: Iterable[str]) -> tuple[list[str], list[str]]:
     return [name for name in there if there[name]], [name for name in there if not there[name]]
 
 
-def _checked(root: Path, tasks: Mapping[str, Sequence[str]], settings: Settings) -> tuple[Rows, list[str]]:
+def _checked(root: Path, tasks: Mapping[str, Sequence[str]], *, full: bool) -> tuple[Rows, list[str]]:
     """One row per readable file of the datasets, and what is wrong; their tasks are read as `bench run` reads them."""
     from harness.data.files import read_text_file
     from harness.data.manifest import datasets
@@ -99,7 +105,7 @@ def _checked(root: Path, tasks: Mapping[str, Sequence[str]], settings: Settings)
     for name, readers in tasks.items():
         for path in datasets()[name].files:
             try:
-                rows.append(_row(name, read_text_file(root, path), settings))
+                rows.append(_row(name, read_text_file(root, path), full=full))
             except BenchError as error:
                 problems[str(error)] = None
         for reader in readers:
@@ -110,24 +116,27 @@ def _checked(root: Path, tasks: Mapping[str, Sequence[str]], settings: Settings)
     return rows, list(problems)
 
 
-def _row(dataset: str, file: "TextFile", settings: Settings) -> dict[str, object]:
+def _row(dataset: str, file: "TextFile", *, full: bool) -> dict[str, object]:
     """For people the file's name and the first digits of its sha256, so that a row fits 80 columns in one line."""
     return {
         "dataset": dataset,
-        "file": file.path if settings.json else PurePosixPath(file.path).name,
+        "file": file.path if full else PurePosixPath(file.path).name,
         "lines": len(file.lines),
         "copy": file.copy,
-        "sha256": file.sha256 if settings.json else file.sha256[:12],
+        "sha256": file.sha256 if full else file.sha256[:12],
     }
 
 
 @data_app.command()
 @command
 def fetch(
-    settings: Settings,
     what: Annotated[
         str, typer.Argument(help="A suite (all come in one archive), glove (2 GB), or the training texts nli or wiki.")
     ] = "sts",
+    cache_dir: options.CacheDir = None,
+    offline: options.Offline = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Download data; an interrupted download goes on.
 
@@ -139,26 +148,27 @@ def fetch(
 
     fetchers = dict.fromkeys(SUITES, _fetch_suite) | {"glove": _fetch_glove}
     fetchers |= {name: partial(_fetch_training_file, name) for name in TRAINING_FILES}
-    show_rows([pick("data set", fetchers, what)(settings)], settings)
+    fetcher = pick("data set", fetchers, what)
+    with context_of(cache_dir=cache_dir, device="cpu", offline=offline, quiet=quiet) as context:
+        show_rows([fetcher(context)], json=json)
 
 
-def _fetch_suite(settings: Settings) -> dict[str, object]:
+def _fetch_suite(context: "Context") -> dict[str, object]:
     from harness.data.fetch import fetch_senteval
 
-    found = fetch_senteval(settings.cache, offline=settings.offline, progress=not settings.quiet)
+    found = fetch_senteval(context.cache_dir, offline=context.offline, progress=context.progress is not silent)
     return {"folder": str(found.path), "from": found.repo, "revision": found.revision, "sha256": found.sha256}
 
 
-def _fetch_training_file(name: str, settings: Settings) -> dict[str, object]:
+def _fetch_training_file(name: str, context: "Context") -> dict[str, object]:
     from harness.data.fetch import fetch_training_file
 
-    path = fetch_training_file(name, offline=settings.offline, progress=not settings.quiet)
+    path = fetch_training_file(name, offline=context.offline, progress=context.progress is not silent)
     return {"file": str(path), "use": f"fit={name}"}
 
 
-def _fetch_glove(settings: Settings) -> dict[str, object]:
+def _fetch_glove(context: "Context") -> dict[str, object]:
     from harness.data.glove import fetch_glove
 
-    with progress_bars(quiet=settings.quiet) as progress:
-        path = fetch_glove(settings.cache, offline=settings.offline, progress=progress)
+    path = fetch_glove(context.cache_dir, offline=context.offline, progress=context.progress)
     return {"file": str(path), "use": "avg-glove"}

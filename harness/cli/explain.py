@@ -8,65 +8,70 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from harness.cli import options
 from harness.cli.console import err, out, print_json
-from harness.cli.evaluate import context_of
-from harness.cli.options import Settings, command
+from harness.cli.options import command, context_of
 from harness.errors import UsageError
-from harness.names import split_specs
+from harness.names import STS, split_names
 
 if TYPE_CHECKING:
     from harness.explain import Explanation
     from harness.names import EncoderCard
     from harness.reports.published import PublishedRow
 
-_STS = "STS12,STS13,STS14,STS15,STS16,STSBenchmark,SICKRelatedness"
-
 
 @command
 def explain(
-    settings: Settings,
-    model: Annotated[str, typer.Option("--model", "-m", help="An encoder.")] = "minilm",
+    model: Annotated[str, typer.Option("--model", "-m", help="One encoder.")] = "minilm",
     published: Annotated[
         str, typer.Option(help="What to compare with: paper:table:model[:backbone[:variant]], e.g. simcse:5:bert.")
     ] = "",
-    tasks: Annotated[str, typer.Option("--task", "--tasks", "-t", help="Similarity tasks; else all published.")] = "",
+    tasks: Annotated[str, typer.Option("--tasks", "-t", help="Similarity tasks; else all published.")] = "",
     score: Annotated[
         float | None, typer.Option(help="Your own number in percent, the mean over the tasks; else it is computed.")
     ] = None,
+    data_dir: options.DataDir = None,
+    cache_dir: options.CacheDir = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "float32",
+    backbone: options.Backbone = None,
+    offline: options.Offline = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     r"""Find the choice of protocol that accounts for the difference between a number and a published one.
 
     One pass over the sentences gives the score under every pooling, similarity, aggregation, correlation, split and
     text variant. Printed is the way from your number to the published one, the change that explains most first.
 
-    For example: bench explain --model minilm\[pooling=cls_before_pooler] --task STSBenchmark
+    For example: bench explain --model minilm\[pooling=cls_before_pooler] --tasks STSBenchmark
     """
-    from harness.data.locate import data_root
     from harness.encoders.registry import build
     from harness.explain import explain as explained
     from harness.reports.published import label, source
 
-    with context_of(settings) as context:
+    with context_of(
+        cache_dir=cache_dir,
+        data_dir=data_dir,
+        device=device,
+        dtype=dtype,
+        backbone=backbone,
+        offline=offline,
+        quiet=quiet,
+    ) as context:
         row = _published(published, build(model, context).card)
         targets = {} if row is None else _by_benchmark(row)
-        chosen = split_specs(tasks or (",".join(targets) if row else _STS), "--task")
+        chosen = split_names(tasks, "--tasks") if tasks else list(targets) if row else list(STS)
         missing = [task for task in chosen if row is not None and task not in targets]
         if row is not None and missing:
             raise UsageError(f"{source(row)}, {label(row)}: has no number on {missing[0]}; it has {', '.join(targets)}")
-        found = explained(
-            model,
-            chosen,
-            lambda: data_root(settings.data_dir, settings.cache, offline=settings.offline, progress=not settings.quiet),
-            context,
-            given=score,
-            published=targets or None,
-        )
+        found = explained(model, chosen, context, given=score, published=targets or None)
     name = None if row is None else f"{source(row)}: {label(row)}"
-    if settings.json:
+    if json:
         print_json({"model": model, "published": name, **asdict(found)})
         return
     out.print(_waterfall(model, name, found))
-    _remark(found, settings)
+    _remark(found, quiet=quiet)
 
 
 def _published(reference: str, card: "EncoderCard") -> "PublishedRow | None":
@@ -132,10 +137,10 @@ def _signed(points: float) -> str:
     return "0.00" if float(text) == 0 else text
 
 
-def _remark(found: "Explanation", settings: Settings) -> None:
+def _remark(found: "Explanation", *, quiet: bool) -> None:
     for note in found.notes:
         err.print(f"bench: not tried: {note}", markup=False, soft_wrap=True)
-    if settings.quiet:
+    if quiet:
         return
     if found.published is None:
         err.print("nothing is published for it; name a row with --published")

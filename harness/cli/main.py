@@ -7,12 +7,12 @@ from harness.cli.claims import claims
 from harness.cli.compare import compare
 from harness.cli.console import out
 from harness.cli.data import data_app
-from harness.cli.evaluate import run
 from harness.cli.explain import explain
+from harness.cli.list import cache, list_
 from harness.cli.paper import paper
 from harness.cli.plot import plot_app
 from harness.cli.report import report
-from harness.cli.show import cache, list_
+from harness.cli.run import run
 from harness.cli.train import export, train
 from harness.cli.verify import verify
 

@@ -1,10 +1,10 @@
-"""The options that commands share, and how a command ends."""
+"""The options that several commands have, declared once, and the end that all commands share.
 
-import inspect
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+A command takes exactly the options that act in it. Every one of them can also be set by an environment variable.
+"""
+
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,92 +13,115 @@ import typer
 
 from harness.cli.console import err
 from harness.errors import BenchError, UsageError
-from harness.names import pick
 
 if TYPE_CHECKING:
-    from harness.reports.choice import Choice
+    from harness.encoders.context import Context
 
-_SHARED = "Shared options"
-_CHOICE = "Which encoders stand for the paper's"
-
-
-def default_cache_dir() -> Path:
-    """BENCH_CACHE_DIR, else `bench` below XDG_CACHE_HOME or ~/.cache."""
-    given = os.environ.get("BENCH_CACHE_DIR")
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bench"
+_FOLDERS = "Folders"
+_COMPUTE = "Computation"
+_OUTPUT = "Output"
+_PAPER = "Which encoders stand for the paper's"
 
 
-def _option(*names: str, help: str) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=_SHARED)
+def _option(*names: str, help: str, panel: str, **more: Any) -> Any:
+    variable = "BENCH_" + names[0].removeprefix("--").replace("-", "_").upper()
+    return typer.Option(*names, help=help, rich_help_panel=panel, envvar=variable, show_envvar=True, **more)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """The shared options of one call."""
+DataDir = Annotated[
+    Path | None,
+    _option("--data-dir", help="Folder with downstream/ (SentEval's layout); else cache, hub.", panel=_FOLDERS),
+]
+ResultsDir = Annotated[Path, _option("--results-dir", help="Folder of result files.", panel=_FOLDERS)]
+CacheDir = Annotated[
+    Path | None,
+    _option("--cache-dir", help="Folder of embeddings, fits and downloads; else ~/.cache/bench.", panel=_FOLDERS),
+]
+Device = Annotated[str, _option("--device", help="cpu, cuda, cuda:1, mps, or auto.", panel=_COMPUTE)]
+Dtype = Annotated[
+    str, _option("--dtype", help="Arithmetic of the forward pass: float32, bfloat16 or float16.", panel=_COMPUTE)
+]
+Backbone = Annotated[
+    str | None,
+    _option("--backbone", help="Backbone of every model that has one: tiny, a hub name, or a folder.", panel=_COMPUTE),
+]
+Offline = Annotated[bool, _option("--offline", help="Never use the network.", panel=_COMPUTE)]
+Json = Annotated[bool, _option("--json", help="Print machine-readable output on stdout.", panel=_OUTPUT)]
+Quiet = Annotated[bool, _option("--quiet", "-q", help="Show no progress and no notices.", panel=_OUTPUT)]
 
-    data_dir: Annotated[
-        Path | None,
-        _option(
-            "--data-dir", help="Folder with downstream/ in SentEval's layout. Else BENCH_DATA_DIR, the cache, the hub."
-        ),
-    ] = None
-    results_dir: Annotated[Path, _option("--results-dir", help="Folder of result files.")] = Path("results")
-    cache_dir: Annotated[
-        Path | None, _option("--cache-dir", help="Embeddings and downloads. Else BENCH_CACHE_DIR, ~/.cache/bench.")
-    ] = None
-    device: Annotated[str, _option("--device", help="cpu, cuda, cuda:1, mps, or auto.")] = "auto"
-    dtype: Annotated[str, _option("--dtype", help="Of the forward pass: float32, bfloat16 or float16.")] = "float32"
-    backbone: Annotated[
-        str | None, _option("--backbone", help="For every model that has one: tiny, a hub name, or a folder.")
-    ] = None
-    offline: Annotated[bool, _option("--offline", help="Never use the network.")] = False
-    json: Annotated[bool, _option("--json", help="Machine-readable output on stdout.")] = False
-    quiet: Annotated[bool, _option("--quiet", "-q", help="No progress and no notices.")] = False
+Models = Annotated[str, typer.Option("--models", "-m", help="Encoders, separated by commas: see `bench list models`.")]
+Suite = Annotated[str, typer.Option("--suite", "-s", help="Suites of tasks: see `bench list suites`.")]
+Tasks = Annotated[str, typer.Option("--tasks", "-t", help="Single tasks instead: see `bench list tasks`.")]
+Mode = Annotated[str, typer.Option("--mode", help="Mode of the probes: test (10 folds), fasttest (5 folds), or dev.")]
+Classifier = Annotated[
+    str, typer.Option("--classifier", help="Classifier of the probes: senteval, or senteval-sklearn.")
+]
+Resamples = Annotated[int, typer.Option("--resamples", min=0, help="Bootstrap resamples behind intervals; 0: none.")]
 
-    @property
-    def cache(self) -> Path:
-        return self.cache_dir or default_cache_dir()
-
-
-def _choice_option(*names: str, help: str) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=_CHOICE)
-
-
-Seeds = Annotated[str, _choice_option("--seeds", help="Of trained encoders: 0,1,2 or 0-4. Else what is measured.")]
-Nli = Annotated[str, _choice_option("--nli", help="Triplets to train and fit on, instead of the paper's.")]
-Wiki = Annotated[str, _choice_option("--wiki", help="Sentences to train on, instead of the paper's.")]
-Fit = Annotated[str, _choice_option("--fit", help="Text that post-processing is fitted on, instead of --nli.")]
+Seeds = Annotated[
+    str,
+    typer.Option("--seeds", help="Seeds: 0,1,2 or 0-4, ends included.", rich_help_panel=_PAPER),
+]
+Nli = Annotated[
+    str, typer.Option("--nli", help="Triplets to train and fit on, instead of the paper's.", rich_help_panel=_PAPER)
+]
+Wiki = Annotated[
+    str, typer.Option("--wiki", help="Sentences to train on, instead of the paper's.", rich_help_panel=_PAPER)
+]
+Fit = Annotated[
+    str,
+    typer.Option(
+        "--fit", help="Text that post-processing is fitted on, instead of that of --nli.", rich_help_panel=_PAPER
+    ),
+]
 Set = Annotated[
     list[str] | None,
-    _choice_option(
+    typer.Option(
         "--set",
-        help="name=value: a parameter of every trained encoder, unless the table's cell sets it; of another method as "
-        "METHOD:name=value, for instance bert-flow:dropout=false. Repeat it.",
+        help="A parameter of every trained encoder as name=value, unless the table's cell sets it; of another method "
+        "as METHOD:name=value, for instance bert-flow:dropout=false. Can be repeated.",
+        rich_help_panel=_PAPER,
     ),
 ]
 
 
-def choice_of(
-    settings: Settings, seeds: str, texts: Mapping[str, str], fit: str, parameters: Sequence[str] | None
-) -> "Choice":
-    """What the options say of the encoders that fill a paper's cells.
+def default_cache_dir() -> Path:
+    """`bench` below XDG_CACHE_HOME or ~/.cache; BENCH_CACHE_DIR is read by the option."""
+    import os
 
-    Raises:
-        UsageError: if --seeds or --set is malformed, or --set names a method or parameter that does not exist.
-    """
-    from harness.reports.choice import Choice
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bench"
 
-    return Choice(
-        backbone=settings.backbone,
-        seeds=parse_seeds(seeds),
-        texts={name: text for name, text in texts.items() if text},
-        fit=fit,
-        settings=dict(_setting(text) for text in parameters or ()),
-    )
+
+@contextmanager
+def context_of(  # the options that act wherever something is computed
+    *,
+    cache_dir: Path | None,
+    data_dir: Path | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
+    backbone: str | None = None,
+    offline: bool = False,
+    quiet: bool = False,
+) -> "Iterator[Context]":
+    """The context that the options describe, with progress bars while it lasts."""
+    from harness.encoders.context import Context
+    from harness.encoders.device import torch_device
+    from harness.progress import bars
+
+    with bars(quiet=quiet) as progress:
+        yield Context(
+            cache_dir=cache_dir or default_cache_dir(),
+            data_dir=data_dir,
+            device=torch_device(device),
+            dtype=dtype,
+            backbone=backbone,
+            offline=offline,
+            progress=progress,
+        )
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """`0,1,2` or `0-4`, ends included.
+    """Read `0,1,2` or `0-4`, ends included.
 
     Raises:
         UsageError: if it is something else.
@@ -114,52 +137,14 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(numbers))
 
 
-_OWN_OPTION = {"backbone": "--backbone", "seed": "--seeds", "fit": "--fit"}
-
-
-def _setting(text: str) -> tuple[str, str]:
-    name, _, value = text.partition("=")
-    method, colon, parameter = name.rpartition(":")
-    if not (parameter and value) or (colon and not method):
-        raise UsageError(f"--set {text}: expected name=value or METHOD:name=value, for instance --set dev=sts-b")
-    if parameter in _OWN_OPTION:
-        raise UsageError(f"--set {text}: {parameter} has an option of its own; use {_OWN_OPTION[parameter]}")
-    _check_known(text, method, parameter, value)
-    return name, value
-
-
-def _check_known(text: str, method: str, parameter: str, value: str) -> None:
-    """That the method, or else one that is trained, has the parameter and can have the value."""
-    from harness.encoders.registry import declared, fill, known_encoders  # loads torch: only --set waits for it
-    from harness.reports.published import PAPERS_TEXT
-
-    known = known_encoders()
-    try:
-        owners = [pick("method", known, name) for name in ([method] if method else PAPERS_TEXT)]
-        having = [entry for entry in owners if parameter in {own.name for own in declared(entry)}]
-        for entry in having or owners[:1]:
-            fill(entry, {parameter: value})
-    except UsageError as error:
-        raise UsageError(f"--set {text}: {error}") from error
-
-
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Turn `f(settings, own options)` into a command that takes the shared options too and ends as all commands do."""
+    """Make a command end as all commands do: see `endings`."""
 
     @wraps(function)
     def wrapper(**given: Any) -> None:
-        shared = {field.name: given.pop(field.name) for field in fields(Settings)}
         with endings():
-            function(Settings(**shared), **given)
+            function(**given)
 
-    own = list(inspect.signature(function).parameters.values())[1:]
-    shared = [
-        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
-        for f in fields(Settings)
-    ]
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + shared
-    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
     return wrapper
 
 
@@ -178,4 +163,9 @@ def endings() -> Iterator[None]:
 
 def report_error(error: BenchError) -> None:
     """One line on stderr, exactly as the error says it: no wrapping, no markup."""
-    err.print(f"bench: {error}", markup=False, soft_wrap=True)
+    notice(str(error))
+
+
+def notice(sentence: str) -> None:
+    """One line on stderr, as it is: no wrapping, no markup."""
+    err.print(f"bench: {sentence}", markup=False, soft_wrap=True)

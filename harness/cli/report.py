@@ -1,6 +1,5 @@
 """`bench report`."""
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli import options
 from harness.cli.console import err, out, print_json
-from harness.cli.options import Settings, command
+from harness.cli.options import command
 from harness.cli.scores import Line, print_scores
 from harness.names import split_names
 
@@ -22,7 +22,6 @@ _INTERVAL = re.compile(r" ± [\d.]+| \(sd [\d.]+\)")
 
 @command
 def report(
-    settings: Settings,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the tables.")] = Path("reports"),
     formats: Annotated[
         str,
@@ -33,10 +32,15 @@ def report(
             "of csv as objects).",
         ),
     ] = "md,latex,csv",
-    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap behind ± and ties; 0: none.")] = 2000,
+    resamples: options.Resamples = 2000,
     pairs: Annotated[
-        int, typer.Option(min=0, help="Sentence pairs of the data, per encoder and task, in the HTML page; 0: none.")
+        int, typer.Option(min=0, help="Sentence pairs, per encoder and task, in the HTML page; 0: none.")
     ] = 50,
+    data_dir: options.DataDir = None,
+    results_dir: options.ResultsDir = Path("results"),
+    cache_dir: options.CacheDir = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Render comparison tables, measured beside published, from the result files.
 
@@ -48,15 +52,15 @@ def report(
 
     wanted = split_names(formats, "--format")
     summary = render(
-        settings.results_dir,
+        results_dir,
         output,
         wanted,
         resamples=resamples,
-        cache_dir=settings.cache,
+        cache_dir=cache_dir or options.default_cache_dir(),
         pairs=pairs,
-        sentences=_sentences(settings) if "html" in wanted and pairs else {},
+        sentences=_sentences(data_dir) if "html" in wanted and pairs else {},
     )
-    if settings.json:
+    if json:
         print_json(
             {
                 "files": [str(p) for p in summary.paths],
@@ -73,17 +77,16 @@ def report(
         err.print(f"bench: no interval: {problem}", markup=False, soft_wrap=True)
     for table in map(text, summary.tables):
         _show(table)
-    if not settings.quiet:
+    if not quiet:
         err.print(f"{summary.n_results} results; {len(summary.paths)} files in {output}, start with {summary.paths[0]}")
 
 
-def _sentences(settings: Settings) -> Mapping[str, str]:
+def _sentences(data_dir: Path | None) -> Mapping[str, str]:
     """The sentences of the data folder that the user names, by their digests; those of the mini suite always."""
     from harness.data.locate import data_root
     from harness.tasks.sentences import sentences_by_id
 
-    named = settings.data_dir is not None or "BENCH_DATA_DIR" in os.environ
-    root = data_root(settings.data_dir, settings.cache, offline=True, progress=False) if named else None
+    root = None if data_dir is None else data_root(data_dir, options.default_cache_dir(), offline=True, progress=False)
     sentences, problems = sentences_by_id(root)
     for problem in problems:
         err.print(f"bench: no sentences: {problem}", markup=False, soft_wrap=True)

@@ -11,6 +11,7 @@ from harness.cli.console import out
 
 _GAP = 2  # characters between columns
 _LABELS = 12  # characters that labels get even where columns then need a second block
+SYMBOLS = "†‡§¶‖"  # of footnotes
 _MARKED = re.compile(r"(.*?)([†‡§¶‖,]*)")  # a number, and the symbols of its footnotes
 
 
@@ -21,11 +22,6 @@ class Line:
     label: str
     cells: Sequence[str]
     style: str = ""
-
-
-def short(task: str) -> str:
-    """The head that papers print, so that a suite fits a terminal."""
-    return task.replace("STSBenchmark", "STS-B").replace("SICK", "SICK-").replace("-Relatedness", "-R")
 
 
 def print_scores(title: str, head: Line, lines: Sequence[Line]) -> None:

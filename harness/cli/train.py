@@ -4,36 +4,37 @@ import os
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.console import err, out, print_json, progress_bars
-from harness.cli.evaluate import torch_device
-from harness.cli.options import Settings, command
+from harness.cli import options
+from harness.cli.console import err, out, print_json
+from harness.cli.options import command, context_of
 from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.encoders.context import Context
 
 _ENTRY_POINTS = "bench.trainers"
 
 
 @command
 def train(
-    settings: Settings,
     model: Annotated[
         str, typer.Argument(help="What to train: simcse-unsup, simcse-sup, or with \\[parameter=value,...].")
     ],
     data: Annotated[str, typer.Option("--data", help="Training text: a name, a .txt or a .csv.")] = "",
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of a single run.")] = None,
-    seeds: Annotated[
-        int | None, typer.Option("--seeds", min=1, help="Train so many replicates, with the seeds 0, 1, ...")
-    ] = None,
-    options: Annotated[
-        list[str] | None, typer.Option("--set", help="Any parameter of the model as name=value; repeat it.")
+    seeds: options.Seeds = "",
+    parameters: Annotated[
+        list[str] | None, typer.Option("--set", help="Any parameter of the model as name=value; can be repeated.")
     ] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Rows of a step.")] = None,
     lr: Annotated[float | None, typer.Option("--lr", help="Learning rate of the first step.")] = None,
     epochs: Annotated[float | None, typer.Option("--epochs", help="Passes over the data.")] = None,
-    max_steps: Annotated[int | None, typer.Option("--max-steps", min=1, help="So many steps instead.")] = None,
+    max_steps: Annotated[
+        int | None, typer.Option("--max-steps", min=1, help="Number of steps, instead of epochs.")
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder for the model; else the cache, where runs look for it."),
@@ -41,26 +42,36 @@ def train(
     compile_: Annotated[
         bool, typer.Option("--compile", help="Run the model through torch.compile, for long runs on a GPU.")
     ] = False,
+    data_dir: options.DataDir = None,
+    cache_dir: options.CacheDir = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "float32",
+    backbone: options.Backbone = None,
+    offline: options.Offline = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Train a model; killed, the same command goes on where the last checkpoint is.
+    """Train a model. Run the same command again to resume from the last checkpoint.
 
-    For example: bench train simcse-unsup --backbone tiny --data wiki.txt --seeds 5
+    For example: bench train simcse-unsup --backbone tiny --data wiki.txt --seeds 0-4
     """
     given: dict[str, object] = {"batch_size": batch_size, "learning_rate": lr, "epochs": epochs, "max_steps": max_steps}
-    given |= {"data": data or None}
-    changes = _changes(given, options or [], seeded=seed is not None or seeds is not None)
-    if seeds is not None and seed is not None:
-        raise UsageError("--seed and --seeds: give one of them; --seeds N trains with the seeds 0 to N-1")
+    given |= {"data": data or None, "dtype": None if dtype == "float32" else _training_dtype(dtype)}
+    changes = _changes(given, parameters or [], seeded=bool(seeds))
+    numbers = options.parse_seeds(seeds)
     runs = []
-    for own_seed in range(seeds) if seeds else [seed]:
-        own = changes | ({"seed": str(own_seed)} if own_seed is not None else {})
-        place = output / f"seed-{own_seed}" if output and seeds else output
-        runs.append(_train_one(model, own, place, settings, compile_=compile_))
-        if not (settings.json or settings.quiet):
-            _tell(runs[-1])
+    with context_of(
+        cache_dir=cache_dir, data_dir=data_dir, device=device, backbone=backbone, offline=offline, quiet=quiet
+    ) as context:
+        for seed in numbers or (None,):
+            own = changes | ({"seed": str(seed)} if seed is not None else {})
+            place = output / f"seed-{seed}" if output and len(numbers) > 1 else output
+            runs.append(_train_one(model, own, place, context, compile_=compile_))
+            if not (json or quiet):
+                _tell(runs[-1])
     if os.environ.get("RANK", "0") != "0":
         return  # of torchrun's processes the first one speaks
-    if settings.json:
+    if json:
         print_json({"runs": runs, "dev": _summary(runs)})
     elif len(runs) > 1 and (summary := _summary(runs)) is not None:
         out.print(
@@ -92,32 +103,18 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _train_one(
-    model: str, changes: dict[str, str], output: Path | None, settings: Settings, *, compile_: bool
+    model: str, changes: dict[str, str], output: Path | None, context: "Context", *, compile_: bool
 ) -> dict[str, Any]:
     from importlib.metadata import entry_points
 
-    from harness.encoders.context import Context
     from harness.encoders.registry import resolve
     from harness.names import Spec, pick
 
     spec = Spec.parse(model)
-    name, written = spec.name, dict(spec.given)
-    trainer = pick("trainable model", {point.name: point for point in entry_points(group=_ENTRY_POINTS)}, name).load()
-    with progress_bars(quiet=settings.quiet) as progress:
-        context = Context(
-            cache_dir=settings.cache,
-            data_dir=settings.data_dir,
-            device=torch_device(settings.device),
-            backbone=settings.backbone,
-            offline=settings.offline,
-            progress=progress,
-        )
-        if settings.backbone is not None:
-            written.setdefault("backbone", settings.backbone)
-        if settings.dtype != "float32":
-            written.setdefault("dtype", _training_dtype(settings.dtype))
-        asked = resolve(Spec(name, written | changes), context)
-        return {"model": str(asked.spec), **trainer(asked, context, output, compile=compile_)}
+    trainers = {point.name: point for point in entry_points(group=_ENTRY_POINTS)}
+    trainer = pick("trainable model", trainers, spec.name).load()
+    asked = resolve(Spec(spec.name, {**spec.given, **changes}), context)
+    return {"model": str(asked.spec), **trainer(asked, context, output, compile=compile_)}
 
 
 def _training_dtype(name: str) -> str:
@@ -145,40 +142,37 @@ def _summary(runs: list[dict[str, Any]]) -> dict[str, float] | None:
 
 @command
 def export(
-    settings: Settings,
     model: Annotated[str, typer.Argument(help="An encoder over one checkpoint, as for `bench run`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the model.")],
     layout: Annotated[
         str, typer.Option("--format", "-f", help="sentence-transformers or huggingface.")
     ] = "sentence-transformers",
+    data_dir: options.DataDir = None,
+    cache_dir: options.CacheDir = None,
+    device: options.Device = "auto",
+    backbone: options.Backbone = None,
+    offline: options.Offline = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Write an encoder as a folder that other libraries load.
+    """Write an encoder as a folder that other libraries load. Exported weights are float32.
 
     For example: bench export simcse-unsup --output model --format sentence-transformers
     """
-    from harness.encoders.context import Context
     from harness.encoders.export import export as write
     from harness.encoders.registry import build
     from harness.encoders.transformer import TransformerEncoder
 
-    if settings.dtype != "float32":
-        raise UsageError(f"--dtype {settings.dtype}: exported weights are float32; drop the option")
-    with progress_bars(quiet=settings.quiet) as progress:
-        context = Context(
-            cache_dir=settings.cache,
-            data_dir=settings.data_dir,
-            device=torch_device(settings.device),
-            backbone=settings.backbone,
-            offline=settings.offline,
-            progress=progress,
-        )
+    with context_of(
+        cache_dir=cache_dir, data_dir=data_dir, device=device, backbone=backbone, offline=offline, quiet=quiet
+    ) as context:
         encoder = build(model, context)
         if not isinstance(encoder, TransformerEncoder):
             raise UsageError(
                 f"{model}: cannot be exported, expected an encoder that is one checkpoint with one pooling"
             )
         folder = write(encoder, output, layout)
-    if settings.json:
+    if json:
         print_json({"folder": str(folder), "format": layout, "model": encoder.card.name})
     else:
         err.print(f"{encoder.card.name}: {layout} folder in {folder}", markup=False, soft_wrap=True)

@@ -5,21 +5,28 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.console import err, print_json
-from harness.cli.evaluate import context_of, selected_tasks
-from harness.cli.options import Settings, command
-from harness.cli.show import show_rows
+from harness.cli import options
+from harness.cli.console import err, print_json, show_rows
+from harness.cli.options import command, context_of
 from harness.errors import UsageError
+from harness.names import split_names
 
 
 @command
 def verify(
-    settings: Settings,
     models: Annotated[str, typer.Option("--models", "-m", help="One encoder.")] = "minilm",
-    suite: Annotated[str, typer.Option("--suite", "-s", help="sts or transfer.")] = "",
-    tasks: Annotated[str, typer.Option("--tasks", "-t", help="Single tasks instead.")] = "",
-    mode: Annotated[str, typer.Option(help="Of the probes: test, fasttest or dev.")] = "test",
+    suite: options.Suite = "",
+    tasks: options.Tasks = "",
+    mode: options.Mode = "test",
     against: Annotated[str, typer.Option(help="The other implementation; senteval is the only one.")] = "senteval",
+    data_dir: options.DataDir = None,
+    cache_dir: options.CacheDir = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "float32",
+    backbone: options.Backbone = None,
+    offline: options.Offline = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Run an encoder through the original senteval package too, and print both numbers and times.
 
@@ -27,19 +34,30 @@ def verify(
     """
     if against != "senteval":
         raise UsageError(f"--against {against}: unknown, expected senteval")
-    from harness.data.locate import data_root
     from harness.encoders.protocol import Transductive
+    from harness.encoders.registry import resolve
     from harness.run import build_cached
+    from harness.tasks.suites import select
     from harness.verify import compare, find_senteval
 
     find_senteval()
-    root = data_root(settings.data_dir, settings.cache, offline=settings.offline, progress=not settings.quiet)
-    with context_of(settings) as context:
-        encoder = build_cached(models, context)
+    chosen = select(
+        split_names(suite, "--suite") if suite else (), split_names(tasks, "--tasks") if tasks else (), mode=mode
+    )
+    with context_of(
+        cache_dir=cache_dir,
+        data_dir=data_dir,
+        device=device,
+        dtype=dtype,
+        backbone=backbone,
+        offline=offline,
+        quiet=quiet,
+    ) as context:
+        encoder = build_cached(resolve(models, context), context)
         if isinstance(encoder, Transductive):
             raise UsageError(f"{models}: fitted per task, which senteval cannot do; name an encoder that is not")
-        rows = compare(encoder, selected_tasks(suite, tasks, mode, "senteval"), root, context)
-    if settings.json:
+        rows = compare(encoder, chosen, context.data_root(), context)
+    if json:
         print_json([asdict(row) for row in rows])
         return
     show_rows(
@@ -55,8 +73,7 @@ def verify(
             }
             for row in rows
         ],
-        settings,
     )
     worst = max(abs(row.ours - row.theirs) for row in rows)
-    if not settings.quiet:
+    if not quiet:
         err.print(f"largest difference: {100 * worst:.3f} points")

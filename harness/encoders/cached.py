@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from harness.encoders.context import Context
+from harness.encoders.foreign import foreign
 from harness.encoders.protocol import Embeddings, Encoder, checked, embed
 from harness.encoders.store import EmbeddingStore
 from harness.encoders.transformer import TransformerEncoder, encode_poolings
@@ -119,10 +120,15 @@ class Encoded:
     """
 
     def __init__(self, encoder: Encoder, sentences: Sequence[str]) -> None:
-        """Encode the distinct sentences in one pass; see `embed` for what it raises."""
+        """Encode the distinct sentences in one pass.
+
+        Raises:
+            EncoderError: if the encoder raises anything, or breaks its promise; see `embed`.
+        """
         self.card: EncoderCard = encoder.card
         self._row = {sentence: row for row, sentence in enumerate(dict.fromkeys(sentences))}
-        self._vectors = embed(encoder, list(self._row))
+        with foreign(encoder.card.name, "encoding"):
+            self._vectors = embed(encoder, list(self._row))
 
     def encode(self, sentences: Sequence[str], /) -> Embeddings:
         """(n, d) float32; a sentence that was not encoded is a KeyError, because a task must name all it will ask."""

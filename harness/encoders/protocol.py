@@ -40,6 +40,13 @@ class Transductive(Protocol):
     def fit_target(self, sentences: Sequence[str], /) -> Encoder: ...
 
 
+@runtime_checkable
+class Releasable(Protocol):
+    """An encoder that can drop its weights from memory; it loads them again when it is asked to encode."""
+
+    def release(self) -> None: ...
+
+
 def embed(encoder: Encoder, sentences: Sequence[str]) -> Embeddings:
     """Encode, and hold the encoder to its promise. Tasks call this, never `.encode`.
 

@@ -1,15 +1,18 @@
 """The tasks, one row each, and the suites made of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 from harness.data import sts
 from harness.data.classification import LOADERS
 from harness.data.probing import PROBING_LOADERS
+from harness.errors import UsageError
+from harness.names import STS, pick
 from harness.tasks.classification import ClassificationTask, Protocol
 from harness.tasks.geometry import GeometryTask
 from harness.tasks.outcome import Task
+from harness.tasks.probes.settings import MODES
 from harness.tasks.regression import RegressionTask
 from harness.tasks.similarity import SimilarityTask
 
@@ -110,9 +113,9 @@ _ROWS: tuple[Task, ...] = (
 TASKS: Mapping[str, Task] = {row.name: row for row in _ROWS}
 
 SUITES = {
-    "sts": ("STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark", "SICKRelatedness"),
+    "sts": STS,
     "sts-dev": ("STSBenchmark-dev", "SICKRelatedness-dev"),
-    "sts-mteb": ("STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark", "SICKRelatedness-full"),
+    "sts-mteb": (*STS[:-1], "SICKRelatedness-full"),
     "transfer": ("MR", "CR", "SUBJ", "MPQA", "SST2", "TREC", "MRPC"),
     "transfer-extra": ("SST5", "SICKEntailment", "STSBenchmark-finetune", "SICKRelatedness-finetune"),
     "probing": tuple(PROBING_LOADERS),
@@ -126,3 +129,19 @@ CLASSIFIERS: dict[str, Protocol] = {"senteval": "senteval", "senteval-sklearn": 
 def under(task: Task, *, mode: str, classifier: Protocol) -> Task:
     """The task under a mode and a classifier of SentEval; tasks that have none are returned as they are."""
     return replace(task, mode=mode, classifier=classifier) if isinstance(task, ClassificationTask) else task
+
+
+def select(
+    suites: Sequence[str], tasks: Sequence[str], *, mode: str = "test", classifier: str = "senteval"
+) -> list[Task]:
+    """The tasks of the suites, or those named, under a mode and a classifier of the probes.
+
+    Raises:
+        UsageError: if a name is unknown, or not exactly one of suites and tasks is given.
+    """
+    pick("mode", MODES, mode)
+    if bool(suites) == bool(tasks):
+        raise UsageError(f"give either a suite ({', '.join(SUITES)}) or tasks (`bench list tasks`)")
+    names = [name for suite in suites for name in pick("suite", SUITES, suite)] if suites else tasks
+    chosen = pick("classifier", CLASSIFIERS, classifier)
+    return [under(pick("task", TASKS, name), mode=mode, classifier=chosen) for name in dict.fromkeys(names)]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,3 +148,19 @@ def _average(scores: Mapping[tuple[str, str], float], name: str, task: str) -> f
     values = [scores.get((name, other)) for other in COLOUR_TASKS[task]]
     known = [value for value in values if value is not None]
     return 100 * sum(known) / len(known) if len(known) == len(values) else None
+
+
+def gaps(found: Found, definition: Definition, results_dir: Path, *, colour: bool) -> list[str]:
+    """One sentence for each encoder that is not drawn, or is drawn without its colour."""
+    task, lacking = definition.task, ",".join(COLOUR_TASKS[definition.task])
+    sentences = [f"left out: {problem}" for problem in found.problems]
+    sentences += [
+        f"{name}: not drawn, {results_dir} has no result of {task}; `bench run -t {task} -m {quote(name)}`"
+        for name in found.missing
+    ]
+    return sentences + [
+        f"{one.card.name}: drawn hollow, because it lacks a result of {lacking}; "
+        f"`bench run -t {lacking} -m {quote(one.card.name)}`"
+        for one in found.measured
+        if colour and one.sts is None
+    ]

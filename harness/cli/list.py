@@ -3,46 +3,44 @@
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from harness.cli.console import out, print_json
-from harness.cli.options import Settings, command
+from harness.cli import options
+from harness.cli.console import Rows, show_rows
+from harness.cli.options import command
 from harness.errors import UsageError
 from harness.names import pick, value_text
-
-Rows = list[dict[str, object]]
 
 
 @command
 def list_(
-    settings: Settings,
     what: Annotated[str, typer.Argument(help="models, suites or tasks.")] = "models",
     name: Annotated[str, typer.Argument(help="One model, to see its parameters.")] = "",
+    json: options.Json = False,
 ) -> None:
     """Show the encoders, suites or tasks that can be named, or the parameters of one encoder."""
     if name:
-        show_rows(_parameters(name), settings, empty=f"{name} has no parameters")
+        show_rows(_parameters(name), json=json, empty=f"{name} has no parameters")
         return
     rows = pick("list", {"models": _models, "suites": _suites, "tasks": _tasks}, what)()
-    show_rows(rows, settings)
+    show_rows(rows, json=json)
 
 
 @command
 def cache(
-    settings: Settings,
     what: Annotated[str, typer.Argument(help="info or clear.")] = "info",
+    cache_dir: options.CacheDir = None,
+    json: options.Json = False,
 ) -> None:
     """Show what the embedding cache holds, or delete it (results are not touched)."""
     from harness.encoders.store import clear, stat
 
-    root = settings.cache / "embeddings"
+    root = (cache_dir or options.default_cache_dir()) / "embeddings"
     if what == "info":
         rows: Rows = [{"encoder": e.encoder, "sentences": e.rows, "MiB": round(e.bytes / 2**20, 1)} for e in stat(root)]
-        show_rows(rows, settings, empty=f"{root} holds no embeddings")
+        show_rows(rows, json=json, empty=f"{root} holds no embeddings")
     elif what == "clear":
         freed = clear(root)
-        show_rows([{"freed MiB": round(freed / 2**20, 1), "folder": str(root)}], settings)
+        show_rows([{"freed MiB": round(freed / 2**20, 1), "folder": str(root)}], json=json)
     else:
         raise UsageError(f"cache {what}: unknown, expected info or clear")
 
@@ -90,19 +88,3 @@ def _tasks() -> Rows:
     from harness.tasks.suites import TASKS
 
     return [{"task": t.name, "what": t.title, "protocol": t.protocol, "main score": t.metric} for t in TASKS.values()]
-
-
-def show_rows(rows: Rows, settings: Settings, empty: str = "nothing") -> None:
-    """Rows of equal keys as a table on stdout, or as JSON."""
-    if settings.json:
-        print_json(rows)
-        return
-    if not rows:
-        out.print(empty, markup=False, soft_wrap=True)
-        return
-    table = Table()
-    for key in rows[0]:
-        table.add_column(key, overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(str(value)) for value in row.values()))
-    out.print(table)

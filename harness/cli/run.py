@@ -1,0 +1,178 @@
+"""`bench run`."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli import options
+from harness.cli.console import err, out, print_json
+from harness.cli.options import command, context_of, report_error
+from harness.cli.scores import SYMBOLS, Line, print_scores
+from harness.errors import BenchError, UsageError
+from harness.names import short_task, split_names, split_specs
+
+if TYPE_CHECKING:
+    from harness.results.record import Result
+    from harness.run import Cell
+    from harness.tasks.outcome import Task
+
+
+@command
+def run(
+    models: options.Models = "",
+    suite: options.Suite = "",
+    tasks: options.Tasks = "",
+    mode: options.Mode = "test",
+    classifier: options.Classifier = "senteval",
+    force: Annotated[bool, typer.Option("--force", help="Compute finished results again and replace them.")] = False,
+    data_dir: options.DataDir = None,
+    results_dir: options.ResultsDir = Path("results"),
+    cache_dir: options.CacheDir = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "float32",
+    backbone: options.Backbone = None,
+    offline: options.Offline = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Evaluate encoders on tasks and write one result file per encoder and task.
+
+    Finished results are kept, so the same command continues after an interruption. Data that are not on this machine
+    are fetched.
+
+    For example: bench run --suite sts --models minilm,random --data-dir SentEval/data
+    """
+    from harness.encoders.registry import resolve
+    from harness.run import Plan
+    from harness.run import run as run_plan
+    from harness.tasks.suites import select
+
+    names = split_specs(models) if models else []
+    if not names:
+        raise UsageError("--models: nothing to evaluate; name encoders, `bench list models` shows what there is")
+    chosen = select(
+        split_names(suite, "--suite") if suite else (),
+        split_names(tasks, "--tasks") if tasks else (),
+        mode=mode,
+        classifier=classifier,
+    )
+    failures: list[BenchError] = []
+    with context_of(
+        cache_dir=cache_dir,
+        data_dir=data_dir,
+        device=device,
+        dtype=dtype,
+        backbone=backbone,
+        offline=offline,
+        quiet=quiet,
+    ) as context:
+        plan = Plan(
+            models=[resolve(name, context) for name in names],
+            tasks=chosen,
+            results_dir=results_dir,
+            context=context,
+            force=force,
+            on_cell=partial(_tell_once, failures, quiet=quiet),
+        )
+        try:
+            cells = run_plan(plan)
+        finally:
+            _flush(failures)
+    if json:
+        print_json([_document(cell) for cell in cells])
+    else:
+        print_cells(cells, chosen)
+        if not quiet:
+            _summarise(cells, results_dir)
+    code = max((cell.error.exit_code for cell in cells if cell.error), default=0)
+    if code:
+        raise typer.Exit(code)
+
+
+def tell_cell(cell: "Cell", *, quiet: bool) -> None:
+    """One line on stderr for a cell that is done."""
+    if cell.error is not None:
+        report_error(cell.error)
+    elif not quiet and cell.result is not None:
+        how = "kept" if cell.skipped else f"{cell.result.run.seconds:.1f} s"
+        err.print(
+            f"{cell.task:<22}{_main_score(cell.result):>7}  {cell.encoder}  ({how})", markup=False, soft_wrap=True
+        )
+
+
+def _tell_once(waiting: list[BenchError], cell: "Cell", *, quiet: bool) -> None:
+    """As `tell_cell`, but an error that consecutive cells share waits in the list until their number is known."""
+    if cell.error is None or (waiting and str(waiting[0]) != str(cell.error)):
+        _flush(waiting)
+    if cell.error is None:
+        tell_cell(cell, quiet=quiet)
+    else:
+        waiting.append(cell.error)
+
+
+def _flush(waiting: list[BenchError]) -> None:
+    if waiting:
+        cells = f" ({len(waiting)} cells)" if len(waiting) > 1 else ""
+        err.print(f"bench: {waiting[0]}{cells}", markup=False, soft_wrap=True)
+    waiting.clear()
+
+
+def _document(cell: "Cell") -> dict[str, object]:
+    return {
+        "encoder": cell.encoder,
+        "task": cell.task,
+        "result": asdict(cell.result) if cell.result else None,
+        "error": str(cell.error) if cell.error else None,
+        "skipped": cell.skipped,
+    }
+
+
+def _main_score(result: "Result") -> str:
+    """Correlations and accuracies times 100, as papers print them; uniformity has no such unit."""
+    value = result.scores[result.metric]
+    return f"{value:.3f}" if result.metric.startswith("uniformity") else f"{100 * value:.2f}"
+
+
+def _summarise(cells: "Sequence[Cell]", results_dir: Path) -> None:
+    """What was computed and what was kept; kept results say when and with which commit they were measured."""
+    counts = Counter("failed" if c.error else "kept" if c.skipped else "computed" for c in cells)
+    summary = ", ".join(f"{number} {what}" for what, number in counts.items())
+    err.print(f"{summary}; results in {results_dir}, `bench report` makes the tables", soft_wrap=True)
+    kept = [cell.result.run for cell in cells if cell.skipped and cell.result]
+    if kept:
+        first, last = min(run.started for run in kept)[:10], max(run.started for run in kept)[:10]
+        when = first if first == last else f"{first} to {last}"
+        err.print(
+            f"kept results were measured {when}; --force measures them again, --results-dir writes elsewhere",
+            soft_wrap=True,
+        )
+
+
+def print_cells(cells: "Sequence[Cell]", tasks: "Sequence[Task]") -> None:
+    """Scores by encoder and task, and below them what a reader must know of some."""
+    flags = dict.fromkeys(flag for cell in cells if cell.result for flag in cell.result.flags)
+    marks = {flag: SYMBOLS[i % len(SYMBOLS)] * (1 + i // len(SYMBOLS)) for i, flag in enumerate(flags)}
+    lines = []
+    for encoder in dict.fromkeys(cell.encoder for cell in cells):
+        row = {cell.task: cell.result for cell in cells if cell.encoder == encoder}
+        lines.append(_line(encoder, [row.get(task.name) for task in tasks], marks))
+    print_scores("Main scores", Line("encoder", [short_task(task.name) for task in tasks]), lines)
+    for flag, mark in marks.items():
+        out.print(f"{mark} {flag}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _line(encoder: str, results: "Sequence[Result | None]", marks: Mapping[str, str]) -> Line:
+    """A flag that all scores have marks the encoder, any other the scores that have it."""
+    flags = [set(result.flags) for result in results if result]
+    shared = set.intersection(*flags) if flags else set()
+
+    def shown(found: set[str]) -> str:
+        return ",".join(mark for flag, mark in marks.items() if flag in found)
+
+    texts = [_main_score(result) + shown({*result.flags} - shared) if result else "-" for result in results]
+    return Line(f"{encoder} {shown(shared)}".rstrip(), texts)

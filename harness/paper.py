@@ -1,0 +1,193 @@
+"""Makes what a paper's tables and figures lack: runs missing results, retrieves captions, finds training logs."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.data.named_texts import find_text
+from harness.encoders.checkpoint import open_checkpoint, weights_sha256
+from harness.encoders.context import Context
+from harness.encoders.protocol import Transductive
+from harness.encoders.registry import Resolved, resolve
+from harness.errors import BenchError, ResultError, UsageError
+from harness.names import EncoderCard, pick
+from harness.reports.choice import Choice, pattern_of
+from harness.reports.figures.alignment_uniformity import alignment_uniformity
+from harness.reports.figures.canvas import Drawing, save
+from harness.reports.figures.measured import Definition, find, gaps
+from harness.reports.figures.similarity_density import similarity_density
+from harness.reports.figures.spectrum import spectrum
+from harness.reports.figures.trajectory import LOG, Trajectory, read_log, trajectory
+from harness.reports.paper import PaperTable, Wanted, fill_words
+from harness.reports.targets import Paper, Target
+from harness.run import Cell, Plan, build_cached, run
+from harness.tasks.outcome import Task
+from harness.tasks.probes.settings import MODES
+from harness.tasks.retrieval import nearest
+from harness.tasks.suites import TASKS, under
+
+DRAWINGS: Mapping[str, Callable[..., Drawing]] = {
+    "alignment-uniformity": alignment_uniformity,
+    "spectrum": spectrum,
+    "similarity-density": similarity_density,
+}
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where results, vectors and training runs are.
+
+    Attributes:
+        results_dir: folder of result files.
+        context: the settings that encoders are built with.
+        tell: called with one sentence about each gap.
+    """
+
+    results_dir: Path
+    context: Context
+    tell: Tell
+
+
+def run_missing(missing: Sequence[Wanted], places: Places, on_cell: Callable[[Cell], None]) -> list[BenchError]:
+    """Run what can be run, encoders that need the same tasks together.
+
+    Returns:
+        The distinct errors. None of them keeps anything else from being run.
+    """
+    errors: dict[str, BenchError] = {}
+
+    def keep(error: BenchError) -> None:
+        if str(error) not in errors:
+            places.tell(str(error))
+        errors[str(error)] = error
+
+    def show(cell: Cell) -> None:
+        if cell.error is None:
+            on_cell(cell)
+        else:
+            keep(cell.error)
+
+    runnable, refused = _split(missing, places.context)
+    for error in refused:
+        keep(error)
+    for models, tasks in _groups(runnable):
+        plan = Plan(models=models, tasks=tasks, results_dir=places.results_dir, context=places.context, on_cell=show)
+        try:
+            run(plan)
+        except BenchError as error:
+            keep(error)
+    return list(errors.values())
+
+
+def _split(missing: Sequence[Wanted], context: Context) -> tuple[list[tuple[Resolved, Task]], list[BenchError]]:
+    """What has an encoder and tasks here, and one error for each encoder that has not."""
+    modes = [under(task, mode=mode, classifier="senteval") for task in TASKS.values() for mode in MODES]
+    tasks = {f"{task.name} ({task.protocol})": task for task in modes}
+    runnable: list[tuple[Resolved, Task]] = []
+    refused: list[BenchError] = []
+    for encoder in dict.fromkeys(one.encoder for one in missing):
+        own = [one for one in missing if one.encoder == encoder]
+        try:
+            asked = resolve(encoder, context)
+            runnable += [(asked, pick("task", tasks, f"{one.task} ({one.protocol})")) for one in own]
+        except BenchError as error:
+            refused.append(error)
+    return runnable, refused
+
+
+def _groups(pairs: Iterable[tuple[Resolved, Task]]) -> Iterable[tuple[list[Resolved], list[Task]]]:
+    """Encoders that need the same tasks, together; each is encoded once."""
+    by_encoder: dict[str, tuple[Resolved, list[Task]]] = {}
+    for asked, task in pairs:
+        by_encoder.setdefault(str(asked.spec), (asked, []))[1].append(task)
+    groups: dict[tuple[str, ...], tuple[list[Resolved], list[Task]]] = {}
+    for asked, tasks in by_encoder.values():
+        key = tuple(f"{task.name}@{task.protocol}" for task in tasks)
+        groups.setdefault(key, ([], tasks))[0].append(asked)
+    return groups.values()
+
+
+def retrieve(target: Target, paper: Paper, choice: Choice, context: Context) -> PaperTable:
+    """Fill a table of retrieved captions. Nothing of it is stored, but the vectors are kept in the cache.
+
+    Raises:
+        UsageError: if the encoder is fitted per task, which a search has not.
+    """
+    corpus = find_text(choice.texts["captions"], context).distinct()
+    seed = str(choice.seeds[0]) if choice.seeds else None
+    found: dict[int, list[str]] = {}
+    for column, model in enumerate(target.models):
+        pattern = pattern_of(model, paper, choice)
+        if pattern is None:
+            continue
+        encoder = build_cached(resolve(pattern.named(seed), context), context)
+        if isinstance(encoder, Transductive):
+            raise UsageError(f"{pattern.named(seed)}: fitted per task, which a search has not; name another fit")
+        found[column] = [one for group in nearest(encoder, target.queries, corpus, 3) for one in group]
+    return fill_words(target, paper, choice, found)
+
+
+def draw_rows(
+    kind: str, cards: Mapping[str, EncoderCard | None], output: Path, name: str, places: Places
+) -> tuple[tuple[Path, ...], bool]:
+    """Draw what the rows of a paper's figure were measured with, and tell what is missing.
+
+    Args:
+        kind: of figure, as `bench plot` names it.
+        cards: row -> its encoder, or None where nothing was measured. The figure labels encoders as the rows are.
+        output: folder for the files.
+        name: of the files, without an ending.
+        places: where results and training runs are.
+
+    Returns:
+        The files, none if nothing can be drawn; and whether every row was drawn.
+
+    Raises:
+        ResultError: if a result's per-item file is missing.
+        WriteError: if the files cannot be written.
+    """
+    for label in (label for label, card in cards.items() if card is None):
+        places.tell(f"{name}: {label} is not drawn, nothing is measured for it")
+    known = {label: card for label, card in cards.items() if card is not None}
+    drawing = _paths(known, places) if kind == "trajectory" else _points(kind, known, places)
+    if drawing is None:
+        return (), False
+    drawn, number = drawing
+    return save(drawn, output, name), number == len(cards)
+
+
+def _points(kind: str, cards: Mapping[str, EncoderCard], places: Places) -> tuple[Drawing, int] | None:
+    """A drawing of the encoders with a geometry result, and their number."""
+    definition = Definition()
+    labels = {card.name: label for label, card in cards.items()}
+    found = find(places.results_dir, definition.task, list(labels))
+    for gap in gaps(found, definition, places.results_dir, colour=kind == "alignment-uniformity"):
+        places.tell(gap)
+    measured = [replace(one, label=labels[one.card.name]) for one in found.measured] if cards else []
+    return (DRAWINGS[kind](measured, definition), len(measured)) if measured else None
+
+
+def _paths(cards: Mapping[str, EncoderCard], places: Places) -> tuple[Drawing, int] | None:
+    """A drawing of the encoders whose training log is in the cache, and their number."""
+    runs = list(_logs(cards, places))
+    return (trajectory(runs), len(runs)) if runs else None
+
+
+def _logs(cards: Mapping[str, EncoderCard], places: Places) -> Iterator[Trajectory]:
+    """The logs of the runs that made these weights; what has none is told."""
+    trained = places.context.cache_dir / "trained"
+    folders = [path.parent for path in sorted(trained.glob("*/card.json")) if (path.parent / LOG).is_file()]
+    by_weights = {weights_sha256(open_checkpoint(folder, str(folder))): folder for folder in folders}
+    for label, card in cards.items():
+        folder = by_weights.get(card.weights_sha256 or "")
+        if folder is None:
+            places.tell(
+                f"{label}: not drawn, no training log in {trained} is of the weights of {card.name}; "
+                "`bench plot trajectory --runs NAME=FOLDER` draws a run that is elsewhere"
+            )
+            continue
+        try:
+            yield read_log(folder, label)
+        except ResultError as error:
+            places.tell(str(error))
