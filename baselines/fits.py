@@ -1,8 +1,8 @@
-"""Maps fitted on a text's sentence vectors: made once, kept on disk, gone on with after an interruption.
+"""Maps fitted on a text's sentence vectors: made once, kept on disk, and resumed after an interruption.
 
-A fit is a file in `fits/` of the cache folder, named after the digest of everything that decides it: the card of the
-encoder, the text, and the settings. What is used is always what was read back, so that the run that fits and the runs
-that load give the same vectors.
+A fit is a file in `fits/` of the cache folder, named after the digest of everything that decides it: the identity of
+the encoder, the sentences that were read, and the settings. What is used is always what was read back, so that the run
+that fits and the runs that load give the same vectors; see `harness.derived`.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,13 +18,15 @@ from pathlib import Path
 import numpy as np
 
 from baselines.dropout import DropoutVectors
-from baselines.flow import Flow, FlowSettings, Vectors, fit_flow, load_flow
-from baselines.whitening import Whitening, fit_whitening, load_whitening
-from harness import files
+from baselines.flow import Flow, FlowSettings, Vectors, fit_flow
+from baselines.whitening import Whitening, fit_whitening
+from harness.data.text import RowsDigest, rows_sha256
+from harness.derived import Derived, recall
 from harness.encoders.cached import CachedEncoder
 from harness.encoders.context import Context
 from harness.encoders.protocol import Embeddings, embed
 from harness.encoders.transformer import TransformerEncoder
+from harness.errors import DataError
 from harness.names import EncoderCard
 
 _log = logging.getLogger(__name__)
@@ -35,22 +37,37 @@ _STEPS_PER_LINE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """Sentences to fit on: a digest (hex) that changes with them, and a function that reads them from the start."""
+class FitText:
+    """Sentences to fit on.
 
-    sha256: str
+    Attributes:
+        digest: of the sentences, as `rows_sha256` has it.
+        read: gives them from the start.
+    """
+
+    digest: str
     read: Callable[[], Iterable[str]]
 
+    def sentences(self) -> Iterator[str]:
+        """The sentences, if they are still those of the digest.
 
-def text_of(sentences: Sequence[str]) -> Text:
+        Raises:
+            DataError: at the end, if they are not, or whatever reading raises.
+        """
+        found = RowsDigest()
+        for sentence in self.read():
+            found.update((sentence,))
+            yield sentence
+        if found.hexdigest() != self.digest:
+            raise DataError("the text to fit on changed while it was read, expected it as it was; run again")
+
+
+def text_of(sentences: Sequence[str]) -> FitText:
     """Sentences that are in memory."""
-    digest = hashlib.sha256()
-    for sentence in sentences:
-        digest.update(sentence.encode("utf-8", "surrogatepass") + b"\n")
-    return Text(digest.hexdigest(), lambda: sentences)
+    return FitText(rows_sha256((sentence,) for sentence in sentences), lambda: sentences)
 
 
-def whitening_fit(base: CachedEncoder, text: Text, card: EncoderCard, context: Context) -> Whitening:
+def whitening_fit(base: CachedEncoder, text: FitText, card: EncoderCard, context: Context) -> Whitening:
     """Fit, or load what was fitted before; one pass, in memory for one block of sentences.
 
     Args:
@@ -60,13 +77,17 @@ def whitening_fit(base: CachedEncoder, text: Text, card: EncoderCard, context: C
         context: where the cache is.
 
     Raises:
-        EncoderError: if the sentences' vectors vary along fewer axes, or the file cannot be written or read.
+        EncoderError: if the sentences' vectors vary along fewer axes.
         DataError: if the text cannot be read.
     """
-    path = _place(context, base, text, {"kind": "whitening", "dim": card.dim})
-    if not path.exists():
-        fit_whitening(_blocks(base, text.read()), card.dim).save(path, card=card, base=base.card)
-    return load_whitening(path, base.card)[0]
+    path, key = _place(context, base, text, {"kind": "whitening", "dim": card.dim})
+
+    def make() -> Derived:
+        fitted = fit_whitening(_blocks(base, text.sentences()), card.dim)
+        return Derived({"mean": fitted.mean, "kernel": fitted.kernel})
+
+    stored = recall(path, key, make).arrays
+    return Whitening(stored["mean"], stored["kernel"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +97,24 @@ class FlowFit:
     settings: FlowSettings
     dropout: bool
 
-    def __call__(self, base: CachedEncoder, text: Text, card: EncoderCard, context: Context) -> Flow:
+    def __call__(self, base: CachedEncoder, text: FitText, card: EncoderCard, context: Context) -> Flow:
         """Fit, or load what was fitted before; an interrupted fit goes on from its last 100 steps.
 
         Args:
             base: its vectors come from the cache as far as they are there; with dropout each step computes its own.
             text: to fit on, duplicates as often as they occur, the last sentence of an odd number left out.
             card: of the encoder that the flow makes.
-            context: where the cache is, whom to tell of the steps; bits per dimension are logged.
+            context: where the cache is, and whom to tell of the steps; bits per dimension are logged.
 
         Raises:
-            EncoderError: if the sentences do not make a step, the loss is not finite, or a file cannot be written or
-                read.
+            EncoderError: if the sentences do not make a step, or the loss is not finite.
             DataError: if the text cannot be read.
         """
-        path = _place(context, base, text, {"kind": "flow", "dropout": self.dropout, **asdict(self.settings)})
-        if not path.exists():
-            sentences = list(text.read())
+        path, key = _place(context, base, text, {"kind": "flow", "dropout": self.dropout, **asdict(self.settings)})
+        checkpoint = path.with_suffix(".checkpoint.safetensors")
+
+        def make() -> Derived:
+            sentences = list(text.sentences())
             sentences = sentences[: len(sentences) // 2 * 2]
             steps = self.settings.steps(len(sentences))
 
@@ -101,29 +123,35 @@ class FlowFit:
                 if step % _STEPS_PER_LINE == 0 or step == steps:
                     _log.info("%s: step %d of %d, %.4f bits/dim", card.name, step, steps, bits)
 
-            checkpoint = path.with_suffix(".checkpoint")
-            with self._vectors(base, sentences, context) as vectors:
-                flow = fit_flow(vectors, self.settings, tell, checkpoint=checkpoint)
-            flow.save(path, card=card, base=base.card)
-            checkpoint.unlink(missing_ok=True)
-        return load_flow(path, base.card)[0]
+            vectors = self._vectors(base, sentences, context)
+            return Derived(fit_flow(vectors, self.settings, tell, checkpoint=checkpoint).arrays())
 
-    @contextmanager
-    def _vectors(self, base: CachedEncoder, sentences: Sequence[str], context: Context) -> Iterator[Vectors]:
+        flow = Flow.from_arrays(recall(path, key, make).arrays, base.card.dim, self.settings.shape)
+        with suppress(OSError):
+            checkpoint.unlink(missing_ok=True)
+        return flow
+
+    def _vectors(self, base: CachedEncoder, sentences: Sequence[str], context: Context) -> Vectors:
+        """The sentences' vectors: computed anew at each step with dropout, else once."""
         if self.dropout:
             assert isinstance(base.encoder, TransformerEncoder)
-            yield DropoutVectors(base.encoder, sentences, context)
-            return
-        folder = _folder(context)
-        with files.writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            file = tempfile.TemporaryFile(dir=folder)
-        with file:
-            for x in _blocks(base, sentences):
-                with files.writing(folder):
-                    file.write(x.tobytes())
+            return DropoutVectors(base.encoder, sentences, context)
+        return _gathered(lambda: _blocks(base, sentences), context.cache_dir / "fits")
+
+
+def _gathered(blocks: Callable[[], Iterable[Embeddings]], folder: Path) -> Embeddings:
+    """All blocks as one array: in a file of the folder that has no name, or in memory where the disk refuses."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            rows = 0
+            for x in blocks():
+                file.write(x.tobytes())
+                rows += len(x)
             file.flush()
-            yield np.memmap(file, dtype=np.float32, mode="r", shape=(len(sentences), base.card.dim))
+            return np.memmap(file, np.float32, "r", shape=(rows, x.shape[1]))
+    except OSError:
+        return np.concatenate(list(blocks()))
 
 
 def _blocks(base: CachedEncoder, sentences: Iterable[str]) -> Iterator[Embeddings]:
@@ -133,10 +161,7 @@ def _blocks(base: CachedEncoder, sentences: Iterable[str]) -> Iterator[Embedding
         yield embed(base, block)
 
 
-def _place(context: Context, base: CachedEncoder, text: Text, settings: dict[str, object]) -> Path:
-    facts = json.dumps([_VERSION, base.card.identity, text.sha256, settings], sort_keys=True)
-    return _folder(context) / f"{hashlib.sha256(facts.encode()).hexdigest()[:32]}.safetensors"
-
-
-def _folder(context: Context) -> Path:
-    return context.cache_dir / "fits"
+def _place(context: Context, base: CachedEncoder, text: FitText, settings: dict[str, object]) -> tuple[Path, str]:
+    """The file of a fit, and the key of its content."""
+    key = json.dumps([_VERSION, base.card.identity, text.digest, settings], sort_keys=True)
+    return context.cache_dir / "fits" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors", key

@@ -5,27 +5,25 @@ Source: Li et al. 2020, https://arxiv.org/abs/2011.05864; the fit follows the au
 """
 
 import json
+import logging
 import math
-import os
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from baselines.flow_model import FlowShape, Glow, bits_per_dimension
-from harness.errors import EncoderError
-from harness.names import EncoderCard
+from harness.derived import Derived, load, store
+from harness.errors import EncoderError, WriteError
 
-_KIND, _CHECKPOINT_KIND = "flow", "flow-checkpoint"
+_log = logging.getLogger(__name__)
+
 _STATE = ("weights", "first", "second")  # what a checkpoint holds of the optimiser
 _ROWS = 4096  # vectors that go through the flow at once in `transform`
 _STEPS_PER_CHECKPOINT = 100  # a checkpoint is 2 MB at 768 dimensions: milliseconds
@@ -106,50 +104,17 @@ class Flow:
                 out[part] = self.model(torch.tensor(x[part], dtype=dtype))[0].numpy()
         return out
 
-    def save(self, path: Path, *, card: EncoderCard, base: EncoderCard) -> None:
-        """Write a safetensors file whose metadata holds the cards; it appears whole or not at all.
+    def arrays(self) -> dict[str, NDArray[np.floating]]:
+        """The weights by name."""
+        return {name: weight.numpy() for name, weight in self.model.state_dict().items()}
 
-        Args:
-            path: the file; its folder is made if need be.
-            card: the card of the encoder that this flow makes.
-            base: card of the encoder whose vectors this was fitted on.
-
-        Raises:
-            EncoderError: if the file cannot be written.
-        """
-        metadata = {
-            "kind": _KIND,
-            "shape": json.dumps(asdict(self.model.shape)),
-            "dim": str(self.model.dim),
-            "card": json.dumps(asdict(card), sort_keys=True),
-            "base": base.identity,
-            "base_name": base.name,
-        }
-        _write(path, self.model.state_dict(), metadata)
-
-
-def load_flow(path: Path, base: EncoderCard) -> tuple[Flow, EncoderCard]:
-    """Read what `Flow.save` wrote.
-
-    Args:
-        path: the safetensors file.
-        base: card of the encoder whose vectors shall be transformed.
-
-    Returns:
-        The flow, and the card of the encoder it was saved for.
-
-    Raises:
-        EncoderError: if the file is missing or is no saved flow, or if it was fitted on another encoder's vectors.
-    """
-    tensors, metadata = _read(path, _KIND, "a fitted flow; delete the file to fit again")
-    if metadata["base"] != base.identity:
-        raise EncoderError(
-            f"{path}: fitted on vectors of {metadata['base_name']} (card {metadata['base'][:12]}), expected those of "
-            f"{base.name} (card {base.identity[:12]}); fit it again for this encoder"
-        )
-    model = Glow(int(metadata["dim"]), FlowShape(**json.loads(metadata["shape"])), torch.Generator())
-    model.to(next(iter(tensors.values())).dtype).load_state_dict(tensors)
-    return Flow(model), EncoderCard(**json.loads(metadata["card"]))
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.floating]], dim: int, shape: FlowShape) -> Self:
+        """The flow of vectors of `dim` numbers that has these weights."""
+        model = Glow(dim, shape, torch.Generator())
+        tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        model.to(next(iter(tensors.values())).dtype).load_state_dict(tensors)
+        return cls(model)
 
 
 def fit_flow(
@@ -165,13 +130,12 @@ def fit_flow(
         vectors: (N, d), d divisible by two once per level.
         settings: how to fit.
         progress: called after each step with the steps done and the mean bits per dimension of the batch before it.
-        checkpoint: file to save the state to every 100 steps and to go on from if it exists. It knows its settings and
-            the shape of the vectors, not the vectors: name it after them. It stays after the last step.
+        checkpoint: file to save the state to every 100 steps and to go on from if it holds this fit. It knows the
+            settings and the shape of the vectors, not the vectors: name it after them. It stays after the last step.
 
     Raises:
         UsageError: if d is not divisible as needed.
-        EncoderError: if there are too few vectors for one step, if the loss or its gradient stops being finite, or if
-            the checkpoint is of another fit.
+        EncoderError: if there are too few vectors for one step, or the loss or its gradient stops being finite.
     """
     count, dim = vectors.shape
     if settings.pairs and (count % 2 or settings.batch % 2):
@@ -179,8 +143,8 @@ def fit_flow(
     steps = settings.steps(count)
     model = Glow(dim, settings.shape, torch.Generator().manual_seed(settings.seed))
     optimizer = BertAdam(model, settings)
-    identity = {"settings": json.dumps(asdict(settings)), "vectors": str((count, dim))}
-    first = _resume(checkpoint, optimizer, identity) if checkpoint and checkpoint.exists() else 0
+    key = json.dumps(["flow", asdict(settings), count, dim])
+    first = _resume(checkpoint, key, optimizer) if checkpoint else 0
     for step in range(first, steps):
         x = _draw(vectors, settings, step)
         if step == 0 and settings.ddi:
@@ -196,8 +160,7 @@ def fit_flow(
         if progress:
             progress(step + 1, bits)
         if checkpoint and ((step + 1) % _STEPS_PER_CHECKPOINT == 0 or step + 1 == steps):
-            state = {name: getattr(optimizer, name) for name in _STATE}
-            _write(checkpoint, state, {"kind": _CHECKPOINT_KIND, **identity, "step": str(step + 1)})
+            _keep(checkpoint, key, optimizer, step + 1)
     return Flow(model)
 
 
@@ -262,45 +225,20 @@ def _order(seed: int, epoch: int, units: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(units)
 
 
-def _resume(path: Path, optimizer: BertAdam, identity: Mapping[str, str]) -> int:
+def _resume(path: Path, key: str, optimizer: BertAdam) -> int:
     """Set the optimizer, and with it its model, to the checkpoint's state; returns the steps done."""
-    tensors, metadata = _read(path, _CHECKPOINT_KIND, "a checkpoint; delete it to fit from the beginning")
-    found = {key: metadata[key] for key in identity}
-    if found != identity:
-        raise EncoderError(
-            f"{path}: the checkpoint is of a fit with {found}, expected {dict(identity)}; delete it to fit from the "
-            "beginning"
-        )
+    found = load(path, key)
+    if found is None:
+        return 0
     for name in _STATE:
-        getattr(optimizer, name).copy_(tensors[name])
-    return int(metadata["step"])
+        getattr(optimizer, name).copy_(torch.from_numpy(found.arrays[name].copy()))
+    return int(found.facts["step"])
 
 
-def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+def _keep(path: Path, key: str, optimizer: BertAdam, step: int) -> None:
+    """Write the checkpoint; a disk that refuses costs the steps since the last one when the fit is interrupted."""
+    state = {name: getattr(optimizer, name).numpy() for name in _STATE}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("xb") as file:
-            whole = {name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
-            file.write(save(whole, metadata))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        raise EncoderError(
-            f"{path}: the flow cannot be written ({error.strerror}), expected a writable folder with free space"
-        ) from error
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _read(path: Path, kind: str, expected: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (OSError, SafetensorError) as error:
-        raise EncoderError(f"{path}: found no safetensors file ({error}), expected {expected}") from error
-    if metadata.get("kind") != kind:
-        raise EncoderError(f"{path}: the file holds {metadata.get('kind')!r}, expected {expected}")
-    return tensors, metadata
+        store(path, key, Derived(state, {"step": str(step)}))
+    except WriteError as error:
+        _log.warning("%s; the fit goes on without a checkpoint", error)

@@ -9,7 +9,7 @@ from functools import cache, partial
 from typing import Any, Protocol, cast
 
 from baselines.backbones import find_backbone
-from baselines.fits import FlowFit, Text, text_of, whitening_fit
+from baselines.fits import FitText, FlowFit, text_of, whitening_fit
 from baselines.flow import FlowSettings
 from baselines.flow_model import FlowShape
 from baselines.transformers import backbone_parameter, max_tokens_parameter
@@ -21,7 +21,7 @@ from harness.encoders.protocol import Embeddings, Encoder, Transductive, embed
 from harness.encoders.registry import EncoderEntry, parameter, parameters
 from harness.encoders.transformer import build_transformer
 from harness.errors import UsageError
-from harness.names import EncoderCard, Spec
+from harness.names import EncoderCard, Spec, Value
 
 _TARGET = "target"
 
@@ -32,7 +32,11 @@ def _pooling_parameter() -> Any:
 
 
 def _fit_parameter() -> Any:
-    return parameter("nli", f"{_TARGET} (each task's own sentences), {', '.join(NAMED)}, or a file")
+    return parameter("nli", f"a text: {_TARGET} (each task's own sentences), {', '.join(NAMED)}, or a file")
+
+
+def _sentences_parameter() -> Any:
+    return parameter(None, "fit on the first so many sentences of the text; not set: on all of them", ge=2)
 
 
 @parameters
@@ -41,6 +45,7 @@ class WhiteningParameters:
     pooling: str = _pooling_parameter()
     max_tokens: int | None = max_tokens_parameter(64)
     fit: str = _fit_parameter()
+    sentences: int | None = _sentences_parameter()
     dim: int | None = parameter(None, "axes to keep, 256 in the paper's best rows; not set: all of them", ge=1)
 
 
@@ -50,6 +55,7 @@ class FlowParameters:
     pooling: str = _pooling_parameter()
     max_tokens: int | None = max_tokens_parameter(64)
     fit: str = _fit_parameter()
+    sentences: int | None = _sentences_parameter()
     ddi: bool = parameter(False, "data-dependent initialisation; the published code never runs it")
     dropout: bool = parameter(True, "dropout of the frozen encoder while fitting, on in the published code")
     epochs: float = parameter(1.0, "passes over the sentences", gt=0)
@@ -68,7 +74,7 @@ class Map(Protocol):
     def transform(self, x: Embeddings, /) -> Embeddings: ...
 
 
-FitOrLoad = Callable[[CachedEncoder, Text, EncoderCard, Context], Map]
+FitOrLoad = Callable[[CachedEncoder, FitText, EncoderCard, Context], Map]
 
 
 class Mapped:
@@ -86,7 +92,7 @@ class Mapped:
 class FittedPerTask:
     """A base encoder with a map that is fitted on each task's own sentences, all splits together."""
 
-    def __init__(self, base: Encoder, fit: Callable[[Text], Map], card: EncoderCard) -> None:
+    def __init__(self, base: Encoder, fit: Callable[[FitText], Map], card: EncoderCard) -> None:
         self.card = card
         self._base, self._fit = base, fit
 
@@ -118,13 +124,24 @@ def _build_flow(spec: Spec, chosen: FlowParameters, context: Context) -> Encoder
 
 
 def _fitted(base: CachedEncoder, fit: FitOrLoad, card: EncoderCard, context: Context) -> Encoder | Transductive:
-    name = str(card.parameters["fit"])
-    if name == _TARGET:
-        card = replace(card, fitted_on=_TARGET)
+    chosen = card.parameters
+    if chosen["fit"] == _TARGET:
+        if chosen["sentences"]:
+            raise UsageError(f"{card.name}: sentences={chosen['sentences']}, expected none with fit=target; drop it")
+        card = replace(card, fitted_on=_TARGET, content=_content(base, card, _TARGET))
         return FittedPerTask(base, lambda text: fit(base, text, card, context), card)
-    text = find_text(name, context)
-    card = replace(card, fitted_on=text.name)
-    return Mapped(base, lambda: fit(base, Text(text.digest, text.sentences), card, context), card)
+    first = chosen["sentences"]
+    text = find_text(str(chosen["fit"]), context, int(first) if first else None)
+    card = replace(card, fitted_on=text.name, content=_content(base, card, text.digest))
+    sentences = FitText(text.digest, text.sentences)
+    return Mapped(base, lambda: fit(base, sentences, card, context), card)
+
+
+def _content(base: CachedEncoder, card: EncoderCard, fit: str) -> dict[str, Value | None]:
+    """What decides the vectors: the frozen encoder's and the text's content, and the settings of the fit."""
+    of_base = {"backbone", "pooling", "max_tokens", "fit", "sentences", "dim"}
+    settings = {name: value for name, value in card.parameters.items() if name not in of_base}
+    return {"method": card.method, "base": base.card.identity, "fit": fit, "dim": card.dim, **settings}
 
 
 def _card(spec: Spec, chosen: WhiteningParameters | FlowParameters, base: CachedEncoder) -> EncoderCard:

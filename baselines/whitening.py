@@ -4,28 +4,20 @@ Source: Su et al. 2021, https://arxiv.org/abs/2103.15316; the kernel is that of 
 (autoliuweijie/BERT-whitening-pytorch at b5cfbd6, bojone/BERT-whitening at 2bfea5a).
 """
 
-import json
-import os
-import secrets
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from harness.errors import EncoderError, UsageError
-from harness.names import EncoderCard
 from harness.tasks.blocks import blas, in_threads
 
 _ROWS = 4096  # of a thread at a time: 24 MiB of float64 at 768 dimensions, and large enough to keep the product busy
 _THREADS = 8  # at most, since each takes that memory
 _NOISE = 16 * float(np.finfo(np.float32).eps)
-_KIND = "whitening"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,71 +51,6 @@ class Whitening:
         for _ in in_threads(whiten, [slice(start, start + _ROWS) for start in range(0, len(x), _ROWS)]):
             pass
         return out
-
-    def save(self, path: Path, *, card: EncoderCard, base: EncoderCard) -> None:
-        """Write a safetensors file whose metadata holds the cards; it appears whole or not at all.
-
-        Args:
-            path: the file; its folder is made if need be.
-            card: the whitened encoder's.
-            base: card of the encoder whose vectors this was fitted on.
-
-        Raises:
-            EncoderError: if the file cannot be written.
-        """
-        metadata = {
-            "kind": _KIND,
-            "card": json.dumps(asdict(card), sort_keys=True),
-            "base": base.identity,
-            "base_name": base.name,
-        }
-        content = save({"mean": self.mean, "kernel": self.kernel}, metadata=metadata)
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with draft.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        except OSError as error:
-            raise EncoderError(
-                f"{path}: the fitted whitening cannot be written ({error.strerror}), expected a writable folder with "
-                "free space"
-            ) from error
-        finally:
-            draft.unlink(missing_ok=True)
-
-
-def load_whitening(path: Path, base: EncoderCard) -> tuple[Whitening, EncoderCard]:
-    """Read what `Whitening.save` wrote.
-
-    Args:
-        path: the safetensors file.
-        base: card of the encoder whose vectors shall be whitened.
-
-    Returns:
-        The whitening, and the card of the encoder it was saved for.
-
-    Raises:
-        EncoderError: if the file is missing or is no saved whitening, or if it was fitted on another encoder's vectors.
-    """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (OSError, SafetensorError) as error:
-        raise EncoderError(
-            f"{path}: expected a fitted whitening, found none ({error}); delete it to fit again"
-        ) from error
-    if metadata.get("kind") != _KIND:
-        raise EncoderError(f"{path}: the file holds {metadata.get('kind')!r}, expected a fitted whitening")
-    if metadata["base"] != base.identity:
-        raise EncoderError(
-            f"{path}: fitted on vectors of {metadata['base_name']} (card {metadata['base'][:12]}), expected those of "
-            f"{base.name} (card {base.identity[:12]}); fit it again for this encoder"
-        )
-    return Whitening(tensors["mean"], tensors["kernel"]), EncoderCard(**json.loads(metadata["card"]))
 
 
 def fit_whitening(blocks: Iterable[NDArray[np.floating]], dim: int | None = None) -> Whitening:

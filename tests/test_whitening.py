@@ -1,19 +1,13 @@
 """Whitening: golden numbers of the reference formula, the invariants that define it, and what happens to bad input."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
-from baselines.whitening import Whitening, fit_whitening, load_whitening, mean_and_covariance
+from baselines.whitening import Whitening, fit_whitening, mean_and_covariance
 from harness.errors import EncoderError, UsageError
-from harness.names import EncoderCard
 from harness.tasks.blocks import blas
-
-BASE = EncoderCard(name="bert[backbone=tiny]", method="bert", weights_sha256="a" * 64, dim=6)
-CARD = replace(BASE, name="bert-whitening[backbone=tiny,dim=3]", method="bert-whitening", dim=3, fitted_on="nli")
 
 
 @pytest.fixture(scope="module")
@@ -142,41 +136,6 @@ def test_transform_is_float32_and_each_row_stands_alone(sentences):
     assert_allclose(white, apply(whitening, x.astype(np.float64)), rtol=0, atol=1e-6)
     assert whitening.transform(x[4200:4201]) == pytest.approx(white[4200:4201], abs=1e-6)
     assert whitening.transform(x[:0]).shape == (0, 5)
-
-
-def test_saved_and_loaded_bit_for_bit(golden, tmp_path):
-    whitening = fit_whitening([golden], 3)
-    path = tmp_path / "fits" / "tiny.safetensors"
-    whitening.save(path, card=CARD, base=BASE)
-    loaded, card = load_whitening(path, BASE)
-    assert np.array_equal(loaded.mean, whitening.mean)
-    assert np.array_equal(loaded.kernel, whitening.kernel)
-    assert card == CARD
-    assert [file.name for file in path.parent.iterdir()] == ["tiny.safetensors"]
-
-
-def test_a_fit_for_another_encoder_is_refused(golden, tmp_path):
-    path = tmp_path / "tiny.safetensors"
-    fit_whitening([golden], 3).save(path, card=CARD, base=BASE)
-    other = replace(BASE, weights_sha256="b" * 64)
-    with pytest.raises(EncoderError) as caught:
-        load_whitening(path, other)
-    assert str(caught.value) == (
-        f"{path}: fitted on vectors of bert[backbone=tiny] (card {BASE.identity[:12]}), expected those of "
-        f"bert[backbone=tiny] (card {other.identity[:12]}); fit it again for this encoder"
-    )
-
-
-def test_a_missing_or_damaged_fit_names_the_file(tmp_path):
-    path = tmp_path / "tiny.safetensors"
-    for content in (None, b"{}"):
-        if content is not None:
-            path.write_bytes(content)
-        with pytest.raises(
-            EncoderError, match=r"expected a fitted whitening, found none .*; delete it to fit again$"
-        ) as caught:
-            load_whitening(path, BASE)
-        assert str(caught.value).startswith(f"{path}: ")
 
 
 def test_fewer_sentences_than_dimensions_names_the_rank(sentences):

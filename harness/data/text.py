@@ -14,7 +14,6 @@ on without a word.
 import csv
 import hashlib
 import json
-import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,10 +25,10 @@ from pathlib import Path, PurePath
 from typing import BinaryIO, Literal, cast
 
 from harness import files
+from harness.data.columns import Column, find_columns, plain_name, role_of, shorten
 from harness.errors import DataError, UsageError
 
 Kind = Literal["lines", "csv", "tsv", "json lines"]
-Role = Literal["sentence", "image", "label", "index"]
 Row = tuple[str, ...]
 
 _HEAD = 1 << 16  # bytes that are looked at to tell the kind
@@ -60,35 +59,6 @@ _OTHER_CONTENT = {  # how files begin that are no text
     b"<html": "a web page",
     b"<?xml": "XML",
 }
-
-# Names of columns, as letters and digits alone; a number or a, b at the end tells several of a kind apart.
-NEUTRAL = "neutral"
-_SENTENCES = (
-    *("sent", "sentence", "text", "premise", "hypothesis", "anchor", "query", "question", "answer", "passage"),
-    *("document", "source", "target", "reference", "paraphrase", "caption", "positive", "pos", "entailment"),
-    *("negative", "neg", "hard_negative", "hard_neg", "contradiction", NEUTRAL),
-)
-_IMAGES = ("image", "image_id", "image_name", "filename")
-_LABELS = ("label", "gold_label", "annotator_labels", "score", "similarity", "relatedness", "genre", "split", "class")
-_INDEXES = ("index", "idx", "id", "row", "pair_id", "caption_id", "unnamed")
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table, or a name in the objects of JSON lines.
-
-    Attributes:
-        name: as it is written.
-        role: sentence; image, which groups captions; label, which judges sentences; or index, which counts rows.
-    """
-
-    name: str
-    role: Role
-
-    @property
-    def is_neutral(self) -> bool:
-        """Whether its sentences neither follow from the first column's nor contradict them."""
-        return _plain(self.name).rstrip("0123456789") == NEUTRAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +158,27 @@ def _digest(text: Text, sha256: str) -> str:
     return rows_sha256((sentence,) for sentence in text.sentences())
 
 
-def rows_sha256(rows: Iterable[Sequence[str]]) -> str:
-    """Digest (hex) of rows of cells: how many cells each row has, and the length and the UTF-8 of each cell."""
-    digest = hashlib.sha256()
-    for row in rows:
+class RowsDigest:
+    """Sha256 of rows of cells: how many cells each row has, and the length and the UTF-8 of each cell."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+
+    def update(self, row: Sequence[str]) -> None:
+        """Add a row."""
         cells = [cell.encode("utf-8", "surrogatepass") for cell in row]
-        digest.update(b"".join([b"%d\n" % len(cells), *(b"%d:%s" % (len(cell), cell) for cell in cells)]))
+        self._sha256.update(b"".join([b"%d\n" % len(cells), *(b"%d:%s" % (len(cell), cell) for cell in cells)]))
+
+    def hexdigest(self) -> str:
+        """Of the rows so far."""
+        return self._sha256.hexdigest()
+
+
+def rows_sha256(rows: Iterable[Sequence[str]]) -> str:
+    """Digest (hex) of rows of cells."""
+    digest = RowsDigest()
+    for row in rows:
+        digest.update(row)
     return digest.hexdigest()
 
 
@@ -212,7 +197,7 @@ def open_text(path: Path) -> TextFile:
     if kind == "lines":
         return TextFile(path, kind, (Column("sentence", "sentence"),))
     with _opened(path) as file:
-        return TextFile(path, kind, _columns(path, _names(path, kind, file)))
+        return TextFile(path, kind, find_columns(path, _names(path, kind, file)))
 
 
 def _kind(path: Path, head: bytes) -> Kind:
@@ -249,65 +234,15 @@ def _names(path: Path, kind: Kind, file: BinaryIO) -> list[str]:
     return next(filter(None, (cells for _, cells in _cells(path, kind, file))), [])
 
 
-def _columns(path: Path, names: Sequence[str]) -> tuple[Column, ...]:
-    columns = []
-    for place, name in enumerate(names):
-        role = _role(name, place)
-        if role is None:
-            raise UsageError(
-                f"{path}: the first line has {columns_text(names)}, of which {_short(name)!r} is no known name of a "
-                f"column, expected a header with names such as {', '.join(_SENTENCES[:3])} or {_SENTENCES[-2]}; add "
-                "a header, or rename or remove the column"
-            )
-        columns.append(Column(name, role))
-    if len({_plain(name) for name in names}) < len(names):
-        raise UsageError(f"{path}: {columns_text(names)}, of which two have one name; name every column differently")
-    if not any(column.role == "sentence" for column in columns):
-        raise UsageError(
-            f"{path}: {columns_text(names)}, of which none holds sentences, expected one of {', '.join(_SENTENCES)}; "
-            "rename a column"
-        )
-    return tuple(columns)
-
-
-def _role(name: str, place: int) -> Role | None:
-    plain = _plain(name)
-    if not plain:
-        return "index" if place == 0 else None  # as pandas writes its index
-    known: tuple[tuple[Role, tuple[str, ...]], ...] = (
-        ("sentence", _SENTENCES),
-        ("image", _IMAGES),
-        ("label", _LABELS),
-        ("index", _INDEXES),
-    )
-    for role, names in known:
-        if re.fullmatch(rf"({'|'.join(map(_plain, names))})(\d+|[ab])?", plain):
-            return role
-    return "label" if plain.endswith("parse") else None
-
-
-def _plain(name: str) -> str:
-    """Letters and digits alone: case, spaces and how words are joined do not matter."""
-    return re.sub(r"[\W_]", "", name.casefold())
-
-
-def columns_text(names: Sequence[str]) -> str:
-    """The columns in a message: `2 columns (sent0, sent1)`; where there is no header, names are whole sentences."""
-    return f"{len(names)} column{'s' * (len(names) != 1)} ({', '.join(map(_short, names))})"
-
-
-def _short(name: str) -> str:
-    line = " ".join(name.split())
-    return line if len(line) <= 40 else f"{line[:39]}…"
-
-
 def _read_lines(text: TextFile, file: BinaryIO) -> Iterator[Sequence[str]]:
     return ((line.rstrip("\r\n"),) for line in _decoded(text.path, file))
 
 
 def _read_table(text: TextFile, file: BinaryIO) -> Iterator[Sequence[str]]:
     width = len(text.columns)
-    counts = [place for place, column in enumerate(text.columns) if not _plain(column.name).removeprefix("unnamed0")]
+    counts = [
+        place for place, column in enumerate(text.columns) if not plain_name(column.name).removeprefix("unnamed0")
+    ]
     rows = ((number, cells) for number, cells in _cells(text.path, text.kind, file) if cells or width == 1)
     next(((number, cells) for number, cells in rows if cells), None)  # the header
     for number, cells in rows:
@@ -319,7 +254,7 @@ def _read_table(text: TextFile, file: BinaryIO) -> Iterator[Sequence[str]]:
         for place in counts:
             if not cells[place].strip().isdigit():
                 raise DataError(
-                    f"{text.path}:{number}: {_short(cells[place])!r} in the column without a name, expected the "
+                    f"{text.path}:{number}: {shorten(cells[place])!r} in the column without a name, expected the "
                     "number of a row; name the column, or remove it"
                 )
         yield cells or [""]
@@ -346,7 +281,7 @@ def _read_objects(text: TextFile, file: BinaryIO) -> Iterator[Sequence[str]]:
         if not line.strip():
             continue
         texts = _object(text.path, number, line)
-        found = [name for name in texts if _role(name, 1) == "sentence"]
+        found = [name for name in texts if role_of(name) == "sentence"]
         if set(found) != set(expected):
             raise DataError(
                 f"{text.path}:{number}: sentences named {', '.join(found) or 'nothing'}, expected "
@@ -364,7 +299,7 @@ def _object(path: Path, number: int, line: str) -> dict[str, str]:
     if not isinstance(found, dict):
         raise DataError(f"{path}:{number}: a JSON {type(found).__name__}, expected an object with texts under names")
     for name, value in found.items():
-        if not isinstance(value, str) and _role(name, 1) == "sentence":
+        if not isinstance(value, str) and role_of(name) == "sentence":
             raise DataError(f"{path}:{number}: {name!r} is {json.dumps(value)[:40]}, expected a text in quotes")
     return {name: value for name, value in found.items() if isinstance(value, str)}
 
