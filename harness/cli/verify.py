@@ -1,7 +1,8 @@
 """`bench verify`."""
 
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +12,9 @@ from harness.cli.options import command, context_of
 from harness.errors import UsageError
 from harness.names import split_names
 
+if TYPE_CHECKING:
+    from harness.verify import Comparison
+
 
 @command
 def verify(
@@ -18,7 +22,12 @@ def verify(
     suite: options.Suite = "",
     tasks: options.Tasks = "",
     mode: options.Mode = "test",
-    against: Annotated[str, typer.Option(help="The other implementation; senteval is the only one.")] = "senteval",
+    against: Annotated[
+        str, typer.Option(help="The other implementation: senteval, or sentence-transformers.")
+    ] = "senteval",
+    senteval: Annotated[
+        Path | None, typer.Option("--senteval", help="A checkout of SentEval, or of SimCSE with its copy of SentEval.")
+    ] = None,
     data_dir: options.DataDir = None,
     cache_dir: options.CacheDir = None,
     device: options.Device = "auto",
@@ -28,19 +37,19 @@ def verify(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Run an encoder through the original senteval package too, and print both numbers and times.
+    """Score an encoder's vectors by another implementation too, and print both numbers and times.
 
-    The package has to be installed by you: it is not on the package index.
+    SentEval's code is imported from a checkout of yours and runs on the CPU. sentence-transformers has to be installed.
+
+    For example: bench verify --suite sts --models minilm --senteval SimCSE --data-dir SentEval/data
     """
-    if against != "senteval":
-        raise UsageError(f"--against {against}: unknown, expected senteval")
     from harness.encoders.protocol import Transductive
     from harness.encoders.registry import resolve
     from harness.run import build_cached
     from harness.tasks.suites import select
-    from harness.verify import compare, find_senteval
+    from harness.verify import compare, open_upstream
 
-    find_senteval()
+    upstream = open_upstream(against, senteval)
     chosen = select(
         split_names(suite, "--suite") if suite else (), split_names(tasks, "--tasks") if tasks else (), mode=mode
     )
@@ -55,25 +64,24 @@ def verify(
     ) as context:
         encoder = build_cached(resolve(models, context), context)
         if isinstance(encoder, Transductive):
-            raise UsageError(f"{models}: fitted per task, which senteval cannot do; name an encoder that is not")
-        rows = compare(encoder, chosen, context.data_root(), context)
+            raise UsageError(f"{models}: fitted per task, which {against} cannot do; name an encoder that is not")
+        rows = list(compare(encoder, chosen, context.data_root(), context, upstream))
     if json:
         print_json([asdict(row) for row in rows])
         return
-    show_rows(
-        [
-            {
-                "task": row.task,
-                "score": row.score,
-                "bench": f"{100 * row.ours:.3f}",
-                "senteval": f"{100 * row.theirs:.3f}",
-                "difference": f"{100 * (row.ours - row.theirs):+.3f}",
-                "bench s": f"{row.our_seconds:.1f}",
-                "senteval s": f"{row.their_seconds:.1f}",
-            }
-            for row in rows
-        ],
-    )
-    worst = max(abs(row.ours - row.theirs) for row in rows)
-    if not quiet:
-        err.print(f"largest difference: {100 * worst:.3f} points")
+    show_rows([_line(row, against) for row in rows])
+    differences = [abs(row.ours - row.theirs) for row in rows if row.ours is not None and row.theirs is not None]
+    if differences and not quiet:
+        err.print(f"largest difference: {100 * max(differences):.5f} points")
+
+
+def _line(row: "Comparison", against: str) -> dict[str, object]:
+    if row.ours is None or row.theirs is None:
+        return {"task": row.task, "score": row.note, "bench": "", against: "", "difference": ""}
+    return {
+        "task": row.task,
+        "score": row.score,
+        "bench": f"{100 * row.ours:.4f}",
+        against: f"{100 * row.theirs:.4f}",
+        "difference": f"{100 * (row.ours - row.theirs):+.5f}",
+    }

@@ -19,6 +19,7 @@ from harness.encoders.protocol import Embeddings, Encoder, embed
 from harness.errors import DataError
 from harness.results.items import RowItems, text_id
 from harness.tasks.outcome import Outcome, Prepared
+from harness.tasks.probes.cores import probe_device
 from harness.tasks.probes.schemes import kfold_then_test, nested_kfold, train_dev_test
 from harness.tasks.probes.settings import MODES, Examples, ProbeScore, ProbeSettings
 from harness.tasks.similarity import as_senteval_text
@@ -102,7 +103,7 @@ class ClassificationTask:
         def tell(done: int, total: int, epoch: int) -> None:
             context.progress(f"{self.name} probes", done, total)
 
-        device = "cuda" if context.device.startswith("cuda") else "cpu"
+        device = probe_device(context.device)
         match examples:
             case [everything]:
                 return nested_kfold(everything, self._settings, device=device, progress=tell)

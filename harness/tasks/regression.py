@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -17,7 +18,8 @@ from harness.encoders.protocol import Encoder, embed
 from harness.results.items import RowItems, text_id
 from harness.tasks.classification import pair_features
 from harness.tasks.outcome import Outcome, Prepared
-from harness.tasks.probes.relatedness import Scored, relatedness
+from harness.tasks.probes.cores import probe_device
+from harness.tasks.probes.relatedness import MOST_PASSES, Scored, relatedness
 from harness.tasks.similarity import as_senteval_text
 
 
@@ -29,6 +31,7 @@ class RegressionTask:
         name: e.g. `STSBenchmark-finetune`.
         title: for people.
         load: reads the three splits as three subsets, in that order.
+        stop_on: the dev correlation that stops training: Spearman's in SimCSE's copy of SentEval, Pearson's upstream.
         seed: of the regressor.
     """
 
@@ -36,9 +39,13 @@ class RegressionTask:
     title: str
     load: Callable[[Path], SimilarityData]
     bundled: bool = False
-    protocol: str = "senteval-regressor"
+    stop_on: Literal["spearman", "pearson"] = "spearman"
     metric: str = "spearman/all/test"
     seed: int = 1111
+
+    @property
+    def protocol(self) -> str:
+        return "senteval-regressor" + ("" if self.stop_on == "spearman" else f"[stop_on={self.stop_on}]")
 
     def prepare(self, root: Path) -> Prepared:
         """Read the data; see `Prepared`."""
@@ -59,17 +66,22 @@ class RegressionTask:
             return Scored(f"{self.name}, {split.name}", x, np.asarray(split.gold))
 
         def tell(done: int, total: int, epoch: int) -> None:
-            context.progress(f"{self.name} regressor", epoch, 1050)
+            context.progress(f"{self.name} regressor", epoch, MOST_PASSES)
 
         train, dev, test = splits
-        device = "cuda" if context.device.startswith("cuda") else "cpu"
-        found = relatedness((scored(train), scored(dev), scored(test)), seed=self.seed, device=device, progress=tell)
+        found = relatedness(
+            (scored(train), scored(dev), scored(test)),
+            stop_on=self.stop_on,
+            seed=self.seed,
+            device=probe_device(context.device),
+            progress=tell,
+        )
         return Outcome(
             scores={
                 "spearman/all/test": found.spearman,
                 "pearson/all/test": found.pearson,
                 "mse/all/test": found.mse,
-                "spearman/all/dev": found.dev,
+                f"{self.stop_on}/all/dev": found.dev,
             },
             counts={f"pairs/{split.name}": len(split.gold) for split in splits},
             items=RowItems(

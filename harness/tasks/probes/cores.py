@@ -1,4 +1,4 @@
-"""How the probes use a machine's cores."""
+"""Which device and how many cores the probes use."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+
+def probe_device(device: str) -> str:
+    """The device of the run if it is a CUDA device, such as `cuda:1`; else the CPU, the only other one they know."""
+    return device if device.startswith("cuda") else "cpu"
 
 
 @contextmanager

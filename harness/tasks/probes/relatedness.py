@@ -20,7 +20,8 @@ from harness.tasks.probes.settings import Features, Progress, check_rows
 _CLASSES = 5
 _BATCH = 64
 _PASSES_PER_CHECK = 50
-_MAX_PASSES = 1000  # as upstream's loop: one check more may follow
+_MAX_PASSES = 1000  # of upstream's loop, which ends after the check that follows
+MOST_PASSES = _MAX_PASSES + _PASSES_PER_CHECK
 _TENACITY = 3
 
 Scores = NDArray[np.float64]
