@@ -23,16 +23,15 @@ TINY = Path(__file__).parents[1] / "baselines" / "assets" / "tiny"
 def ours(args: argparse.Namespace, folder: Path, pooler: str, groups: int, dtype: str) -> dict[str, float]:
     from dataclasses import replace
 
-    from baselines.simcse.corpus import open_corpus
-    from baselines.simcse.job import Job
-    from baselines.simcse.settings import published
-    from baselines.simcse.train import train
+    from baselines.simcse.data import open_corpus
+    from baselines.simcse.recipe import Job, train
+    from baselines.simcse.settings import SimcseUnsup, published
     from harness.encoders.checkpoint import load_tokenizer, open_checkpoint
     from harness.progress import silent
 
     backbone = open_checkpoint(args.model, str(args.model))
     settings = replace(
-        published("simcse-unsup", "tiny"),
+        published(SimcseUnsup(backbone="tiny")),
         batch_size=args.batch,
         max_steps=args.steps,
         pooler=pooler,

@@ -3,15 +3,15 @@
 import torch
 from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
 
-from baselines.simcse.corpus import open_corpus
-from baselines.simcse.dev import DevSet
-from baselines.simcse.job import Job
-from baselines.simcse.settings import TrainSettings
+from baselines.simcse.data import open_corpus
+from baselines.simcse.model import DevSet
+from baselines.simcse.recipe import Job
+from baselines.simcse.settings import SimcseUnsup
 from harness.data.records import Pairs
 from harness.encoders.checkpoint import load_tokenizer, open_checkpoint
 from harness.progress import silent
 
-SETTINGS = TrainSettings(seed=1, batch_size=8, learning_rate=1e-3, max_steps=25, eval_every=10)
+SETTINGS = SimcseUnsup(seed=1, batch_size=8, learning_rate=1e-3, epochs=1.0, max_steps=25, eval_every=10)
 
 WORDS = "the a cat dog bird sees hears likes red old small big house tree river runs sleeps now here there".split()
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 import pytest
 from test_reports import card, result
 
+from baselines.simcse.settings import SimcseSup, SimcseUnsup
 from baselines.simcse.settings import published as published_settings
 from harness.encoders.context import Context
 from harness.encoders.registry import resolve
@@ -80,10 +81,10 @@ def test_cells_stand_where_the_paper_has_them():
 def test_table_a1_is_what_training_does_by_default():
     batch, rate = SIMCSE.targets["table-A.1"].texts
     own = [
-        published_settings(f"simcse-{kind}", backbone)
+        published_settings(kind(backbone=backbone))
         for kind, backbones in (
-            ("unsup", ("bert-base-uncased", "bert-large-uncased", "roberta-base", "roberta-large")),
-            ("sup", ("bert-base-uncased", "bert-large-uncased")),
+            (SimcseUnsup, ("bert-base-uncased", "bert-large-uncased", "roberta-base", "roberta-large")),
+            (SimcseSup, ("bert-base-uncased", "bert-large-uncased")),
         )
         for backbone in backbones
     ]
@@ -132,7 +133,7 @@ def test_a_backbone_fills_its_own_rows_and_any_other_stands_in_for_the_first():
 @pytest.mark.parametrize(
     ("name", "parameters", "expected"),
     [
-        ("simcse-unsup[backbone=tiny]", {"backbone": "tiny", "seed": 42, "dropout": -1.0}, True),
+        ("simcse-unsup[backbone=tiny]", {"backbone": "tiny", "seed": 42, "dropout": None}, True),
         ("simcse-unsup[backbone=tiny,seed=7]", {"backbone": "tiny", "seed": 7}, True),
         ("simcse-unsup[backbone=tiny,epochs=2.0]", {"backbone": "tiny", "seed": 42, "epochs": 2.0}, False),
         ("simcse-unsup", {"backbone": "bert-base-uncased", "seed": 42}, False),

@@ -112,8 +112,11 @@ def test_the_help_shows_the_brackets():
             ["--seeds", "2-1"],
             "--seeds 2-1: '2-1' counts down; write 1-2",
         ),
-        (["--lr", "0"], "--lr 0.0: expected more than 0"),
-        (["--epochs", "inf"], "model 'simcse-unsup': epochs=inf is out of range, expected a finite number"),
+        (["--lr", "0"], "model 'simcse-unsup': learning_rate=0.0 is out of range, expected more than 0"),
+        (
+            ["--epochs", "inf"],
+            "model 'simcse-unsup': epochs=inf is out of range, expected more than 0 and 1e+06 or less",
+        ),
         (["--dtype", "float16"], "--dtype float16: training runs in float32 or bfloat16; name one of them"),
         (
             ["--set", "weights=released"],

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from simcse_models import WORDS, random_bert, sentences
 
-from baselines.simcse import corpus as corpus_module
-from baselines.simcse.augment import crop, delete, make_augment, read_thesaurus
-from baselines.simcse.batches import Batches, shuffled
-from baselines.simcse.corpus import open_corpus
-from baselines.simcse.settings import TrainSettings, published
+from baselines.simcse import data as data_module
+from baselines.simcse.ablations import crop, delete, make_augment, read_thesaurus
+from baselines.simcse.data import Batches, open_corpus, shuffled
+from baselines.simcse.encoders import SIMCSE_SUP, SIMCSE_UNSUP
+from baselines.simcse.settings import SimcseSup, SimcseUnsup, published
 from harness.encoders.checkpoint import load_tokenizer
+from harness.encoders.registry import fill
 from harness.errors import DataError, UsageError
 from harness.progress import silent
 
-UNSUP = TrainSettings()
-SUP = TrainSettings(method="simcse-sup")
+UNSUP = published(SimcseUnsup())
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +57,12 @@ def test_tokenised_once_cut_and_read_back(write, tmp_path, tokenizer, monkeypatc
     assert corpus.facts.rows == 52 and corpus.facts.blank == 1 and corpus.facts.columns == 1
     assert decoded(corpus, tokenizer)[:50] == texts[:50]
     assert corpus.gather(np.array([50, 51]), 0)[1].tolist() == [2, 32]
-    monkeypatch.setattr(corpus_module, "_tokenize", None)  # the second time nothing is tokenised
+    monkeypatch.setattr(data_module, "_tokenize", None)  # the second time nothing is tokenised
     assert decoded(open_corpus(path, tokenizer, UNSUP, tmp_path, silent), tokenizer) == decoded(corpus, tokenizer)
 
 
 def test_an_interrupted_tokenisation_goes_on(write, tmp_path, tokenizer, monkeypatch):
-    monkeypatch.setattr(corpus_module, "_AT_ONCE", 10)
+    monkeypatch.setattr(data_module, "_AT_ONCE", 10)
     path = write("text.txt", "\n".join(sentences(95)) + "\n")
     whole = open_corpus(path, tokenizer, UNSUP, tmp_path / "whole", silent)
     seen = []
@@ -156,9 +156,9 @@ def test_a_word_on_several_lines_has_the_synonyms_of_all(write, tokenizer):
 def test_published_settings():
     rows = {
         (method, backbone): (s.batch_size, s.learning_rate, s.epochs, s.mlp_only_train)
-        for method in ("simcse-unsup", "simcse-sup")
+        for method, made in (("simcse-unsup", SimcseUnsup), ("simcse-sup", SimcseSup))
         for backbone in ("bert-base-uncased", "bert-large-uncased", "roberta-base", "roberta-large")
-        for s in [published(method, backbone)]
+        for s in [published(made(backbone=backbone))]
     }
     assert rows == {
         ("simcse-unsup", "bert-base-uncased"): (64, 3e-5, 1.0, True),
@@ -173,59 +173,86 @@ def test_published_settings():
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("given", "message"),
     [
         ({"pooler": "max"}, "pooler=max is unknown; known: cls, cls_before_pooler, avg, avg_top2, "
             "avg_first_last, avg_static_last"),
-        ({"temperature": 0.0}, "temperature=0.0: expected a finite number above 0"),
-        ({"temperature": math.nan}, "temperature=nan: expected a finite number above 0"),
-        ({"learning_rate": math.inf}, "learning_rate=inf: expected a finite number above 0"),
-        ({"epochs": math.inf}, "epochs=inf: expected a number above 0, a million at the most"),
-        ({"clip": -1.0}, "clip=-1.0: expected a finite number above 0"),
-        ({"adam_epsilon": 0.0}, "adam_epsilon=0.0: expected a finite number above 0"),
-        ({"weight_decay": -0.1}, "weight_decay=-0.1: expected a finite number, 0 or more"),
-        ({"mlm_weight": math.nan}, "mlm_weight=nan: expected a finite number, 0 or more"),
-        ({"mlm_probability": 1.5}, "mlm_probability=1.5: expected 0 to 1"),
-        ({"dropout": 1.0}, "dropout=1.0: expected less than 1, or a negative number for the checkpoint's"),
-        ({"dropout": math.nan}, "dropout=nan: expected less than 1, or a negative number for the checkpoint's"),
-        ({"seed": -1}, "seed=-1: expected a whole number, 0 or more"),
-        ({"max_steps": -3}, "max_steps=-3: expected a whole number, 0 or more"),
-        ({"batch_size": 0}, "batch_size=0: expected a whole number, 1 or more"),
-        (
-            {"max_tokens": 2},
-            "train_tokens=2: expected 3 or more, of which the first and the last are special tokens",
-        ),
-        (
-            {"method": "simcse-sup", "hard_negative_weight": -math.inf},
-            "hard_negative_weight=-inf: expected a finite number",
-        ),
+        ({"temperature": 0.0}, "temperature=0.0 is out of range, expected more than 0"),
+        ({"temperature": math.nan}, "temperature=nan is out of range, expected more than 0"),
+        ({"learning_rate": math.inf}, "learning_rate=inf is out of range, expected more than 0"),
+        ({"epochs": math.inf}, "epochs=inf is out of range, expected more than 0 and 1e+06 or less"),
+        ({"clip": -1.0}, "clip=-1.0 is out of range, expected more than 0"),
+        ({"adam_epsilon": 0.0}, "adam_epsilon=0.0 is out of range, expected more than 0"),
+        ({"weight_decay": -0.1}, "weight_decay=-0.1 is out of range, expected 0 or more"),
+        ({"mlm_weight": math.nan}, "mlm_weight=nan is out of range, expected 0 or more"),
+        ({"mlm_probability": 1.5}, "mlm_probability=1.5 is out of range, expected 0 to 1"),
+        ({"dropout": 1.0}, "dropout=1.0 is out of range, expected 0 or more and less than 1"),
+        ({"dropout": -1.0}, "dropout=-1.0 is out of range, expected 0 or more and less than 1"),
+        ({"towers": 3}, "towers=3 is out of range, expected 1 to 2"),
+        ({"seed": -1}, "seed=-1 is out of range, expected 0 or more"),
+        ({"max_steps": 0}, "max_steps=0 is out of range, expected 1 or more"),
+        ({"batch_size": 0}, "batch_size=0 is out of range, expected 1 or more"),
+        ({"train_tokens": 2}, "train_tokens=2 is out of range, expected 3 or more"),
+        ({"method": "simcse-sup", "hard_negative_weight": -math.inf},
+            "hard_negative_weight=-inf is out of range, expected a finite number"),
+    ],
+)  # fmt: skip
+def test_impossible_settings(given, message):
+    entry = SIMCSE_SUP if given.pop("method", "") == "simcse-sup" else SIMCSE_UNSUP
+    with pytest.raises(UsageError) as caught:
+        fill(entry, given)
+    assert str(caught.value) == f"model {entry.name!r}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
         ({"thesaurus": "words.tsv"}, "thesaurus=words.tsv: only augmentation=synonym reads one; drop it"),
-        (
-            {"positives": "neutral"},
-            "positives=neutral: only supervised training has it; drop it, or train simcse-sup",
-        ),
-        (
-            {"hard_negatives": "none"},
-            "hard_negatives=none: only supervised training has it; drop it, or train simcse-sup",
-        ),
-        (
-            {"hard_negative_weight": 1.0},
-            "hard_negative_weight=1.0: only supervised training has it; drop it, or train simcse-sup",
-        ),
         (
             {"augmentation": "crop-200"},
             "augmentation=crop-200 is unknown; expected none, crop-K, delete-K, delete-one, synonym, mlm-K, next or "
             "next-3, K in percent",
         ),
     ],
-)  # fmt: skip
-def test_impossible_settings(changes, message):
+)
+def test_settings_that_do_not_go_together(given, message):
     with pytest.raises(UsageError) as caught:
-        replace(UNSUP, **changes)
-    assert str(caught.value) == message
+        fill(SIMCSE_UNSUP, given)
+    assert str(caught.value) == f"model 'simcse-unsup': {message}"
+
+
+@pytest.mark.parametrize("name", ["positives", "hard_negatives", "hard_negative_weight"])
+def test_unsupervised_training_has_no_parameter_of_supervised(name):
+    with pytest.raises(UsageError, match=f"^model 'simcse-unsup' has no parameter '{name}'"):
+        fill(SIMCSE_UNSUP, {name: "none"})
+    with pytest.raises(UsageError, match=r"^model 'simcse-sup' has no parameter 'augmentation'"):
+        fill(SIMCSE_SUP, {"augmentation": "next"})
+
+
+def test_not_set_is_written_as_none():
+    asked = fill(SIMCSE_UNSUP, {"dropout": "none", "batch_size": "none", "max_steps": "7"})
+    assert asked.parameters.dropout is None and str(asked.spec) == "simcse-unsup[max_steps=7]"
+    assert str(fill(SIMCSE_UNSUP, {"dropout": "0"}).spec) == "simcse-unsup[dropout=0.0]"
+    assert str(fill(SIMCSE_UNSUP, {"length_groups": "4"}).spec) == "simcse-unsup"
+
+
+def test_the_bundled_backbones_have_settings_of_their_own():
+    rows = {
+        (made.method, backbone): (s.batch_size, pytest.approx(s.learning_rate), s.epochs, s.eval_every)
+        for made in (SimcseUnsup, SimcseSup)
+        for backbone in ("tiny", "small")
+        for s in [published(made(backbone=backbone))]
+    }
+    assert rows == {
+        ("simcse-unsup", "tiny"): (64, 3e-4, 1.0, 50),
+        ("simcse-unsup", "small"): (64, 3e-4, 1.0, 125),
+        ("simcse-sup", "tiny"): (64, 5e-4, 3.0, 50),
+        ("simcse-sup", "small"): (512, 3e-4, 3.0, 6),
+    }
+    own = published(SimcseUnsup(backbone="small", batch_size=8, epochs=2.5))
+    assert (own.batch_size, own.epochs, own.eval_every) == (8, 2.5, 125)
 
 
 def test_settings_survive_json():
-    from dataclasses import asdict
-
-    assert TrainSettings(**json.loads(json.dumps(asdict(SUP)))) == SUP
+    facts = published(SimcseSup()).decisive
+    assert json.loads(json.dumps(facts)) == facts

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ from simcse_models import random_bert, sentences
 from transformers import AutoModel, AutoTokenizer
 
 from baselines.simcse import encoders
-from baselines.simcse.encoders import SIMCSE_SUP, SIMCSE_UNSUP, train_settings, train_spec
-from baselines.simcse.settings import published
+from baselines.simcse.encoders import SIMCSE_SUP, SIMCSE_UNSUP, train_spec
+from baselines.simcse.settings import SimcseSup, SimcseUnsup, published
 from harness.encoders.context import Context
 from harness.encoders.protocol import embed
 from harness.encoders.registry import fill
+from harness.encoders.training import TrainingOptions
 from harness.errors import UsageError
 
 TEXTS = ["the cat sees a dog", "a bird", "the old tree"]
@@ -57,17 +59,21 @@ def test_it_is_trained_once_and_pooled_as_the_method_says(tmp_path, monkeypatch,
 def test_the_trainer_tells_where_and_how(tmp_path):
     backbone, data = folder_and_data(tmp_path, SIMCSE_SUP)
     spec = specification(SIMCSE_SUP, backbone=backbone, data=data, dev="mini", batch_size=8, max_steps=4, eval_every=2)
-    told = train_spec(spec, Context(cache_dir=tmp_path / "cache", offline=True), tmp_path / "out")
-    assert told["folder"] == str(tmp_path / "out") and told["selected"]["step"] in (2, 4)
+    context = Context(cache_dir=tmp_path / "cache", offline=True)
+    told = train_spec(spec, context, TrainingOptions(output=tmp_path / "out"))
+    assert told.folder == tmp_path / "out" and told.selected_step in (2, 4) and told.steps == 4
+    assert told.card["selected"] == {"step": told.selected_step, "dev_spearman": told.dev_spearman}
     assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
 def test_settings_of_a_plain_name_are_the_published_ones():
     for entry in (SIMCSE_UNSUP, SIMCSE_SUP):
         for backbone in ("bert-base-uncased", "roberta-large", "tiny"):
-            assert train_settings(specification(entry, backbone=backbone)) == published(entry.name, backbone)
-    changed = train_settings(specification(SIMCSE_UNSUP, learning_rate=1e-4, train_tokens=64, dropout=0.2))
-    assert changed == replace(published("simcse-unsup", "bert"), learning_rate=1e-4, max_tokens=64, dropout=0.2)
+            method = SimcseUnsup if entry is SIMCSE_UNSUP else SimcseSup
+            asked = specification(entry, backbone=backbone)
+            assert asked.parameters == method(backbone=backbone) and set(asked.spec.given) <= {"backbone"}
+    changed = published(specification(SIMCSE_UNSUP, learning_rate=1e-4, train_tokens=64, dropout=0.2).parameters)
+    assert changed == replace(published(SimcseUnsup()), learning_rate=1e-4, train_tokens=64, dropout=0.2)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +88,8 @@ def test_settings_of_a_plain_name_are_the_published_ones():
     ],
 )
 def test_released_weights_are_for_the_published_run_alone(given, released):
-    assert encoders._wants_release(specification(SIMCSE_UNSUP, **given)) is released
+    asked = specification(SIMCSE_UNSUP, **given)
+    assert encoders._wants_release(asked.spec, asked.parameters) is released
 
 
 @pytest.mark.parametrize(
@@ -102,30 +109,29 @@ def test_released_weights_are_for_the_published_run_alone(given, released):
 )
 def test_what_was_not_released(given, message):
     with pytest.raises(UsageError) as caught:
-        encoders._wants_release(specification(SIMCSE_UNSUP, **given))
+        specification(SIMCSE_UNSUP, **given).build(Context(cache_dir=Path()))
     assert str(caught.value) == message
 
 
 def test_what_was_released_is_trained_under_the_name_that_finds_it(tmp_path, monkeypatch):
     jobs = []
 
-    def make_job(spec, context, output, **options):
-        jobs.append(spec)
-        return encoders.Job(
-            settings=published("simcse-unsup", "tiny"), backbone=None, corpus=None, dev=None, folder=output
-        )
+    def make_job(settings, context, options):
+        jobs.append(settings)
+        return encoders.Job(settings=settings, backbone=None, corpus=None, dev=None, folder=options.output)
 
+    card = {"steps": 1, "selected": {"step": 1, "dev_spearman": None}, "data": {"rows": 2, "blank": 0}}
     monkeypatch.setattr(encoders, "make_job", make_job)
-    monkeypatch.setattr(encoders, "train", lambda job: {})
+    monkeypatch.setattr(encoders, "train", lambda job: card)
     context = Context(cache_dir=tmp_path / "cache")
     given = {name: specification(SIMCSE_UNSUP, **changes) for name, changes in (("plain", {}), ("seed", {"seed": 1}))}
-    told = {name: train_spec(spec, context, tmp_path / "out")["model"] for name, spec in given.items()}
+    options = TrainingOptions(output=tmp_path / "out")
+    told = {name: train_spec(spec, context, options).model for name, spec in given.items()}
     assert told == {"plain": "simcse-unsup[weights=trained]", "seed": "simcse-unsup[seed=1]"}
-    assert [str(spec.spec) for spec in jobs] == list(told.values())
-    assert not any(encoders._wants_release(spec) for spec in jobs)
+    assert [(settings.weights, settings.seed) for settings in jobs] == [("trained", 42), ("auto", 1)]
     assert not (tmp_path / ".out.lock").exists()  # the lock is in the folder's own work folder
     with pytest.raises(UsageError) as caught:
-        train_spec(specification(SIMCSE_UNSUP, weights="released"), context)
+        train_spec(specification(SIMCSE_UNSUP, weights="released"), context, TrainingOptions())
     assert str(caught.value) == (
         "simcse-unsup[weights=released]: released weights are not trained here; drop weights=released"
     )

@@ -12,14 +12,12 @@ from safetensors.torch import load_file
 from simcse_models import SETTINGS, make_job, random_bert, sentences
 from typer.testing import CliRunner
 
-from baselines.simcse import encoders
-from baselines.simcse import train as training
-from baselines.simcse.corpus import open_corpus
-from baselines.simcse.dev import DevScore
-from baselines.simcse.folder import cut_log, log_line
-from baselines.simcse.job import fingerprint
-from baselines.simcse.mlm import Masked, masked_loss, vocabulary_layer
-from baselines.simcse.train import train
+from baselines.simcse import checkpoint, encoders
+from baselines.simcse.ablations import Masked, masked_loss, vocabulary_layer
+from baselines.simcse.checkpoint import RunFolder
+from baselines.simcse.data import open_corpus
+from baselines.simcse.model import DevScore
+from baselines.simcse.recipe import fingerprint, train
 from harness.cli.main import app
 from harness.encoders.checkpoint import find_checkpoint, load_tokenizer
 from harness.encoders.context import Context
@@ -60,14 +58,15 @@ def test_an_undefined_dev_score_is_never_the_best(job, monkeypatch):
         train(job)
 
 
-def test_the_log_is_json_whatever_is_undefined():
-    assert json.loads(log_line({"step": 3, "dev_alignment": float("nan")})) == {"step": 3, "dev_alignment": None}
+def test_the_log_is_json_whatever_is_undefined(tmp_path):
+    RunFolder(tmp_path, "").log({"step": 3, "dev_alignment": float("nan")})
+    assert json.loads((tmp_path / "log.jsonl").read_text()) == {"step": 3, "dev_alignment": None}
 
 
 def test_damaged_lines_of_the_log_are_cut(tmp_path):
     log = tmp_path / "log.jsonl"
     log.write_bytes(b'{"step": 1}\ngarbage\n[1]\nnull\n{}\n\xff\xfe\n{"step": 2}\n{"step": 9}\n{"step": 2')
-    cut_log(log, 2)
+    RunFolder(tmp_path, "").cut_log(2)
     assert log.read_bytes() == b'{"step": 1}\n{"step": 2}\n'
 
 
@@ -135,7 +134,7 @@ def test_a_full_disk_is_one_sentence(job, monkeypatch, error, reason):
     def save(*arguments):
         raise error
 
-    monkeypatch.setattr(training, "save_model", save)
+    monkeypatch.setattr(checkpoint, "save_model", save)
     with pytest.raises(WriteError) as caught:
         train(job)
     assert str(caught.value) == (
@@ -223,7 +222,7 @@ def job_of(tmp_path, **given):
     (tmp_path / "words.txt").write_text("\n".join(sentences(20)))
     changes = {"backbone": tmp_path / "bert", "data": tmp_path / "words.txt", "dev": "none", "batch_size": 4, **given}
     asked = fill(encoders.SIMCSE_UNSUP, {name: str(value) for name, value in changes.items()})
-    return encoders.make_job(asked, Context(cache_dir=tmp_path / "cache", offline=True))
+    return encoders.make_job(asked.parameters, Context(cache_dir=tmp_path / "cache", offline=True))
 
 
 def test_a_length_beyond_the_models_is_refused(tmp_path):
@@ -231,7 +230,7 @@ def test_a_length_beyond_the_models_is_refused(tmp_path):
     with pytest.raises(UsageError) as caught:
         job_of(tmp_path, train_tokens=41)
     assert str(caught.value) == f"train_tokens=41: {tmp_path / 'bert'} reads 40 at the most; lower it"
-    assert job_of(tmp_path, train_tokens=40).settings.max_tokens == 40
+    assert job_of(tmp_path, train_tokens=40).settings.train_tokens == 40
 
 
 def test_a_backbone_without_a_tokenizer_is_refused(tmp_path):

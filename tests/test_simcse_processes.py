@@ -9,21 +9,15 @@ import torch
 from simcse_models import random_bert, sentences
 from torch import distributed
 
-from baselines.simcse import processes
-from baselines.simcse.batches import Batches
-from baselines.simcse.corpus import open_corpus
-from baselines.simcse.job import Job
-from baselines.simcse.model import make_model
-from baselines.simcse.objective import contrastive_loss
-from baselines.simcse.settings import TrainSettings
-from baselines.simcse.train import train
-from baselines.simcse.trainee import Trainee
+from baselines.simcse import devices
+from baselines.simcse.data import Batches, open_corpus
+from baselines.simcse.model import Trainee, contrastive_loss, make_model
+from baselines.simcse.recipe import Job, train
+from baselines.simcse.settings import SimcseSup, published
 from harness.encoders.checkpoint import load_tokenizer
 from harness.progress import silent
 
-SETTINGS = TrainSettings(
-    method="simcse-sup", batch_size=7, max_steps=8, dropout=0.0, learning_rate=1e-3, hard_negative_weight=0.5
-)
+SETTINGS = published(SimcseSup(batch_size=7, max_steps=8, dropout=0.0, learning_rate=1e-3, hard_negative_weight=0.5))
 
 
 def in_two_processes(tmp_path, work):
@@ -62,16 +56,16 @@ def loss_and_gradient(job, rank, world, scale="sum"):
     torch.manual_seed(0)
     trainee = Trainee(make_model(job.backbone, SETTINGS), SETTINGS).train()
     batches = Batches(job.corpus, SETTINGS, 0, None, (rank, world))
-    z = processes.gather(trainee(batches[0], 1), batches.sizes(0))
+    z = devices.gather(trainee(batches[0].ids, batches[0].mask, 1), batches.sizes(0))
     loss = contrastive_loss(z, temperature=0.05, hard_negative_weight=0.5)
     loss.backward()
-    processes.reduce_gradients(trainee.parameters(), world, scale)
+    devices.reduce_gradients(trainee.parameters(), world, scale)
     return {"loss": loss.detach()} | {name: p.grad for name, p in trainee.named_parameters()}
 
 
 def test_loss_and_gradient_are_those_of_one_process(tmp_path, job):
     def work(rank):
-        assert processes.join("cpu") == ("cpu", rank, 2)
+        assert devices.join("cpu") == ("cpu", rank, 2)
         for scale in ("sum", "mean"):
             torch.save(loss_and_gradient(job, rank, 2, scale), tmp_path / f"{scale}-{rank}.pt")
 

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from baselines.simcse.reading import read_rows
-from baselines.simcse.settings import TrainSettings
+from baselines.simcse.reading import Roles, read_rows
 from harness.data.locate import BUNDLED
 from harness.errors import DataError, UsageError
 
-UNSUP = TrainSettings()
-SUP = TrainSettings(method="simcse-sup")
+UNSUP = Roles("simcse-unsup")
+SUP = Roles("simcse-sup")
 NLI = 'sent0,sent1,hard_neg,neutral\n"a, b",c,d,e\nf,,g,h\n'
 NEUTRAL_FIRST = "sent0,sent1,neutral,hard_neg\na,b,n,h\nc,d,m,i\n"
 NAMES = (

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import signal
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,16 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from simcse_models import SETTINGS, dev_set, make_job, random_bert, sentences
 
-from baselines.simcse import train as training
-from baselines.simcse.batches import Batch, Batches
-from baselines.simcse.job import fingerprint
-from baselines.simcse.mlm import Masker, predicted_words, vocabulary_layer
-from baselines.simcse.model import make_model
-from baselines.simcse.objective import contrastive_loss
-from baselines.simcse.optimizer import Optimizer
-from baselines.simcse.settings import TrainSettings
-from baselines.simcse.train import train
-from baselines.simcse.trainee import Trainee
+from baselines.simcse import recipe
+from baselines.simcse.ablations import Masker, predict_words, vocabulary_layer
+from baselines.simcse.data import Batches
+from baselines.simcse.model import Optimizer, Trainee, contrastive_loss, make_model
+from baselines.simcse.recipe import fingerprint, train
+from baselines.simcse.settings import SimcseUnsup, published
 from harness.encoders.checkpoint import load_tokenizer
 from harness.errors import DataError, UsageError
 
@@ -61,14 +57,14 @@ def killed_at(step, job):
     if child:
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
         return
-    advance = training._Run.advance
+    advance = recipe._Run.advance
 
-    def advance_until(run, number):
+    def advance_until(run, number, *batch):
         if number == step:
             os.kill(os.getpid(), signal.SIGKILL)
-        advance(run, number)
+        advance(run, number, *batch)
 
-    training._Run.advance = advance_until
+    recipe._Run.advance = advance_until
     try:
         train(job)
     finally:
@@ -108,7 +104,9 @@ def test_the_card_states_every_setting(tmp_path):
     job = make_job(tmp_path)
     card = train(job)
     assert card == json.loads((job.folder / "card.json").read_text())
-    assert TrainSettings(**card["settings"]) == SETTINGS
+    assert card["settings"] == SETTINGS.decisive
+    assert card["settings"]["method"] == "simcse-unsup" and card["settings"]["dropout"] is None
+    assert card["run"]["length_groups"] == 1 and "length_groups" not in card["settings"]
     assert card["data"]["rows"] == 60 and card["pooling"] == "cls_before_pooler"
     assert train(job) == card
 
@@ -125,7 +123,8 @@ def test_adam_is_transformers_4_2s_or_torchs(tmp_path):
         for step in range(4):
             g = torch.randn(5, 3, generator=torch.Generator().manual_seed(step)) * 1e-7
             layer.weight.grad = g.clone()
-            optimizer.advance(step)
+            optimizer.schedule(step)
+            optimizer.update()
             g, t, lr = g.double(), step + 1, 1e-3 * (10 - step) / 10
             m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
             if epsilon == "hf":
@@ -163,7 +162,7 @@ def test_two_views_differ_by_dropout_alone(tmp_path):
         settings = replace(SETTINGS, **changes)
         torch.manual_seed(0)
         trainee = Trainee(make_model(job.backbone, settings), settings).train()
-        return trainee(batch, 7)
+        return trainee(batch.ids, batch.mask, 7)
 
     free, fixed, none = views(), views(fixed_mask=True), views(dropout=0.0)
     assert free.shape == (8, 2, 16)
@@ -200,7 +199,7 @@ def test_length_groups_and_towers_leave_the_function_as_it_is(tmp_path):
         settings = replace(SETTINGS, dropout=0.0, **changes)
         torch.manual_seed(0)
         trainee = Trainee(make_model(job.backbone, settings), settings).train()
-        z = trainee(batch, 7)
+        z = trainee(batch.ids, batch.mask, 7)
         contrastive_loss(z, temperature=0.05).backward()
         results.append((z.detach(), trainee.first.backbone.embeddings.word_embeddings.weight.grad, trainee))
     for z, _, _ in results:
@@ -238,8 +237,8 @@ def test_tokens_are_masked_as_in_bert_and_special_ones_never(tmp_path):
     tokenizer = load_tokenizer(job.backbone)
     ids = torch.randint(5, 27, (50, 2, 30), generator=torch.Generator().manual_seed(0))
     ids[:, :, 0], ids[:, :, -2], ids[:, :, -1] = 2, 1, 0
-    batch = Batch(ids, (ids != 0).long(), torch.full((50, 2), 29))
-    masked = Masker(tokenizer, 0.15)(batch, 1)
+    mask = (ids != 0).long()
+    masked = Masker(tokenizer, 0.15)(ids, mask, 1)
     chosen = torch.zeros(100 * 30, dtype=torch.bool)
     chosen[masked.positions] = True
     before, after = ids.flatten(), masked.ids.flatten()
@@ -248,7 +247,7 @@ def test_tokens_are_masked_as_in_bert_and_special_ones_never(tmp_path):
     assert chosen.sum() / 2700 == pytest.approx(0.15, abs=0.03)
     assert (after[chosen] == 4).float().mean() == pytest.approx(0.8, abs=0.06)
     assert (after[chosen] == before[chosen]).float().mean() == pytest.approx(0.1, abs=0.06)
-    assert torch.equal(Masker(tokenizer, 0.15)(batch, 1).ids, masked.ids)
+    assert torch.equal(Masker(tokenizer, 0.15)(ids, mask, 1).ids, masked.ids)
 
 
 def test_the_auxiliary_loss_is_that_of_the_pretrained_model(tmp_path):
@@ -257,7 +256,7 @@ def test_the_auxiliary_loss_is_that_of_the_pretrained_model(tmp_path):
     settings = replace(SETTINGS, mlm_weight=0.1)
     job, batch = one_batch(tmp_path, settings)
     trainee = Trainee(make_model(job.backbone, settings), settings, vocabulary_layer(job.backbone)).eval()
-    masked = Masker(load_tokenizer(job.backbone), 0.3)(batch, 1)
+    masked = Masker(load_tokenizer(job.backbone), 0.3)(batch.ids, batch.mask, 1)
     labels = torch.full(masked.ids.shape, -100)
     labels.view(-1)[masked.positions] = masked.targets
     reference = AutoModelForMaskedLM.from_pretrained(job.backbone.folder).eval()
@@ -273,7 +272,7 @@ def test_the_auxiliary_loss_is_that_of_the_pretrained_model(tmp_path):
 
 def test_words_replaced_by_the_masked_language_model(tmp_path):
     job, _ = one_batch(tmp_path, SETTINGS)
-    augment = predicted_words(job.backbone, load_tokenizer(job.backbone), 0.5)
+    augment = predict_words(job.backbone, load_tokenizer(job.backbone), 0.5)
     rows = np.arange(60)
     before, lengths = job.corpus.gather(rows, 0)
     after, same = augment(job.corpus, rows, np.random.default_rng(0))
@@ -322,10 +321,15 @@ def test_the_content_of_a_thesaurus_is_part_of_the_run_and_its_place_is_not(tmp_
     )
 
 
-def test_without_a_thesaurus_the_fingerprint_is_what_it_was():
-    """Trained models are found by it, so no new setting may come between."""
-    identity = {"settings": asdict(TrainSettings()), "backbone": {"name": "tiny", "sha256": "0"}, "dev": None}
-    assert fingerprint(identity) == "8c278bab20458c73fd81a5b0492941c26895eb1ab564086d3811f53d02497c9e"
+def test_the_fingerprint_is_of_what_decides_the_weights():
+    """Trained models are found by it, so no setting may come or go unnoticed; names and length groups do not count."""
+
+    def of(name="tiny", **given):
+        settings = published(SimcseUnsup(backbone="tiny", **given))
+        return fingerprint({"settings": settings.decisive, "backbone": {"name": name, "sha256": "0"}, "dev": None})
+
+    assert of() == of(name="copy", length_groups=4, data="a.txt", max_tokens=64) != of(dropout=0.1)
+    assert of() == "318853b1ab12724090ba45c8e29fe5483b3ec4ffe277e0d789891c8097464a5e"
 
 
 def test_a_job_without_a_thesaurus_names_none(tmp_path):

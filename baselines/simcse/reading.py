@@ -5,11 +5,12 @@ import gzip
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations, groupby
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Literal, TextIO, cast
 
-from baselines.simcse.settings import TrainSettings
+from baselines.simcse.settings import Settings, SimcseSup
 from harness.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +35,24 @@ _SENTENCES = (
 _IMAGES = ("image", "image_id", "image_name", "filename", "id")
 
 
-def read_rows(path: Path, settings: TrainSettings) -> Iterator[Row]:
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """What is asked of a table's columns; the attributes are parameters of `SimcseSup`."""
+
+    method: str
+    positives: str = "entailment"
+    hard_negatives: str = "given"
+    hard_negative_weight: float = 0.0
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Roles":
+        """The roles that a method's settings ask for."""
+        if not isinstance(settings, SimcseSup):
+            return cls(settings.method)
+        return cls(settings.method, settings.positives, settings.hard_negatives, settings.hard_negative_weight)
+
+
+def read_rows(path: Path, settings: Roles) -> Iterator[Row]:
     r"""The examples of a file, in order, as texts.
 
     `.txt` (or an ending that says nothing): one sentence a line; lines end at \n alone, and empty ones are kept, as in
@@ -77,7 +95,7 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError(f"{path}: cannot be unpacked ({error}), expected a whole .gz file; get it again")
 
 
-def _two_or_more(path: Path, rows: Iterator[Row], settings: TrainSettings) -> Iterator[Row]:
+def _two_or_more(path: Path, rows: Iterator[Row], settings: Roles) -> Iterator[Row]:
     """The rows; of fewer than two, a sentence would have no other to be told from."""
     filled = blank = 0
     for row in rows:
@@ -93,7 +111,7 @@ def _two_or_more(path: Path, rows: Iterator[Row], settings: TrainSettings) -> It
         raise DataError(f"{path}: {found}{beside}, expected at least two; is it the right file?")
 
 
-def _examples(path: Path, file: TextIO, kind: str, settings: TrainSettings) -> Iterator[Row]:
+def _examples(path: Path, file: TextIO, kind: str, settings: Roles) -> Iterator[Row]:
     if kind in (".csv", ".tsv"):
         return _table(path, file, "\t" if kind == ".tsv" else ",", settings)
     if settings.method == "simcse-sup":
@@ -104,7 +122,7 @@ def _examples(path: Path, file: TextIO, kind: str, settings: TrainSettings) -> I
     return ((line.rstrip("\r\n"),) for line in file)
 
 
-def _table(path: Path, file: TextIO, delimiter: str, settings: TrainSettings) -> Iterator[Row]:
+def _table(path: Path, file: TextIO, delimiter: str, settings: Roles) -> Iterator[Row]:
     # tabs separate without any quoting: in such files quotes are ordinary characters
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
     reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
@@ -141,7 +159,7 @@ def _checked(path: Path, reader: "_csv.Reader", lines: Iterator[Cells], width: i
             yield [""]
 
 
-def _chooser(path: Path, header: Cells, settings: TrainSettings) -> Callable[[Cells], Iterator[Row]]:
+def _chooser(path: Path, header: Cells, settings: Roles) -> Callable[[Cells], Iterator[Row]]:
     """From a row's cells to its examples."""
     _check_width(path, header, settings)
     _check_names(path, header, (*_IMAGES, *_SENTENCES) if settings.positives == "captions" else _SENTENCES)
@@ -153,7 +171,7 @@ def _chooser(path: Path, header: Cells, settings: TrainSettings) -> Callable[[Ce
     return lambda cells: iter([(cells[0], cells[p], *(cells[n] for n in negatives)) for p in positives])
 
 
-def _check_width(path: Path, header: Cells, settings: TrainSettings) -> None:
+def _check_width(path: Path, header: Cells, settings: Roles) -> None:
     found = f"{path}: {_columns(header)}"
     if settings.method == "simcse-unsup":
         if len(header) != 1:
@@ -178,7 +196,7 @@ def _check_names(path: Path, header: Cells, known: Cells) -> None:
             raise UsageError(f"{path}: {_columns(header)}, expected {shown!r} once; name every column differently")
 
 
-def _check_roles(path: Path, header: Cells, settings: TrainSettings, roles: tuple[list[int], list[int]]) -> None:
+def _check_roles(path: Path, header: Cells, settings: Roles, roles: tuple[list[int], list[int]]) -> None:
     positives, negatives = roles
     chosen = f"positives={settings.positives} and hard_negatives={settings.hard_negatives}"
     for number in positives:
@@ -194,7 +212,7 @@ def _check_roles(path: Path, header: Cells, settings: TrainSettings, roles: tupl
         )
 
 
-def _positives(path: Path, header: Cells, settings: TrainSettings) -> list[int]:
+def _positives(path: Path, header: Cells, settings: Roles) -> list[int]:
     match settings.positives:
         case "neutral":
             return [_neutral(path, header, "positives=neutral")]
@@ -206,7 +224,7 @@ def _positives(path: Path, header: Cells, settings: TrainSettings) -> list[int]:
             return [1]
 
 
-def _negatives(path: Path, header: Cells, settings: TrainSettings) -> list[int]:
+def _negatives(path: Path, header: Cells, settings: Roles) -> list[int]:
     match settings.hard_negatives:
         case "neutral":
             return [_neutral(path, header, "hard_negatives=neutral")]

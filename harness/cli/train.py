@@ -4,7 +4,7 @@ import os
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.encoders.context import Context
+    from harness.encoders.training import TrainingOptions, TrainingRun
 
 _ENTRY_POINTS = "bench.trainers"
 
@@ -40,7 +41,11 @@ def train(
         typer.Option("--output", "-o", help="Folder for the model; else the cache, where runs look for it."),
     ] = None,
     compile_: Annotated[
-        bool, typer.Option("--compile", help="Run the model through torch.compile, for long runs on a GPU.")
+        bool | None,
+        typer.Option("--compile/--no-compile", help="Compile the steps; by default on a GPU, where a run is long."),
+    ] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="On a GPU, use only operations that give the same bits each time.")
     ] = False,
     data_dir: options.DataDir = None,
     cache_dir: options.CacheDir = None,
@@ -55,6 +60,8 @@ def train(
 
     For example: bench train simcse-unsup --backbone tiny --data wiki.txt --seeds 0-4
     """
+    from harness.encoders.training import TrainingOptions
+
     given: dict[str, object] = {"batch_size": batch_size, "learning_rate": lr, "epochs": epochs, "max_steps": max_steps}
     given |= {"data": data or None, "dtype": None if dtype == "float32" else _training_dtype(dtype)}
     changes = _changes(given, parameters or [], seeded=bool(seeds))
@@ -66,13 +73,15 @@ def train(
         for seed in numbers or (None,):
             own = changes | ({"seed": str(seed)} if seed is not None else {})
             place = output / f"seed-{seed}" if output and len(numbers) > 1 else output
-            runs.append(_train_one(model, own, place, context, compile_=compile_))
+            how = TrainingOptions(output=place, compile=compile_, deterministic=deterministic)
+            runs.append(_train_one(model, own, how, context))
             if not (json or quiet):
                 _tell(runs[-1])
     if os.environ.get("RANK", "0") != "0":
         return  # of torchrun's processes the first one speaks
     if json:
-        print_json({"runs": runs, "dev": _summary(runs)})
+        told = [{"model": run.model, "folder": str(run.folder), **run.card} for run in runs]
+        print_json({"runs": told, "dev": _summary(runs)})
     elif len(runs) > 1 and (summary := _summary(runs)) is not None:
         out.print(
             "dev Spearman x 100: mean {mean:.2f}, standard deviation {sd:.2f}, range {low:.2f} to {high:.2f}".format(
@@ -83,10 +92,6 @@ def train(
 
 def _changes(given: Mapping[str, object], pairs: list[str], *, seeded: bool) -> dict[str, str]:
     """Parameters by name: those that have options of their own (None: not given), and those of `--set`."""
-    for option, name in (("--lr", "learning_rate"), ("--epochs", "epochs")):
-        number = given[name]
-        if isinstance(number, float) and not number > 0:  # a 0 would be read as "as published"
-            raise UsageError(f"{option} {number}: expected more than 0")
     changes = {name: str(value) for name, value in given.items() if value is not None}
     for name, value in map(_pair, pairs):
         if name in changes or (name == "seed" and seeded):
@@ -102,9 +107,7 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _train_one(
-    model: str, changes: dict[str, str], output: Path | None, context: "Context", *, compile_: bool
-) -> dict[str, Any]:
+def _train_one(model: str, changes: dict[str, str], how: "TrainingOptions", context: "Context") -> "TrainingRun":
     from importlib.metadata import entry_points
 
     from harness.encoders.registry import resolve
@@ -113,8 +116,8 @@ def _train_one(
     spec = Spec.parse(model)
     trainers = {point.name: point for point in entry_points(group=_ENTRY_POINTS)}
     trainer = pick("trainable model", trainers, spec.name).load()
-    asked = resolve(Spec(spec.name, {**spec.given, **changes}), context)
-    return {"model": str(asked.spec), **trainer(asked, context, output, compile=compile_)}
+    run: TrainingRun = trainer(resolve(Spec(spec.name, {**spec.given, **changes}), context), context, how)
+    return run
 
 
 def _training_dtype(name: str) -> str:
@@ -123,18 +126,17 @@ def _training_dtype(name: str) -> str:
     return name
 
 
-def _tell(run: Mapping[str, Any]) -> None:
-    selected = run["selected"]
-    score = selected["dev_spearman"]
-    chosen = f"step {selected['step']} of {run['steps']}" + (f", dev Spearman {100 * score:.2f}" if score else "")
-    blank = f"; {run['data']['blank']} of {run['data']['rows']} texts are blank" if run["data"]["blank"] else ""
-    err.print(f"{run['model']}: {chosen}; in {run['folder']}{blank}", markup=False, soft_wrap=True)
+def _tell(run: "TrainingRun") -> None:
+    score = "" if run.dev_spearman is None else f", dev Spearman {100 * run.dev_spearman:.2f}"
+    blank = f"; {run.blank} of {run.rows} texts are blank" if run.blank else ""
+    chosen = f"step {run.selected_step} of {run.steps}{score}"
+    err.print(f"{run.model}: {chosen}; in {run.folder}{blank}", markup=False, soft_wrap=True)
 
 
-def _summary(runs: list[dict[str, Any]]) -> dict[str, float] | None:
+def _summary(runs: "list[TrainingRun]") -> dict[str, float] | None:
     """Mean, standard deviation (n - 1) and range of the dev scores, -1..1; None where there are none."""
-    scores = [run["selected"]["dev_spearman"] for run in runs]
-    if not scores or None in scores:
+    scores = [run.dev_spearman for run in runs if run.dev_spearman is not None]
+    if not scores or len(scores) < len(runs):
         return None
     sd = statistics.stdev(scores) if len(scores) > 1 else 0.0
     return {"mean": statistics.mean(scores), "sd": sd, "low": min(scores), "high": max(scores)}

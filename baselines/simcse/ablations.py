@@ -1,0 +1,271 @@
+"""The paper's ablations that need code of their own: other second views (Tables 1, 2), masked words (Tables 1, D.2).
+
+Edits of a sentence work on token ids, drawn anew in every epoch; a word is a token with the pieces that continue it.
+What was cut off at `train_tokens` before is out of their reach, unlike in the paper, where whole sentences were edited.
+
+The masked language model follows the reference: 80 % of the selected tokens become the mask, 10 % a random token, 10 %
+stay; the masked rows go through the encoder a second time; the output layer starts from the checkpoint's and is not
+tied to the embeddings. Sources: https://github.com/princeton-nlp/SimCSE/blob/49fa580/train.py#L498-L530 and
+https://github.com/princeton-nlp/SimCSE/blob/49fa580/simcse/models.py#L139-L152
+"""
+
+import copy
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from harness.encoders.checkpoint import Checkpoint, loading
+from harness.errors import DataError, UsageError
+
+Ids = NDArray[np.int64]
+Words = list[Ids]
+Edit = Callable[[Words, np.random.Generator], Words]
+
+
+class Views(Protocol):
+    """The tokenised data, n examples of c views."""
+
+    def __len__(self) -> int: ...
+
+    def gather(self, rows: Ids, column: int) -> tuple[Ids, Ids]:
+        """Token ids of one view of n examples: all of them one after another, and the n lengths."""
+
+
+Augment = Callable[[Views, Ids, np.random.Generator], tuple[Ids, Ids]]  # rows -> tokens of all, lengths
+
+
+def make_augment(name: str, tokenizer: Any, thesaurus: str | None) -> Augment | None:
+    """Make the augmentation of that name (`SimcseUnsup.augmentation`); None where the second view is a copy.
+
+    `mlm-K` needs a model: see `predict_words`.
+
+    Raises:
+        UsageError: if synonyms are asked for and no thesaurus is given.
+        DataError: if the thesaurus cannot be read.
+    """
+    kind, _, number = name.partition("-")
+    share = int(number) / 100 if number.isdigit() else 0.0
+    match kind:
+        case "next":
+            return lambda corpus, rows, rng: _next(corpus, rows, rng, reach=int(number or 1))
+        case "crop":
+            return _edited(lambda words, rng: crop(words, share, rng), tokenizer)
+        case "delete":
+            return _edited(lambda words, rng: delete(words, share, rng), tokenizer)
+        case "synonym":
+            known = read_thesaurus(thesaurus, tokenizer)
+            return _edited(lambda words, rng: replace_one(words, known, rng), tokenizer)
+    return None
+
+
+def crop(words: Words, share: float, rng: np.random.Generator) -> Words:
+    """A random span that is shorter by that share of the words; at least one word stays."""
+    kept = max(1, len(words) - round(share * len(words)))
+    start = int(rng.integers(len(words) - kept + 1)) if len(words) > kept else 0
+    return words[start : start + kept]
+
+
+def delete(words: Words, share: float, rng: np.random.Generator) -> Words:
+    """Without a random share of the words; share 0: without one word. At least one stays."""
+    gone = min(round(share * len(words)) if share else 1, len(words) - 1)
+    dropped = set(rng.choice(len(words), size=gone, replace=False).tolist()) if gone > 0 else set()
+    return [word for i, word in enumerate(words) if i not in dropped]
+
+
+def replace_one(words: Words, known: Mapping[tuple[int, ...], list[Ids]], rng: np.random.Generator) -> Words:
+    """One random word that has synonyms becomes one of them; none has: unchanged."""
+    places = [i for i, word in enumerate(words) if tuple(word.tolist()) in known]
+    if not places:
+        return words
+    place = places[int(rng.integers(len(places)))]
+    synonyms = known[tuple(words[place].tolist())]
+    return [*words[:place], synonyms[int(rng.integers(len(synonyms)))], *words[place + 1 :]]
+
+
+def read_thesaurus(path: str | None, tokenizer: Any) -> dict[tuple[int, ...], list[Ids]]:
+    """Synonyms by word, as token ids. The file: a word and its synonyms per line, separated by tabs.
+
+    A word of several lines has the synonyms of all of them, in their order, each once.
+
+    Raises:
+        UsageError: if no file is named.
+        DataError: if it cannot be read or holds nothing.
+    """
+    if path is None:
+        raise UsageError(
+            "augmentation=synonym needs a thesaurus and none comes with the package; name a text file with "
+            "thesaurus=FILE, a word and its synonyms per line, separated by tabs (WordNet's synsets, for instance)"
+        )
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from error
+    rows = [[word for word in line.split("\t") if word] for line in lines]
+    rows = [row for row in rows if len(row) > 1]
+    if not rows:
+        raise DataError(f"{path}: no synonyms, expected a word and its synonyms per line, separated by tabs")
+    # Within a text, not at its start: byte-level tokenizers write the space before a word into its first token.
+    known: dict[tuple[int, ...], dict[tuple[int, ...], Ids]] = {}
+    for row in rows:
+        word, *synonyms = (_word_ids(tokenizer, text) for text in row)
+        known.setdefault(tuple(word.tolist()), {}).update((tuple(ids.tolist()), ids) for ids in synonyms)
+    return {word: list(synonyms.values()) for word, synonyms in known.items()}
+
+
+def thesaurus_sha256(path: str) -> str:
+    """Sha256 (hex) of the file.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: Exception) -> DataError:
+    return DataError(f"{path}: the thesaurus cannot be read as UTF-8 text ({error}); check the path")
+
+
+def _word_ids(tokenizer: Any, word: str) -> Ids:
+    return np.asarray(tokenizer(f" {word}", add_special_tokens=False)["input_ids"], dtype=np.int64)
+
+
+def _edited(edit: Edit, tokenizer: Any) -> Augment:
+    continues = _continuations(tokenizer)
+
+    def augment(corpus: Views, rows: Ids, rng: np.random.Generator) -> tuple[Ids, Ids]:
+        tokens, lengths = corpus.gather(rows, 0)
+        edited = [_edit_row(ids, continues, edit, rng) for ids in np.split(tokens, np.cumsum(lengths)[:-1])]
+        return np.concatenate(edited), np.array([len(ids) for ids in edited], dtype=np.int64)
+
+    return augment
+
+
+def _edit_row(ids: Ids, continues: NDArray[np.bool_], edit: Edit, rng: np.random.Generator) -> Ids:
+    inner = ids[1:-1]  # CLS and SEP stay
+    if not len(inner):
+        return ids
+    starts = np.flatnonzero(~continues[inner])
+    words = np.split(inner, starts[starts > 0])
+    return np.concatenate([ids[:1], *edit(words, rng), ids[-1:]])
+
+
+def _continuations(tokenizer: Any) -> NDArray[np.bool_]:
+    """By token id, whether it continues the word before it: WordPiece marks those, byte-level BPE the others."""
+    tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    if any(token.startswith("##") for token in tokens):
+        return np.array([token.startswith("##") for token in tokens])
+    return np.array([not token.startswith(("Ġ", "▁")) for token in tokens])
+
+
+def _next(corpus: Views, rows: Ids, rng: np.random.Generator, *, reach: int) -> tuple[Ids, Ids]:
+    """The line after, or one of the `reach` lines after; the last line's is itself. The text must be in order."""
+    return corpus.gather(np.minimum(rows + rng.integers(1, reach + 1, size=len(rows)), len(corpus) - 1), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """A corrupted batch: ids and mask (n, s), the flat positions of the selected tokens (m,), what they were (m,)."""
+
+    ids: Tensor
+    mask: Tensor
+    positions: Tensor
+    targets: Tensor
+
+    def to(self, device: torch.device) -> "Masked":
+        return Masked(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
+class Masker:
+    """Selects and corrupts tokens of every row on its own; special tokens, the unknown one too, are never selected."""
+
+    def __init__(self, tokenizer: Any, probability: float) -> None:
+        self._special = torch.tensor(tokenizer.all_special_ids)
+        self._mask_id = int(tokenizer.mask_token_id)
+        self._vocabulary = len(tokenizer)
+        self._probability = probability
+
+    def __call__(self, ids: Tensor, mask: Tensor, seed: int) -> Masked:
+        """Corrupt (b, c, s) ids on the CPU, which are left as they are; the draws depend on the seed alone."""
+        generator = torch.Generator().manual_seed(seed)
+        ids, mask = ids.flatten(0, 1).clone(), mask.flatten(0, 1)
+        usable = ~torch.isin(ids, self._special)
+        selected = usable & (torch.rand(ids.shape, generator=generator) < self._probability)
+        positions = selected.flatten().nonzero()[:, 0]
+        flat = ids.view(-1)
+        targets = flat[positions].clone()
+        draw = torch.rand(len(positions), generator=generator)
+        random = torch.randint(self._vocabulary, (len(positions),), generator=generator)
+        flat[positions] = torch.where(draw < 0.8, self._mask_id, torch.where(draw < 0.9, random, targets))
+        return Masked(ids, mask, positions, targets)
+
+
+def load_masked_model(checkpoint: Checkpoint) -> nn.Module:
+    """The checkpoint with its output layer over the vocabulary.
+
+    Raises:
+        UsageError: if the weights hold no such layer: it would be random.
+    """
+    from transformers import AutoModelForMaskedLM
+
+    with loading(checkpoint):
+        model, report = AutoModelForMaskedLM.from_pretrained(
+            str(checkpoint.transformer), dtype=torch.float32, local_files_only=True, output_loading_info=True
+        )
+    missing = [key for key in report["missing_keys"] if not key.endswith(("decoder.weight", "decoder.bias"))]
+    if missing:
+        raise UsageError(
+            f"{checkpoint.name}: the weights hold no masked language model (first missing: {min(missing)}), "
+            "expected one for mlm_weight or augmentation=mlm; use a pretrained checkpoint"
+        )
+    return model  # type: ignore[no-any-return]
+
+
+def vocabulary_layer(checkpoint: Checkpoint) -> nn.Module:
+    """The output layer alone, (m, d) -> (m, vocabulary), with weights of its own."""
+    model = load_masked_model(checkpoint)
+    layer: nn.Module = model.get_submodule("cls" if hasattr(model, "cls") else "lm_head")
+    return copy.deepcopy(layer)
+
+
+def masked_loss(backbone: nn.Module, layer: nn.Module, masked: Masked) -> Tensor:
+    """Mean cross-entropy in nats over the selected tokens; 0 where none is selected (the original gives nan)."""
+    states = backbone(input_ids=masked.ids, attention_mask=masked.mask).last_hidden_state
+    if not len(masked.positions):  # gradients of 0, not none: processes add them up, and Adam counts every step
+        return (states.sum() + layer(states.flatten(0, 1)[:0]).sum()) * 0.0  # type: ignore[no-any-return]
+    logits = layer(states.flatten(0, 1)[masked.positions])
+    return functional.cross_entropy(logits.float(), masked.targets)
+
+
+def predict_words(checkpoint: Checkpoint, tokenizer: Any, share: float, device: str = "cpu") -> Augment:
+    """The augmentation mlm-K: that share of the tokens is masked, and becomes the model's best other guess."""
+    model = load_masked_model(checkpoint).eval().to(device)
+    special = np.array(tokenizer.all_special_ids)
+
+    @torch.inference_mode()
+    def augment(corpus: Views, rows: Ids, rng: np.random.Generator) -> tuple[Ids, Ids]:
+        tokens, lengths = corpus.gather(rows, 0)
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        ids = np.full(mask.shape, tokenizer.pad_token_id, dtype=np.int64)
+        ids[mask] = tokens
+        chosen = ~np.isin(ids, special) & (rng.random(ids.shape) < share)
+        hidden = torch.from_numpy(np.where(chosen, tokenizer.mask_token_id, ids)).to(device)
+        seen = torch.from_numpy(mask.astype(np.int64)).to(device)
+        selected = torch.from_numpy(chosen).to(device)
+        logits = model(input_ids=hidden, attention_mask=seen).logits[selected].cpu()
+        logits[:, special] = -torch.inf
+        logits[torch.arange(len(logits)), torch.from_numpy(ids[chosen])] = -torch.inf
+        ids[chosen] = logits.argmax(dim=1).numpy()
+        return ids[mask], lengths
+
+    return augment

@@ -1,0 +1,265 @@
+"""The folder of a training run: whose it is, its card and log, the model, and what a killed run goes on from.
+
+A checkpoint is one safetensors file, replaced atomically, nothing pickled. The data position and all random numbers
+follow from the seed and the step, so the step stands for them.
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from baselines.simcse.model import SentenceModel
+from harness import files
+from harness.encoders.checkpoint import TOKENIZER_FILES, Checkpoint, read_config
+from harness.errors import ResultError, UsageError
+
+CARD, LOG, WEIGHTS = "card.json", "log.jsonl", "model.safetensors"
+WORK = ".training"  # holds the checkpoint until the run is finished
+_SAID = {"settings", "backbone", "data", "steps", "selected", "pooling"}  # of every card
+_SELECTED = "selected.json"
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def check_folder(folder: Path) -> None:
+    """Nothing is overwritten: the folder is new, empty, or a run's.
+
+    Raises:
+        UsageError: if it is something else.
+    """
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise UsageError(f"{place}: a file, expected a folder for the model; name another with --output")
+    ours = (folder / CARD).exists() or (folder / WORK).exists()
+    if not ours and folder.is_dir() and any(folder.iterdir()):
+        raise UsageError(
+            f"{folder}: holds other files, expected a new folder or one of this run; name another with --output"
+        )
+
+
+def read_card(folder: Path) -> dict[str, Any] | None:
+    """The card of a finished run; None if there is none in the folder.
+
+    Raises:
+        ResultError: if it is damaged, or another program's, or the weights are gone.
+    """
+    path = folder / CARD
+    if not path.is_file():
+        return None
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        card = None
+    if not (isinstance(card, dict) and isinstance(card.get("fingerprint"), str) and _SAID <= card.keys()):
+        raise ResultError(
+            f"{path}: damaged or not ours, expected the card of a training run; name another folder, or delete this one"
+        )
+    if not (folder / WEIGHTS).is_file():
+        raise ResultError(
+            f"{folder / WEIGHTS}: missing, expected the weights of the finished run; delete the folder and train again"
+        )
+    return card
+
+
+class RunFolder:
+    """A folder while its run is in progress.
+
+    Attributes:
+        path: becomes the model's folder.
+        checkpoint: what a killed run goes on from.
+        fingerprint: of the run.
+    """
+
+    def __init__(self, path: Path, fingerprint: str) -> None:
+        self.path = path
+        self.fingerprint = fingerprint
+        self.checkpoint = path / WORK / "checkpoint.safetensors"
+        self._work = path / WORK
+
+    def claim(self) -> None:
+        """Make the work folder of the run, or find it made; until the first checkpoint nothing else says whose it is.
+
+        Raises:
+            UsageError: if it is another run's.
+        """
+        note = self._work / "fingerprint"
+        if not note.exists():
+            files.replace(note, self.fingerprint.encode())
+        if note.read_bytes() != self.fingerprint.encode():
+            raise UsageError(
+                f"{self._work}: an unfinished run of another backbone, data or settings, expected this run's; name "
+                "another folder, or delete it"
+            )
+
+    def keep(self, model: SentenceModel, source: Checkpoint, state: "State") -> None:
+        """Write the weights of the best step so far, and drop those of the one before."""
+        draft, best = self._work / "draft", self._work / f"best-{state.best_step:09d}"
+        shutil.rmtree(draft, ignore_errors=True)
+        save_model(model, source, draft)
+        write_json(draft / _SELECTED, {"step": state.best_step, "dev_spearman": state.best_score})
+        shutil.rmtree(best, ignore_errors=True)
+        draft.replace(best)
+        for older in self._work.glob("best-*"):
+            if older != best:
+                shutil.rmtree(older)
+
+    def best(self) -> Path:
+        """The folder of the best step.
+
+        Raises:
+            ResultError: if there is none.
+        """
+        found = max(self._work.glob("best-*"), default=None)
+        if found is None:
+            raise ResultError(
+                f"{self._work}: no folder best-*, expected the weights of the best step so far; delete this folder and "
+                "train again"
+            )
+        return found
+
+    def settle(self, model: SentenceModel, source: Checkpoint, state: "State") -> dict[str, Any]:
+        """Put the chosen weights in place, the last step's where none was chosen; which step, and its dev score."""
+        if state.best_score is None:
+            save_model(model, source, self.path)
+            return {"step": state.step, "dev_spearman": None}
+        best = self.best()
+        selected: dict[str, Any] = json.loads((best / _SELECTED).read_text(encoding="utf-8"))
+        shutil.copytree(best, self.path, dirs_exist_ok=True, ignore=shutil.ignore_patterns(_SELECTED))
+        return selected
+
+    def cut_log(self, step: int) -> None:
+        """Drop the lines of steps that will be done again, and damaged ones."""
+        path = self.path / LOG
+        if path.is_file():
+            lines = path.read_bytes().splitlines(keepends=True)
+            path.write_bytes(b"".join(line for line in lines if line.endswith(b"\n") and _step(line) <= step))
+
+    def log(self, values: Mapping[str, float]) -> None:
+        """Add a line to the log; what is undefined, for instance the alignment of no pairs, is null."""
+        defined = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        with (self.path / LOG).open("a", encoding="utf-8") as log:
+            log.write(json.dumps(defined, allow_nan=False) + "\n")
+
+
+def _step(line: bytes) -> float:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write atomically and durably."""
+    files.replace(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def save_model(model: SentenceModel, source: Checkpoint, folder: Path) -> None:
+    """Write a Hugging Face folder with the head in the place of the pooler, and the tokenizer's files as they were.
+
+    Generic loaders give tanh(W x + b) as `pooler_output`; where the head was for training only it is there all the
+    same, and must not be used.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {key: value.detach().cpu().contiguous() for key, value in model.backbone.state_dict().items()}
+    if model.head is not None:
+        tensors["pooler.dense.weight"] = model.head.dense.weight.detach().cpu().contiguous()
+        tensors["pooler.dense.bias"] = model.head.dense.bias.detach().cpu().contiguous()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = read_config(source) | {"architectures": [type(model.backbone).__name__], "dtype": "float32"}
+    config.pop("torch_dtype", None)
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    shutil.copymode(folder / "config.json", folder / "model.safetensors")  # safetensors leaves it the owner's alone
+    copy_tokenizer(source.transformer, folder)
+
+
+def copy_tokenizer(source: Path, folder: Path) -> None:
+    """Copy the tokenizer's files, byte for byte."""
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            (folder / name).write_bytes((source / name).read_bytes())
+
+
+@dataclass(slots=True)
+class State:
+    """Where a run is: steps done, and the best evaluation so far."""
+
+    step: int = 0
+    best_step: int = 0
+    best_score: float | None = None
+
+
+def save_checkpoint(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
+    """Write weights, the optimiser's moments and the state; a kill leaves the old file or the new one.
+
+    Raises:
+        ResultError: if the disk refuses.
+    """
+    tensors = {f"weights/{name}": p.detach() for name, p in module.named_parameters()}
+    for name, parameter in module.named_parameters():
+        for moment in _MOMENTS:
+            if parameter in optimizer.state:
+                tensors[f"{moment}/{name}"] = optimizer.state[parameter][moment]
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {"state": json.dumps(asdict(state)), "sha256": _sha256(tensors)}
+    draft = path.with_suffix(".tmp")
+    try:
+        save_file(tensors, draft, metadata)
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise ResultError(
+            f"{path}: the checkpoint cannot be written ({error}); free space or choose another folder"
+        ) from (error)
+
+
+def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> State:
+    """Fill module and optimiser from the checkpoint and return its state; a fresh State where there is none.
+
+    The optimiser's own count of steps is left at that of the state.
+
+    Raises:
+        ResultError: if the file is damaged.
+    """
+    if not path.is_file():
+        return State()
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = State(**json.loads(metadata["state"]))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        if metadata["sha256"] != _sha256(tensors):
+            raise ValueError("its bytes have changed")
+        _fill(tensors, module, optimizer, state.step)
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ResultError(f"{path}: the checkpoint is damaged ({error}); delete it and train again") from error
+    return state
+
+
+def _sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Of names and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _fill(tensors: Mapping[str, Tensor], module: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            parameter.copy_(tensors[f"weights/{name}"])
+            if f"{_MOMENTS[0]}/{name}" in tensors:
+                moments = {m: tensors[f"{m}/{name}"].to(parameter.device) for m in _MOMENTS}
+                count = torch.tensor(float(step), device=parameter.device)
+                optimizer.state[parameter] = {"step": count, **moments}

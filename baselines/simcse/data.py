@@ -1,0 +1,314 @@
+"""Training text as batches: tokenised once into files and read from there, so memory stays small however large it is.
+
+A folder per data file, tokenizer and reading: `tokens.bin` (all ids one after another), `ends.bin` (0, then where each
+view ends) and `meta.json`. Rows are read, not mapped: mapped pages count as memory, and would add up to the files.
+While it is being made, the folder is named `.partial`, and an interrupted job goes on where it stopped.
+
+Which examples a step sees is drawn from the seed and the step's number alone, so a resumed run needs no generator's
+state and no position in the data.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from baselines.simcse.ablations import Augment, Ids
+from baselines.simcse.reading import Roles, Row, read_rows
+from baselines.simcse.settings import Settings
+from harness import files
+from harness.errors import DataError, UsageError
+from harness.progress import Progress
+
+# Streams of random numbers; one per purpose, so that none depends on how much another draws.
+INIT, ORDER, DROPOUT, AUGMENT, MASKING = range(5)
+_ROUNDS = 6  # of the cipher that shuffles
+_AT_ONCE = 8192  # rows tokenised together, in the tokenizer's own threads, and written together
+_FORMAT = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What `meta.json` says of the data: rows, views of each, tokens, rows whose first text is blank."""
+
+    rows: int = 0
+    columns: int = 0
+    tokens: int = 0
+    blank: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """b examples of c views, padded: ids and mask (b, c, s), and the lengths (b, c), which stay on the CPU."""
+
+    ids: Tensor
+    mask: Tensor
+    lengths: Tensor
+
+    def pinned(self) -> "Batch":
+        """The batch in memory that a GPU copies from by itself; torch hands the same blocks out again and again."""
+        return Batch(self.ids.pin_memory(), self.mask.pin_memory(), self.lengths)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on that device; from pinned memory the copy is not waited for."""
+        return Batch(self.ids.to(device, non_blocking=True), self.mask.to(device, non_blocking=True), self.lengths)
+
+
+class Corpus:
+    """n examples of c views, as token ids with the special ones.
+
+    Attributes:
+        name: of the data file.
+        sha256: of its bytes.
+        facts: counts.
+    """
+
+    def __init__(self, folder: Path, name: str, sha256: str, dtype: type[np.generic]) -> None:
+        self.name = name
+        self.sha256 = sha256
+        self.facts = Facts(**json.loads((folder / "meta.json").read_text(encoding="utf-8")))
+        self._dtype = np.dtype(dtype)
+        self._tokens = (folder / "tokens.bin").open("rb")
+        self._ends = (folder / "ends.bin").open("rb")
+
+    def __len__(self) -> int:
+        return self.facts.rows
+
+    @property
+    def columns(self) -> int:
+        return self.facts.columns
+
+    def gather(self, rows: Ids, column: int) -> tuple[Ids, Ids]:
+        """Token ids of one view of n examples: all of them one after another, and the n lengths."""
+        ends, tokens, size = self._ends.fileno(), self._tokens.fileno(), self._dtype.itemsize
+        views = (rows * self.columns + column).tolist()
+        bounds = np.array([np.frombuffer(os.pread(ends, 16, 8 * view), np.int64) for view in views])
+        ids = [
+            np.frombuffer(os.pread(tokens, size * (end - start), size * start), self._dtype)
+            for start, end in bounds.tolist()
+        ]
+        return np.concatenate(ids).astype(np.int64), bounds[:, 1] - bounds[:, 0]
+
+
+def tokenizer_sha256(tokenizer: Any) -> str:
+    """Digest of everything that decides token ids."""
+    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+
+
+def open_corpus(path: Path, tokenizer: Any, settings: Settings, cache: Path, progress: Progress) -> Corpus:
+    """The tokenised data, made now if they are not in the cache.
+
+    Args:
+        path: see `reading.read_rows`.
+        tokenizer: of the backbone.
+        settings: method, positives, hard negatives and train_tokens decide what is read.
+        cache: the folder is made below it; several processes may ask at once, one works and the others wait.
+        progress: told of rows.
+
+    Raises:
+        DataError, UsageError: as `read_rows`; also if the file is missing or holds no row, or the cache is not
+            writable.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file, expected training text; name a .txt or a .csv")
+    sha256 = files.sha256(path)
+    roles = Roles.of(settings)
+    reading = [roles.method, roles.positives, roles.hard_negatives, settings.train_tokens]
+    # The same bytes are other rows under another ending.
+    key = json.dumps([_FORMAT, sha256, path.suffixes, tokenizer_sha256(tokenizer), reading], sort_keys=True)
+    folder = cache / "tokenized" / hashlib.sha256(key.encode()).hexdigest()[:32]
+    dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
+    if roles.hard_negative_weight:
+        next(read_rows(path, roles), None)  # the weight does not change the ids, but may not fit the columns
+    with files.writing(folder.parent), files.lock(folder.with_suffix(".lock")):
+        if not _holds(folder, _noted(folder / "meta.json"), np.dtype(dtype).itemsize, exactly=True):
+            draft = folder.with_suffix(".partial")
+            _tokenize(lambda: read_rows(path, roles), tokenizer, settings.train_tokens, draft, progress)
+            shutil.rmtree(folder, ignore_errors=True)  # damaged, if it is there
+            draft.replace(folder)
+    return Corpus(folder, path.name, sha256, dtype)
+
+
+def _tokenize(
+    rows: Callable[[], Iterator[Row]], tokenizer: Any, max_tokens: int, draft: Path, progress: Progress
+) -> None:
+    draft.mkdir(parents=True, exist_ok=True)
+    size = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
+    facts = _noted(draft / "state.json")
+    if not _holds(draft, facts, size.itemsize, exactly=False):
+        facts = Facts()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    with (draft / "tokens.bin").open("ab") as tokens, (draft / "ends.bin").open("ab") as ends:
+        tokens.truncate(facts.tokens * size.itemsize)
+        ends.truncate(8 + facts.rows * facts.columns * 8 if facts.rows else 0)
+        if not facts.rows:
+            ends.write(bytes(8))
+        remaining = islice(rows(), facts.rows, None)
+        while block := list(islice(remaining, _AT_ONCE)):
+            texts = [text for row in block for text in row]
+            ids = tokenizer(
+                texts,
+                truncation=True,
+                max_length=max_tokens,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+            )["input_ids"]
+            lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+            np.concatenate([np.asarray(one, dtype=size) for one in ids]).tofile(tokens)
+            (facts.tokens + np.cumsum(lengths)).tofile(ends)
+            facts = Facts(
+                rows=facts.rows + len(block),
+                columns=len(block[0]),
+                tokens=facts.tokens + int(lengths.sum()),
+                blank=facts.blank + sum(not row[0].strip() for row in block),
+            )
+            for file in (tokens, ends):
+                file.flush()
+                os.fsync(file.fileno())  # after a power cut, the state must not claim what the disk does not hold
+            _note(draft / "state.json", facts)
+            progress("tokenizing", facts.rows, facts.rows)
+    _note(draft / "meta.json", facts)
+
+
+def _noted(path: Path) -> Facts:
+    """What the file says; no rows where it is missing or damaged, so that the work is done again."""
+    try:
+        facts = Facts(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return Facts()
+    return facts if all(isinstance(value, int) and value >= 0 for value in asdict(facts).values()) else Facts()
+
+
+def _holds(folder: Path, facts: Facts, itemsize: int, *, exactly: bool) -> bool:
+    """Whether the files are as large as the facts say (or larger, while being made)."""
+    try:
+        tokens, ends = ((folder / name).stat().st_size for name in ("tokens.bin", "ends.bin"))
+    except OSError:
+        return False
+    wanted = facts.tokens * itemsize, 8 * (facts.rows * facts.columns + 1)
+    return facts.rows > 0 and ((tokens, ends) == wanted if exactly else tokens >= wanted[0] and ends >= wanted[1])
+
+
+def _note(path: Path, facts: Facts) -> None:
+    written = path.with_suffix(".tmp")
+    written.write_text(json.dumps(asdict(facts)) + "\n", encoding="utf-8")
+    written.replace(path)
+
+
+def draw_seed(seed: int, stream: int, *numbers: int) -> int:
+    """A 63-bit seed for a generator: equal for equal arguments, independent otherwise."""
+    return int(np.random.SeedSequence([seed, stream, *numbers]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def shuffled(positions: Ids, n: int, key: int) -> Ids:
+    """What a random permutation of 0..n-1 has at these positions, in constant memory.
+
+    It is a cipher and not `Generator.permutation` because another order would give the seeds of the committed results
+    another meaning. A Feistel network permutes the smallest 2^(2h) >= n; what falls outside 0..n-1 is sent through
+    again, which keeps it a permutation.
+
+    Source: Black & Rogaway 2002, "Ciphers with arbitrary finite domains".
+    """
+    half = max(1, ((n - 1).bit_length() + 1) // 2)
+    keys = np.random.SeedSequence(key).generate_state(_ROUNDS, np.uint64).astype(np.uint64)
+    out = positions.astype(np.uint64)
+    pending = np.arange(len(out))
+    while len(pending):
+        out[pending] = _feistel(out[pending], half, keys)
+        pending = pending[out[pending] >= n]
+    return out.astype(np.int64)
+
+
+def _feistel(x: NDArray[np.uint64], half: int, keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    bits, low = np.uint64(half), np.uint64((1 << half) - 1)
+    left, right = x >> bits, x & low
+    for key in keys:
+        # the finaliser of splitmix64
+        mixed = right + key
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        left, right = right, left ^ ((mixed ^ (mixed >> np.uint64(31))) & low)
+    return (left << bits) | right
+
+
+class Batches:
+    """The run's batches by step number.
+
+    As in the original, every epoch is a new random order and its last batch may be smaller. Of several processes,
+    each gets its part of the batch; a last batch of fewer examples than processes is left out.
+
+    Attributes:
+        per_epoch: batches of an epoch.
+        total: steps of the run.
+        quantum: batches are padded to a multiple of so many tokens, which makes few shapes; 1 pads least.
+
+    Raises:
+        UsageError: if a batch is larger than the data.
+    """
+
+    def __init__(
+        self, corpus: Corpus, settings: Settings, pad_id: int, augment: Augment | None, share: tuple[int, int]
+    ) -> None:
+        assert settings.batch_size is not None and settings.epochs is not None  # `published` has filled them in
+        n, b = len(corpus), settings.batch_size
+        if b > n:
+            raise UsageError(f"{corpus.name}: {n} examples, expected at least batch_size={b}; lower it or add data")
+        rank, world = share
+        if b < world:
+            raise UsageError(f"batch_size={b} for {world} processes, expected at least one example each")
+        self._corpus = corpus
+        self._batch_size, self._seed = b, settings.seed
+        self._longest = settings.train_tokens
+        self._pad_id = pad_id
+        self._augment = augment
+        self._rank, self._world = rank, world
+        self.per_epoch = n // b + (n % b >= world)
+        self.total = settings.max_steps or int(np.ceil(settings.epochs * self.per_epoch))
+        self.quantum = 1
+
+    def rows(self, step: int) -> Ids:
+        """Numbers of the examples of the whole step, over all processes."""
+        epoch, place = divmod(step, self.per_epoch)
+        start = place * self._batch_size
+        stop = min(start + self._batch_size, len(self._corpus))
+        return shuffled(np.arange(start, stop), len(self._corpus), draw_seed(self._seed, ORDER, epoch))
+
+    def sizes(self, step: int) -> list[int]:
+        """How many of the step's examples each process has."""
+        return [len(part) for part in np.array_split(self.rows(step), self._world)]
+
+    def __getitem__(self, step: int) -> Batch:
+        rows = np.array_split(self.rows(step), self._world)[self._rank]
+        if self._corpus.columns > 1:
+            views = [self._corpus.gather(rows, column) for column in range(self._corpus.columns)]
+        else:
+            first = self._corpus.gather(rows, 0)
+            views = [first, first if self._augment is None else self._second(rows, step)]
+        longest = max(int(lengths.max()) for _, lengths in views)
+        width = min(-(-longest // self.quantum) * self.quantum, max(longest, self._longest))
+        return _padded(views, self._pad_id, width)
+
+    def _second(self, rows: Ids, step: int) -> tuple[Ids, Ids]:
+        assert self._augment is not None
+        rng = np.random.default_rng(draw_seed(self._seed, AUGMENT, step, self._rank))
+        return self._augment(self._corpus, rows, rng)
+
+
+def _padded(views: list[tuple[Ids, Ids]], pad_id: int, width: int) -> Batch:
+    lengths = np.stack([length for _, length in views], axis=1)  # (b, c)
+    mask = np.arange(width) < lengths[..., None]  # (b, c, s)
+    ids = np.full(mask.shape, pad_id, dtype=np.int64)
+    for column, (tokens, _) in enumerate(views):
+        part = ids[:, column]
+        part[mask[:, column]] = tokens
+    return Batch(torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64)), torch.from_numpy(lengths))

@@ -1,0 +1,227 @@
+"""How a step runs on its devices: fed by a thread, captured as a CUDA graph, and shared among processes.
+
+Of several processes every one evaluates the loss of the global batch, in which only its own embeddings are
+differentiable; the sum of the processes' gradients is the gradient of one process on the same batch.
+Source: https://github.com/princeton-nlp/SimCSE/blob/49fa580/simcse/models.py#L170-L192
+"""
+
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TypeVar
+
+import torch
+from torch import Tensor, distributed
+
+from harness.errors import UsageError
+
+_AHEAD = 4  # batches that are prepared before they are needed
+_WARM_UPS = 3  # passes before a capture, in which libraries allocate what they keep
+
+Item = TypeVar("Item")
+
+
+def prefetch(make: Callable[[int], Item], numbers: Iterable[int]) -> Generator[Item]:
+    """Make the items of these numbers, in order, on a thread of its own, a few ahead of the consumer."""
+    # A thread of OpenMP's starts with a thread for each core, however many the caller was given.
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as worker:
+        ahead: deque[Future[Item]] = deque()
+        try:
+            for number in numbers:
+                ahead.append(worker.submit(make, number))
+                if len(ahead) > _AHEAD:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for pending in ahead:
+                pending.cancel()
+
+
+class Graphs:
+    """A step on a GPU, recorded once for each shape of its input and replayed: one launch in place of a thousand.
+
+    Random numbers of a replay are those of the device's default generator, so that seeding it before the step decides
+    the dropout masks, as it does without a graph.
+    """
+
+    def __init__(self, gradient: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], update: Callable[[], None]) -> None:
+        """Remember what a step does; nothing is recorded yet.
+
+        Args:
+            gradient: from ids and mask (b, c, s) to loss and gradient norm; leaves fresh gradients, waits for nothing.
+            update: takes the gradients to the weights.
+        """
+        self._gradient = gradient
+        self._update = update
+        self._recorded: dict[tuple[int, ...], tuple[torch.cuda.CUDAGraph, Tensor, Tensor, Tensor, Tensor]] = {}
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, ids: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """Do the step on (b, c, s) ids and mask, which may lie in pinned memory; loss and gradient norm."""
+        shape = tuple(ids.shape)
+        if shape not in self._recorded:
+            self._recorded[shape] = self._record(ids, mask)
+        graph, own_ids, own_mask, loss, norm = self._recorded[shape]
+        own_ids.copy_(ids, non_blocking=True)
+        own_mask.copy_(mask, non_blocking=True)
+        torch.cuda.manual_seed(seed)
+        graph.replay()
+        return loss.clone(), norm.clone()  # the next replay writes over them
+
+    @property
+    def recorded(self) -> int:
+        """Number of shapes so far."""
+        return len(self._recorded)
+
+    def _record(self, ids: Tensor, mask: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor, Tensor, Tensor]:
+        own_ids, own_mask = ids.cuda(), mask.cuda()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_UPS):
+                self._gradient(own_ids, own_mask)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads go on allocating pinned memory meanwhile, which a capture of all threads forbids.
+        with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
+            loss, norm = self._gradient(own_ids, own_mask)
+            self._update()
+        return graph, own_ids, own_mask, loss, norm
+
+
+class Clock:
+    """Steps per second of the steps alone, without evaluations, checkpoints, and the windows that record a step."""
+
+    def __init__(self) -> None:
+        self._began: tuple[int, float] | None = None  # the first window warms up
+        self._recorded = 0
+        self._steps, self._seconds = 0, 0.0
+
+    def start(self, step: int) -> None:
+        self._began = step, time.perf_counter()
+
+    def stop(self, step: int, recorded: int) -> None:
+        """End the window; `recorded` is the number of shapes that the graphs hold."""
+        if self._began is not None and recorded == self._recorded:
+            self._steps += step - self._began[0]
+            self._seconds += time.perf_counter() - self._began[1]
+        self._recorded = recorded
+
+    @property
+    def rate(self) -> float | None:
+        """Steps per second; None where no window counts."""
+        return self._steps / self._seconds if self._steps else None
+
+
+def can_compile() -> bool:
+    """Whether torch.compile finds what it needs for a GPU."""
+    return find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
+
+
+@contextmanager
+def repeatable(wanted: bool) -> Iterator[None]:
+    """On a GPU, take only operations that give the same bits each time; on a CPU all do."""
+    if not (wanted and torch.cuda.is_available()):
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is made
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def size() -> int:
+    """How many processes torchrun started; 1 without it.
+
+    Raises:
+        UsageError: if torchrun's variables are not numbers.
+    """
+    world = os.environ.get("WORLD_SIZE", "1")
+    if world == "1":
+        return 1
+    rank = os.environ.get("RANK", "nothing")
+    if not (world.isdecimal() and rank.isdecimal()):
+        raise UsageError(
+            f"the environment has WORLD_SIZE={world} and RANK={rank}, expected numbers as torchrun sets them; start "
+            "with torchrun, or unset WORLD_SIZE"
+        )
+    return int(world)
+
+
+def is_leader() -> bool:
+    """Whether this process is the one that writes: the only one, or the first of several."""
+    return size() == 1 or os.environ["RANK"] == "0"
+
+
+def join(device: str) -> tuple[str, int, int]:
+    """Join the group that torchrun started, if it did.
+
+    Returns:
+        The device of this process, its rank, and the number of processes.
+
+    Raises:
+        UsageError: if torchrun's processes cannot each have a GPU.
+    """
+    world = size()
+    if world == 1:
+        return device, 0, 1
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if device.startswith("cuda"):
+        if local >= torch.cuda.device_count():
+            raise UsageError(
+                f"process {local} of {world}: {torch.cuda.device_count()} GPUs here, expected one per process; lower "
+                "--nproc-per-node"
+            )
+        device = f"cuda:{local}"
+        torch.cuda.set_device(local)
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    return device, distributed.get_rank(), distributed.get_world_size()
+
+
+def gather(z: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The embeddings of all processes, in the order of their ranks; differentiable in this process's own.
+
+    Args:
+        z: (b_r, c, d) of this process.
+        sizes: b_r of every process.
+
+    Returns:
+        (sum of sizes, c, d); z itself where there is one process.
+    """
+    if len(sizes) == 1:
+        return z
+    padded = z.new_zeros(max(sizes), *z.shape[1:])
+    padded[: len(z)] = z.detach()
+    parts = [torch.empty_like(padded) for _ in sizes]
+    distributed.all_gather(parts, padded)
+    parts = [part[:size] for part, size in zip(parts, sizes, strict=True)]
+    parts[distributed.get_rank()] = z
+    return torch.cat(parts)
+
+
+def reduce_gradients(parameters: Iterable[Tensor], world: int, scale: str) -> None:
+    """Sum the gradients over the processes, in one message; scale "mean" then divides by their number."""
+    if world == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    distributed.all_reduce(flat)
+    if scale == "mean":
+        flat /= world
+    for gradient, part in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def wait(world: int) -> None:
+    """Until all processes are here."""
+    if world > 1:
+        distributed.barrier()
