@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from baselines.backbones import ASSETS, check_assets
 from baselines.vectors import Bag, WordVectors, fit_common_component, open_vectors, remove_component
 from harness.encoders.context import Context
 from harness.encoders.protocol import Embeddings, Encoder, Transductive
 from harness.encoders.registry import EncoderEntry, parameter, parameters
 from harness.errors import UsageError
 from harness.names import EncoderCard, Spec
+from harness.packaged import packaged_folder
 
 
 class AverageVectors:
@@ -69,8 +69,7 @@ def find_vectors(name: str, member: str | None, context: Context) -> WordVectors
         DataError: if it is damaged.
     """
     if name == "tiny":
-        check_assets("glove-tiny")
-        path = ASSETS / "glove-tiny" / "vectors.txt.gz"
+        path = packaged_folder("baselines/assets/glove-tiny") / "vectors.txt.gz"
     else:
         folder = context.cache_dir / "glove"
         candidates = [Path(name), folder / f"{name}.zip", folder / f"{name}.txt"]

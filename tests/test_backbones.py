@@ -1,4 +1,4 @@
-"""Where weights come from: the bundled assets, whole or damaged, and the hub's repositories that methods ask for.
+"""Where weights come from: the bundled assets, and the hub's repositories that methods ask for.
 
 The repositories hold small random models here, in the files and formats of the real ones. What comes of them is
 compared with transformers, a sentence at a time, with tokens counted out by hand.
@@ -6,7 +6,6 @@ compared with transformers, a sentence at a time, with tokens counted out by han
 
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -15,57 +14,12 @@ from conftest import WORDS, make_bert
 from hub_server import COMMIT, HubServer
 from safetensors.torch import load_file
 
-from baselines import backbones
 from baselines.whitening import fit_whitening
 from harness.data.named_texts import find_text
 from harness.encoders.context import Context
 from harness.encoders.protocol import embed
 from harness.encoders.registry import build, declared, known_encoders, resolve
-from harness.errors import DataError, UsageError
-
-
-@pytest.fixture
-def copied(tmp_path, monkeypatch):
-    shutil.copytree(backbones.ASSETS, tmp_path / "assets")
-    monkeypatch.setattr(backbones, "ASSETS", tmp_path / "assets")
-    backbones.check_assets.cache_clear()
-    yield tmp_path / "assets"
-    backbones.check_assets.cache_clear()
-
-
-@pytest.mark.parametrize("path", ["tiny/model.safetensors", "small/tokenizer.json", "glove-tiny/vectors.txt.gz"])
-def test_one_flipped_byte_is_found_and_named(copied, path):
-    content = bytearray((copied / path).read_bytes())
-    content[len(content) // 2] ^= 1
-    (copied / path).write_bytes(content)
-    with pytest.raises(DataError) as caught:
-        backbones.check_assets(path.split("/")[0])
-    assert str(caught.value).startswith(f"{copied / path}: sha256 is ")
-    assert str(caught.value).endswith("; the file is damaged: reinstall simcse-bench")
-
-
-def test_a_missing_asset_is_named(copied):
-    (copied / "tiny/config.json").unlink()
-    with pytest.raises(DataError) as caught:
-        backbones.check_assets("tiny")
-    assert str(caught.value) == (
-        f"{copied / 'tiny/config.json'}: missing, expected as part of the package; reinstall simcse-bench"
-    )
-
-
-def test_whole_assets_pass(copied):
-    for folder in ("tiny", "small", "glove-tiny"):
-        backbones.check_assets(folder)
-
-
-def test_a_list_of_digests_that_names_nothing_does_not_switch_the_check_off(copied):
-    (copied / "SHA256SUMS").write_text("")
-    with pytest.raises(DataError) as caught:
-        backbones.check_assets("tiny")
-    assert str(caught.value) == (
-        f"{copied / 'tiny/README.md'}: not in {copied / 'SHA256SUMS'}, expected every file there; "
-        "reinstall simcse-bench"
-    )
+from harness.errors import UsageError
 
 
 def test_small_is_a_bert_of_six_layers(tmp_path):

@@ -9,12 +9,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-_GROUND = {"errors", "names", "files", "derived", "progress"}
+_GROUND = {"errors", "names", "files", "packaged", "derived", "progress"}
 _ENGINE = _GROUND | {"data", "encoders", "tasks", "results"}
 MAY_IMPORT = {
     "errors": set(),
     "names": {"errors"},
     "files": {"errors"},
+    "packaged": {"errors", "files"},
     "derived": {"errors", "files"},
     "progress": set(),
     "data": _GROUND,

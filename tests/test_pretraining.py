@@ -1,6 +1,5 @@
 """Pretraining of the bundled assets: the corpus filter, resuming after a kill, GloVe, and the committed files."""
 
-import hashlib
 import io
 from pathlib import Path
 
@@ -212,15 +211,6 @@ def test_glove_brings_words_of_equal_context_together_and_its_cost_falls():
     assert unit["red"] @ unit["blue"] > 0.98
     assert unit["cat"] @ unit["red"] < 0.8
     assert costs[-1] < 0.1 * costs[0]
-
-
-@pytest.mark.skipif(not ASSETS.joinpath("SHA256SUMS").exists(), reason="the assets are missing")
-def test_checksums_match_and_cover_every_asset():
-    rows = [line.split("  ", 1) for line in ASSETS.joinpath("SHA256SUMS").read_text(encoding="utf-8").splitlines()]
-    named = {name: digest for digest, name in rows}
-    present = {path.relative_to(ASSETS).as_posix() for path in ASSETS.rglob("*") if path.is_file()} - {"SHA256SUMS"}
-    assert named.keys() == present
-    assert {name: hashlib.sha256(ASSETS.joinpath(name).read_bytes()).hexdigest() for name in named} == named
 
 
 @needs_tiny

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from harness.data.locate import BUNDLED
 from harness.data.manifest import FileFacts, facts_of
 from harness.errors import DataError
+from harness.packaged import packaged
 
 
 class Copy(StrEnum):
@@ -49,7 +51,7 @@ def read_text_file(root: Path, path: str) -> TextFile:
             file with its lines in another order.
     """
     facts = facts_of(path)
-    place = root / path
+    place = packaged(f"harness/data/mini/{path}") if root == BUNDLED else root / path
     try:
         content = place.read_bytes()
     except OSError as error:

@@ -1,13 +1,13 @@
 """Where the data are: the user's folder, the environment's, the bundled suite, or what was fetched from the hub."""
 
 import os
-from importlib.resources import files
 from pathlib import Path
 
 from harness.data.fetch import fetch_senteval
 from harness.errors import DataError
+from harness.packaged import ROOT
 
-BUNDLED = Path(str(files("harness.data"))) / "mini"
+BUNDLED = ROOT / "harness" / "data" / "mini"
 
 
 def data_root(given: Path | None, cache_dir: Path, *, offline: bool, progress: bool) -> Path:

@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 
 from harness.errors import DataError
+from harness.packaged import packaged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class DatasetFacts:
 @cache
 def datasets() -> Mapping[str, DatasetFacts]:
     """Every dataset that the harness knows, by name."""
-    text = files("harness.data").joinpath("manifest.json").read_text(encoding="utf-8")
+    text = packaged("harness/data/manifest.json").read_text(encoding="utf-8")
     return {
         name: DatasetFacts(
             name=name,

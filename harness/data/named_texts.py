@@ -7,10 +7,11 @@ from typing import Protocol
 
 from harness import files
 from harness.data.fetch import TRAINING_FILES, fetch_training_file
-from harness.data.locate import BUNDLED, data_root
+from harness.data.locate import data_root
 from harness.data.text import Text, TextFile, open_text
 from harness.errors import DataError, UsageError
 from harness.names import nearest
+from harness.packaged import packaged
 
 GIVEN = {  # names that published results use, for files that a user has to give
     "wikipedia-1m": "a million sentences of English Wikipedia, one a line",
@@ -25,7 +26,7 @@ NAMED = {
 } | {name: f"given by `bench data add {name} FILE`: {what}" for name, what in GIVEN.items()}
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
-_BUNDLED = {"mini-nli": BUNDLED / "nli" / "nli_for_simcse.csv", "mini-wiki": BUNDLED / "corpus.txt"}
+_BUNDLED = {"mini-nli": "harness/data/mini/nli/nli_for_simcse.csv", "mini-wiki": "harness/data/mini/corpus.txt"}
 _SNLI = ("s1.dev", "s2.dev", "s1.test", "s2.test")  # the training part is not in every copy of SentEval's data
 
 
@@ -58,7 +59,7 @@ def find_text(name: str, context: Surroundings, first: int | None = None) -> Tex
     if name in TRAINING_FILES:
         return Text(name, (open_text(fetch_training_file(name, offline=context.offline)),), first)
     if name in _BUNDLED:
-        return Text(name, (open_text(_BUNDLED[name]),), first)
+        return Text(name, (open_text(packaged(_BUNDLED[name])),), first)
     if name == "snli":
         return Text(
             name, _snli(data_root(context.data_dir, context.cache_dir, offline=context.offline, progress=False)), first

@@ -4,11 +4,11 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from statistics import fmean
 from typing import Any, Literal
 
 from harness.names import EncoderCard, Spec, pick
+from harness.packaged import packaged
 from harness.reports.choice import Choice, same_value
 from harness.reports.published import PAPERS_TEXT, backbone_of
 from harness.reports.verdicts import without_seed
@@ -89,7 +89,7 @@ def load(paper: str) -> tuple[Mapping[str, Score], tuple[Claim, ...]]:
     Raises:
         UsageError: if there are no claims of that paper.
     """
-    file = resources.files("harness.reports") / "published" / pick("paper", PAPERS, paper)
+    file = packaged(f"harness/reports/published/{pick('paper', PAPERS, paper)}")
     document: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
     scores = {name: Score(**{**one, "tasks": tuple(one["tasks"])}) for name, one in document["scores"].items()}
     claims = [Claim(**{**one, "checks": tuple(Check(**check) for check in one["checks"])}) for one in document["claim"]]

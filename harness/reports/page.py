@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from harness.packaged import packaged_folder
 from harness.reports import provenance
 from harness.reports.pairs import NO_SENTENCES, Explorer, explore
 from harness.reports.rows import Kind
@@ -77,7 +78,7 @@ def html(gathered: Gathered, figures_dir: Path, pairs: int, sentences: Mapping[s
     days = sorted(result.run.started[:10] for result in results)
     explorer = explore(results, pairs, sentences)
     environment = Environment(
-        loader=PackageLoader("harness.reports"),
+        loader=FileSystemLoader(packaged_folder("harness/reports/templates")),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -10,11 +10,11 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from itertools import groupby
 
 from harness.errors import UsageError
 from harness.names import EncoderCard, Spec, pick
+from harness.packaged import packaged
 
 PAPERS: Mapping[str, str] = {"simcse": "SimCSE", "mteb": "MTEB", "simple-simcse": "simple-simcse"}
 AVERAGE = "Avg"  # the task under which a table's own average is listed
@@ -103,7 +103,7 @@ class PublishedRow:
 @cache
 def load(paper: str) -> tuple[Published, ...]:
     """Every number of one paper, in the paper's order."""
-    text = (resources.files("harness.reports") / "published" / f"{paper}.csv").read_text(encoding="utf-8")
+    text = packaged(f"harness/reports/published/{paper}.csv").read_text(encoding="utf-8")
     return tuple(_published(row) for row in csv.DictReader(io.StringIO(text, newline="")))
 
 

@@ -4,10 +4,10 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import Any
 
 from harness.names import Spec, pick
+from harness.packaged import packaged
 from harness.reports import published
 from harness.reports.published import AVERAGE, Published
 
@@ -105,7 +105,7 @@ def load_paper(name: str) -> Paper:
         UsageError: if no paper of that name is packaged.
     """
     pick("paper", dict.fromkeys(PAPERS), name)
-    text = (resources.files("harness.reports") / "papers" / f"{name}.toml").read_text(encoding="utf-8")
+    text = packaged(f"harness/reports/papers/{name}.toml").read_text(encoding="utf-8")
     document = tomllib.loads(text)
     reader = _Reader(name, document)
     targets = [reader.target(entry) for entry in document["target"]]

@@ -16,11 +16,11 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
 from harness import files
+from harness.packaged import packaged
 
 WIDTHS = {"column": 3.3, "page": 6.8}  # inches: one column, and both, of an ACL paper
 EDGE = "#333333"  # of markers: keeps the light end of the colours legible on white
 LINES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
-_STYLE = Path(__file__).with_name("figures.mplstyle")
 _FORMATS: Mapping[str, Mapping[str, None]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 
 
@@ -41,7 +41,7 @@ class Drawing:
 @contextmanager
 def style() -> Iterator[None]:
     """The project's style while it lasts, whatever the user's matplotlibrc says."""
-    with matplotlib.style.context(["default", _STYLE]):
+    with matplotlib.style.context(["default", packaged("harness/reports/figures/figures.mplstyle")]):
         yield
 
 
