@@ -25,8 +25,6 @@ _SHORT = {
     "SICKRelatedness-full": "SICK-R (all)",
 }
 
-_SPEC = re.compile(r"(?P<name>[^\[\],\s]+)(?:\[(?P<parameters>[^\[\]]*)\])?")
-
 V = TypeVar("V")
 
 
@@ -60,27 +58,35 @@ class Spec:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `bert[pooling=avg,backbone=tiny]`.
+        """Read `bert[pooling=avg,backbone="a, b"]`; a text with a comma, a bracket or a quote is quoted as in JSON.
 
         Raises:
             UsageError: if the text is not a name with optional `[parameter=value,...]`, or repeats a parameter.
         """
-        match = _SPEC.fullmatch(text)
-        if match is None:
+        name, rest = _take(text, "[", text)
+        if not name or (rest and not rest.endswith("]")):
             raise UsageError(f"model {text!r} is not a specification; write name or name[parameter=value,...]")
         given: dict[str, Value | None] = {}
-        for item in filter(None, (match["parameters"] or "").split(",")):
-            key, equals, value = (part.strip() for part in item.partition("="))
-            if not (key and equals and value):
-                raise UsageError(f"model {text!r}: {item!r} is not parameter=value")
+        rest = rest[1:-1]
+        while rest.strip():
+            key, equals, rest = rest.lstrip(" ,").partition("=")
+            value, rest = _take(rest.lstrip(), ",", text)
+            key, rest = key.strip(), rest[1:]
+            if not (key and equals and value) or "," in key:
+                raise UsageError(
+                    f"model {text!r}: {key.rpartition(',')[2] or value!r} is not parameter=value; "
+                    "quote a text that holds a comma"
+                )
             if key in given:
                 raise UsageError(f"model {text!r} gives {key!r} twice; keep one")
             given[key] = value
-        return cls(match["name"], given)
+        return cls(name, given)
 
     def __str__(self) -> str:
-        shown = ",".join(f"{key}={value_text(value)}" for key, value in self.given.items())
-        return f"{self.name}[{shown}]" if shown else self.name
+        shown = ",".join(f"{key}={_quoted(value_text(value))}" for key, value in self.given.items())
+        prefix, colon, rest = self.name.rpartition("hf:")
+        name = f"{prefix}{colon}{_quoted(rest)}"
+        return f"{name}[{shown}]" if shown else name
 
     def __hash__(self) -> int:
         return hash(str(self))
@@ -94,29 +100,59 @@ class Spec:
         return Spec(self.name, {**self.given, **values})
 
 
+def _take(text: str, end: str, whole: str) -> tuple[str, str]:
+    """The text before an unquoted `end`, without its quotes, and the rest from `end` on."""
+    prefix, quote, _ = text.partition('"')
+    if quote and end not in prefix:
+        try:
+            value, length = json.JSONDecoder().raw_decode(text[len(prefix) :])
+        except json.JSONDecodeError:
+            raise UsageError(f"model {whole!r}: a quote is not closed; write the text as in JSON") from None
+        rest = text[len(prefix) + length :].lstrip()
+        if rest and not rest.startswith(end):
+            raise UsageError(f"model {whole!r}: found {rest!r} behind a quoted text, expected {end!r} or the end")
+        return f"{prefix}{value}", rest
+    value, found, rest = text.partition(end)
+    if end == "," and re.search(r"[\[\]]", value):
+        raise UsageError(f"model {whole!r} is not a specification; write name or name[parameter=value,...]")
+    return value.strip(), found + rest
+
+
+def _quoted(text: str) -> str:
+    """A value that could not be read back as it is, in JSON's quotes."""
+    return json.dumps(text, ensure_ascii=False) if re.search(r'[,\[\]"]|^\s|\s$', text) else text
+
+
 def split_specs(text: str, option: str = "models") -> list[str]:
-    """Split a comma- or space-separated list of specifications; commas inside brackets do not count.
+    """Split a list of specifications; commas inside brackets or quotes do not count.
+
+    Spaces separate too, but not where an `hf:` stands in the list, because folders may have spaces in their names.
 
     Args:
         text: the list.
         option: the name of the option in errors.
 
     Raises:
-        UsageError: if brackets do not match, or nothing is named.
+        UsageError: if brackets or quotes do not match, or nothing is named.
     """
-    parts, depth, current = [], 0, ""
+    parts, depth, current, quoted = [], 0, "", False
     for character in text:
-        depth += {"[": 1, "]": -1}.get(character, 0)
+        if character == '"' and not current.endswith("\\"):
+            quoted = not quoted
+        depth += 0 if quoted else {"[": 1, "]": -1}.get(character, 0)
         if depth not in (0, 1):
             break
-        if depth == 0 and (character == "," or character.isspace()):
+        between = character == "," or (character.isspace() and "hf:" not in text)
+        if depth == 0 and not quoted and between:
             parts.append(current)
             current = ""
         else:
             current += character
-    if depth != 0:
-        raise UsageError(f"{option}: brackets do not match in {text!r}; write name[parameter=value,parameter=value]")
-    named = [part for part in [*parts, current] if part]
+    if depth != 0 or quoted:
+        raise UsageError(
+            f"{option}: brackets or quotes do not match in {text!r}; write name[parameter=value,parameter=value]"
+        )
+    named = [part.strip() for part in [*parts, current] if part.strip()]
     if not named:
         raise UsageError(f"{option}: {text!r} names nothing; `bench list models` shows what there is")
     return named

@@ -1,5 +1,6 @@
 """Progress of long work: bars on a terminal and in a notebook, and a line a minute in a log file."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -60,5 +61,6 @@ class _Lines:
             return
         self._last = now
         left = (now - started) / done * (total - done)
-        sys.stderr.write(f"bench: {what}: {done:,} of {total:,}, about {left / 60:.0f} min left\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError, ValueError):  # a notice that cannot be written ends no work
+            sys.stderr.write(f"bench: {what}: {done:,} of {total:,}, about {left / 60:.0f} min left\n")
+            sys.stderr.flush()

@@ -96,7 +96,10 @@ def _name(model: Resolved | Built) -> str:
 def _all_there(models: Iterable[str], plan: Plan) -> bool:
     """Whether every cell has its file, so that a folder nobody may write to can still be shown."""
     cells = ((name, task) for name in models for task in plan.tasks)
-    return all(store.cell_path(plan.results_dir, name, task.name, task.protocol).exists() for name, task in cells)
+    try:
+        return all(store.cell_path(plan.results_dir, name, task.name, task.protocol).exists() for name, task in cells)
+    except OSError:  # a path that cannot be looked up cannot be written either, and that is said then
+        return False
 
 
 def _check_writable(folder: Path) -> None:

@@ -1,7 +1,11 @@
 """The command line: exit codes, one sentence per mistake, data on stdout and everything else on stderr."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -196,3 +200,60 @@ def test_an_environment_variable_stands_for_an_option(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
     assert call("run", "-t", "mini-sts", "-m", "random", "--offline").exit_code == 0
     assert (tmp_path / "elsewhere").is_dir()
+
+
+def bench_process(*arguments, **settings):
+    return subprocess.run(
+        [sys.executable, "-m", "harness", *map(str, arguments)], text=True, timeout=120, check=False, **settings
+    )
+
+
+def test_a_notice_that_cannot_be_written_ends_no_work(tmp_path, folders):
+    with Path("/dev/full").open("w") as full:
+        done = bench_process(
+            *("run", "-t", "mini-sts,mini-mrpc", "-m", "random", "--json", *folders),
+            stdout=subprocess.PIPE,
+            stderr=full,
+        )
+    assert done.returncode == 0
+    assert [cell["error"] for cell in json.loads(done.stdout)] == [None, None]
+
+
+def test_output_that_cannot_be_written_is_one_sentence():
+    with Path("/dev/full").open("w") as full:
+        done = bench_process("list", "suites", "--json", stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 2
+    assert done.stderr.startswith("bench: standard output: cannot be written (No space left on device); ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_closed_output_is_no_traceback():
+    code = f"exec {sys.executable} -m harness list suites --json >&-"
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_an_output_of_another_encoding_gets_a_replacement_character(folders, stored, tmp_path, encoding):
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    models = "bag-of-words,bert-whitening[backbone=tiny,fit=target]"
+    done = bench_process("run", "-q", "-t", "mini-sts", "-m", models, *folders, capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    report = ("report", "--output", tmp_path / "out", "--resamples", "0", *stored)
+    done = bench_process(*report, capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_notebooks_drawing_backend_does_not_end_a_plot(folders, tmp_path):
+    environment = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    call("run", "-q", "-t", "mini-sts,mini-geometry", "-m", "random", *folders)
+    words = ("plot", "spectrum", "--task", "mini-geometry", "--output", tmp_path / "figures", *folders)
+    done = bench_process(*words, capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "figures" / "spectrum-mini-geometry.png").exists()
+
+
+def test_a_folder_name_that_is_too_long_is_one_sentence(folders):
+    done = call("run", "-t", "mini-sts", "-m", "random", "--results-dir", "n" * 300, *folders[2:])
+    assert done.exit_code == 2
+    assert "File name too long" in done.stderr and len(done.stderr.splitlines()) == 1

@@ -165,3 +165,94 @@ def test_a_plug_in_that_cannot_be_loaded_is_left_out(install, bench, name, code,
     unknown = bench("run", "-t", "mini-sts", "-m", "minee")
     assert unknown.exit_code == 2
     assert unknown.stderr.startswith("bench: no model is named 'minee'; ")
+
+
+HOSTILE = """
+import sys
+import numpy as np
+import torch
+from harness.encoders.registry import EncoderEntry
+from harness.names import EncoderCard
+
+torch.set_default_dtype(torch.float64)  # at import, for everybody
+
+
+class Base(BaseException):
+    pass
+
+
+class Speechless(Exception):
+    def __str__(self):
+        raise ValueError("no words")
+
+
+class Hostile:
+    def __init__(self, name, act):
+        self.card, self.act = EncoderCard(name=name, method=name, dim=4), act
+
+    def encode(self, sentences, /):
+        self.act()
+        return np.random.default_rng(0).normal(size=(len(sentences), 4)).astype(np.float32)
+
+
+def leave():
+    sys.exit(0)
+
+
+def raise_base():
+    raise Base("not an Exception")
+
+
+def raise_speechless():
+    raise Speechless
+
+
+def colour():
+    raise ValueError("\\x1b]0;title\\x07\\x1b[31mred")
+
+
+def change():
+    torch.set_default_dtype(torch.float16)
+    sys.setrecursionlimit(150)
+    sys.stdout = sys.stderr = None
+
+
+ACTS = {"leave": leave, "base": raise_base, "speechless": raise_speechless, "colour": colour, "change": change}
+ENCODERS = [
+    EncoderEntry(name=f"h-{name}", summary="", build=lambda spec, *_: Hostile(spec.name, ACTS[spec.name[2:]]))
+    for name in ACTS
+]
+ENCODERS += [
+    EncoderEntry(name="h-exit", summary="", build=lambda *_: sys.exit(0)),
+    EncoderEntry(name="h-thief", summary="", build=lambda *_: Hostile("random", lambda: None)),
+]
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        ("h-leave", "h-leave: encoding failed with SystemExit: 0;"),
+        ("h-base", "h-base: encoding failed with Base: not an Exception;"),
+        ("h-speechless", "h-speechless: encoding failed with Speechless: a message that cannot be read (ValueError);"),
+        ("h-colour", "h-colour: encoding failed with ValueError: ]0;title[31mred;"),
+        ("h-exit", "h-exit: building failed with SystemExit: 0;"),
+        ("h-thief", "h-thief: built an encoder whose card is named 'random', expected the specification's own name"),
+    ],
+)
+def test_nothing_that_a_plug_in_does_reaches_the_others(install, bench, model, why):
+    install("hostile", HOSTILE)
+    done = bench("run", "-t", "mini-sts", "-m", f"{model},bert[backbone=tiny],random", "--json")
+    assert done.exit_code == 1, done.output
+    failed, *others = json.loads(done.stdout)
+    assert failed["error"].startswith(why) and failed["error"].isprintable()
+    assert [one["error"] for one in others] == [None, None]
+
+
+def test_what_a_plug_in_changes_is_put_back(install, bench):
+    install("hostile", HOSTILE)
+    alone = json.loads(bench("run", "-t", "mini-sts", "-m", "bert[backbone=tiny]", "--json").stdout)
+    done = bench("run", "-t", "mini-sts", "-m", "h-change,bert[backbone=tiny]", "--json", "--force")
+    changed, after = json.loads(done.stdout)
+    assert changed["error"] is None
+    assert after["result"]["scores"] == alone[0]["result"]["scores"]

@@ -107,7 +107,7 @@ def test_a_number_on_its_bounds_or_without_any(text):
         ("m[width=999999999999]", "model 'm': width=999999999999 is out of range, expected 1 to 64"),
         ("m[share=1.5]", "model 'm': share=1.5 is out of range, expected 1 or less"),
         ("m[share=nan]", "model 'm': share=nan is out of range, expected 1 or less"),
-        ("m[dim]", "model 'm[dim]': 'dim' is not parameter=value"),
+        ("m[dim]", "model 'm[dim]': 'dim' is not parameter=value; quote a text that holds a comma"),
         ("m[dim=1,dim=2]", "model 'm[dim=1,dim=2]' gives 'dim' twice; keep one"),
         ("m[dim=1", "model 'm[dim=1' is not a specification; write name or name[parameter=value,...]"),
     ],
@@ -154,7 +154,7 @@ def test_plain_names_split_on_commas_and_spaces():
 def test_brackets_must_match(text):
     with pytest.raises(UsageError) as caught:
         split_specs(text)
-    assert str(caught.value).startswith("models: brackets do not match in ")
+    assert str(caught.value).startswith("models: brackets or quotes do not match in ")
 
 
 def test_pick_names_the_nearest_or_everything():
@@ -164,3 +164,32 @@ def test_pick_names_the_nearest_or_everything():
         pick("suite", table, "STSS")
     with pytest.raises(UsageError, match=r"^no suite is named 'zzz'; known: sts, transfer$"):
         pick("suite", table, "zzz")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("hf:in/a,b", "x"),
+        ("hf:in/[a]", "x"),
+        ("bert", "in/my text, v2.txt"),
+        ("bert", 'a"b\\c'),
+        ("bert", "[x]"),
+        ("m", "ü=$"),
+    ],
+)
+def test_whatever_a_path_holds_is_read_back(name, value):
+    one = Spec(name, {"backbone": value, "seed": 1})
+    again = Spec.parse(str(one))
+    assert (again.name, again.given["backbone"], again.given["seed"]) == (name, value, "1")
+    assert split_specs(f"{one},random") == [str(one), "random"]
+
+
+def test_a_folder_with_spaces_is_one_model():
+    assert split_specs("hf:in/My Drive[pooling=avg],random") == ["hf:in/My Drive[pooling=avg]", "random"]
+    assert Spec.parse("hf:in/My Drive[pooling=avg]").name == "hf:in/My Drive"
+
+
+@pytest.mark.parametrize("text", ['m[a="b]', 'm[a="b"c]', "m[a=b]c", "[a=b]", ""])
+def test_what_is_no_specification_is_refused(text):
+    with pytest.raises(UsageError, match=r"^model "):
+        Spec.parse(text)

@@ -1,22 +1,58 @@
 """The two streams of the command line: data on stdout, and everything for people's eyes on stderr."""
 
+import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-out = Console(soft_wrap=False)
-err = Console(stderr=True, highlight=False)
+from harness.files import write_error
+
+
+class _Notices(Console):
+    """The console of notices: one that cannot be written, on a full disk for instance, ends no work."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            super().print(*objects, **options)
+
+
+class _Output(Console):
+    """The console of data: output that is lost is an error."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        with _written():
+            super().print(*objects, **options)
+
+
+@contextlib.contextmanager
+def _written() -> Iterator[None]:
+    """Turn a failed write to standard output into one sentence; a reader that went away needs none."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise typer.Exit(1) from None
+    except OSError as error:
+        raise write_error(Path("standard output"), error) from error
+
+
+out = _Output(soft_wrap=False)
+err = _Notices(stderr=True, highlight=False)
 
 Rows = list[dict[str, object]]
 
 
 def print_json(value: object) -> None:
     """One JSON document on stdout."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    with _written():
+        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        sys.stdout.flush()
 
 
 def show_rows(rows: Sequence[dict[str, object]], *, json: bool = False, empty: str = "nothing") -> None:

@@ -1,5 +1,10 @@
 """The `bench` command. Modules that need torch are imported inside the commands, so that `--help` is instant."""
 
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, TextIO
+
 import typer
 
 from harness import __version__
@@ -15,12 +20,14 @@ from harness.cli.report import report
 from harness.cli.run import run
 from harness.cli.train import export, train
 from harness.cli.verify import verify
+from harness.files import write_error
 
 app = typer.Typer(
     name="bench",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Reproducible evaluation of sentence embeddings: the SimCSE paper's methods, protocols and numbers.",
     epilog="Start with: bench run --suite mini --models minilm,bag-of-words,random",
 )
@@ -39,12 +46,50 @@ app.add_typer(data_app, name="data")
 app.command()(cache)
 
 
-@app.command()
-def version() -> None:
-    """Print the version."""
-    out.print(__version__, highlight=False)
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        out.print(__version__, highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
     """Entry point of the console script."""
-    app(prog_name="bench")
+    # A notebook's drawing backend is of no use to a command, and may not be installed here.
+    os.environ.pop("MPLBACKEND", None)
+    sys.stdout, sys.stderr = _usable(sys.stdout), _usable(sys.stderr)
+    try:
+        app(prog_name="bench")
+    finally:
+        _finish()
+
+
+def _usable(stream: TextIO | None) -> TextIO:
+    """A stream that takes every character: one that it cannot encode becomes `?`; a closed stream swallows all."""
+    if stream is None:
+        return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123  open until the process ends
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="replace")
+    return stream
+
+
+def _finish() -> None:
+    """Write what the streams still hold. Output that is lost ends with exit code 1, a notice that is lost with none."""
+    for stream, code in ((sys.stderr, 0), (sys.stdout, 1)):
+        try:
+            stream.flush()
+        except OSError as error:
+            with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123  not a file
+                os.dup2(nowhere.fileno(), stream.fileno())  # so that the interpreter's own flush does not fail again
+            if code and not isinstance(error, BrokenPipeError):
+                sys.stderr.write(f"bench: {write_error(Path('standard output'), error)}\n")
+            if code:
+                raise SystemExit(code) from None

@@ -67,15 +67,15 @@ def _restore(state: dict[str, object]) -> None:
     if now["limit"] != state["limit"]:
         sys.setrecursionlimit(int(str(state["limit"])))
     sys.stdout, sys.stderr = state["stdout"], state["stderr"]
-    if "dtype" not in state:
+    torch = sys.modules.get("torch")
+    if torch is None:
         return
-    torch = sys.modules["torch"]
-    if now["dtype"] != state["dtype"]:
-        torch.set_default_dtype(state["dtype"])
-    if now["device"] != state["device"]:
-        torch.set_default_device(state["device"])
-    if now["grad"] != state["grad"]:
-        torch.set_grad_enabled(bool(state["grad"]))
+    if now["dtype"] != state.get("dtype", torch.float32):
+        torch.set_default_dtype(state.get("dtype", torch.float32))
+    if now["device"] != state.get("device", torch.device("cpu")):
+        torch.set_default_device(state.get("device", torch.device("cpu")))
+    if now["grad"] != state.get("grad", True):
+        torch.set_grad_enabled(bool(state.get("grad", True)))
 
 
 def _description(error: BaseException) -> str:
