@@ -131,14 +131,24 @@ def test_check_of_an_empty_folder(tmp_path):
     )
 
 
-def test_cache_info_and_clear(folders, cache, bert_folder, tmp_path):
-    assert "holds no embeddings" in call("cache", "info", *cache).stdout
+def test_cache_info_shows_everything_and_clear_clears_what_can_be_made_anew(folders, cache, bert_folder, tmp_path):
+    assert "holds nothing" in call("cache", "info", *cache).stdout
     call("run", "-s", "mini", "-m", f"hf:{bert_folder}[pooling=avg]", *folders)
-    (row,) = json.loads(call("cache", "info", "--json", *cache).stdout)
-    assert row["encoder"] == f"hf:{bert_folder}[pooling=avg]"
-    assert row["sentences"] > 600
+    (tmp_path / "cache" / "trained" / "abc").mkdir(parents=True)
+    (tmp_path / "cache" / "trained" / "abc" / "model.safetensors").write_bytes(bytes(100))
+    (tmp_path / "words.txt").write_text("a sentence\nanother one\n")
+    assert call("data", "add", "my-words", tmp_path / "words.txt", *cache).exit_code == 0
+    listed = {row["name"]: row for row in json.loads(call("data", "list", "--json", *cache).stdout)}
+    assert listed["my-words"]["file"] == str(tmp_path / "words.txt") and "wikipedia-1m" in listed
+    info = json.loads(call("cache", "info", "--json", *cache).stdout)
+    (row,) = info["encoders"]
+    assert row["encoder"] == f"hf:{bert_folder}[pooling=avg]" and row["sentences"] > 600
+    assert {"embeddings", "trained", "texts"} <= {kind["kind"] for kind in info["kinds"]}
     assert call("cache", "clear", *cache).exit_code == 0
-    assert json.loads(call("cache", "info", "--json", *cache).stdout) == []
+    left = json.loads(call("cache", "info", "--json", *cache).stdout)
+    assert left["encoders"] == [] and {kind["kind"] for kind in left["kinds"]} == {"trained", "texts"}
+    assert call("cache", "clear", "--all", *cache).exit_code == 0
+    assert [kind["kind"] for kind in json.loads(call("cache", "info", "--json", *cache).stdout)["kinds"]] == ["texts"]
 
 
 def test_a_results_folder_that_cannot_be_written_is_said_before_any_work(tmp_path, folders, monkeypatch):

@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "packaged": {"errors", "files"},
     "derived": {"errors", "files"},
     "progress": set(),
+    "storage": {"errors", "files"},
     "data": _GROUND,
     "encoders": _GROUND | {"data"},
     "tasks": _GROUND | {"data", "encoders", "results"},
@@ -29,7 +30,7 @@ MAY_IMPORT = {
     "explain": _ENGINE,
     "paper": _ENGINE | {"reports", "run"},
     "api": _ENGINE | {"reports", "run", "explain"},
-    "cli": _ENGINE | {"reports", "run", "verify", "explain", "paper"},
+    "cli": _ENGINE | {"reports", "run", "verify", "explain", "paper", "storage"},
     "__main__": {"cli"},
 }
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.data.files import TextFile
     from harness.encoders.context import Context
 
-data_app = typer.Typer(no_args_is_help=True, help="Check the data files, or fetch them.")
+data_app = typer.Typer(no_args_is_help=True, help="Check the data files, fetch them, or give names to texts.")
 
 
 # The datasets of tasks that have not their dataset's own name.
@@ -151,6 +151,36 @@ def fetch(
     fetcher = pick("data set", fetchers, what)
     with context_of(cache_dir=cache_dir, device="cpu", offline=offline, quiet=quiet) as context:
         show_rows([fetcher(context)], json=json)
+
+
+@data_app.command()
+@command
+def add(
+    name: Annotated[str, typer.Argument(help="The name, for instance wikipedia-1m or nli-31k.")],
+    file: Annotated[Path, typer.Argument(help="The file: one sentence a line, csv, tsv or JSON lines, plain or .gz.")],
+    cache_dir: options.CacheDir = None,
+    json: options.Json = False,
+) -> None:
+    """Let a name stand for a text file. Cards and results then have the name and a digest of the content, and no path.
+
+    For example: bench data add wikipedia-1m wikipedia_sentences_1m.txt.gz
+    """
+    from harness.data.named_texts import add_text
+
+    text = add_text(name, file, cache_dir or options.default_cache_dir())
+    show_rows([{"name": name, "content": text.name, "use": f"data={name} or fit={name}"}], json=json)
+
+
+@data_app.command("list")
+@command
+def list_(cache_dir: options.CacheDir = None, json: options.Json = False) -> None:
+    """Show the texts that can be named for training and fitting."""
+    from harness.data.named_texts import NAMED, added_texts
+
+    added = added_texts(cache_dir or options.default_cache_dir())
+    rows: Rows = [{"name": name, "what": what, "file": str(added.get(name, ""))} for name, what in NAMED.items()]
+    rows += [{"name": name, "what": "added", "file": str(path)} for name, path in added.items() if name not in NAMED]
+    show_rows(rows, json=json)
 
 
 def _fetch_suite(context: "Context") -> dict[str, object]:

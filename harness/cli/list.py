@@ -1,4 +1,4 @@
-"""`bench list` and `bench cache`."""
+"""`bench list`."""
 
 from typing import Annotated
 
@@ -7,7 +7,6 @@ import typer
 from harness.cli import options
 from harness.cli.console import Rows, show_rows
 from harness.cli.options import command
-from harness.errors import UsageError
 from harness.names import pick, value_text
 
 
@@ -23,26 +22,6 @@ def list_(
         return
     rows = pick("list", {"models": _models, "suites": _suites, "tasks": _tasks}, what)()
     show_rows(rows, json=json)
-
-
-@command
-def cache(
-    what: Annotated[str, typer.Argument(help="info or clear.")] = "info",
-    cache_dir: options.CacheDir = None,
-    json: options.Json = False,
-) -> None:
-    """Show what the embedding cache holds, or delete it (results are not touched)."""
-    from harness.encoders.store import clear, stat
-
-    root = (cache_dir or options.default_cache_dir()) / "embeddings"
-    if what == "info":
-        rows: Rows = [{"encoder": e.encoder, "sentences": e.rows, "MiB": round(e.bytes / 2**20, 1)} for e in stat(root)]
-        show_rows(rows, json=json, empty=f"{root} holds no embeddings")
-    elif what == "clear":
-        freed = clear(root)
-        show_rows([{"freed MiB": round(freed / 2**20, 1), "folder": str(root)}], json=json)
-    else:
-        raise UsageError(f"cache {what}: unknown, expected info or clear")
 
 
 def _models() -> Rows:

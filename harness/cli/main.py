@@ -8,12 +8,13 @@ from typing import Annotated, TextIO
 import typer
 
 from harness import __version__
+from harness.cli.cache import cache_app
 from harness.cli.claims import claims
 from harness.cli.compare import compare
 from harness.cli.console import out
 from harness.cli.data import data_app
 from harness.cli.explain import explain
-from harness.cli.list import cache, list_
+from harness.cli.list import list_
 from harness.cli.paper import paper
 from harness.cli.plot import plot_app
 from harness.cli.report import report
@@ -43,7 +44,7 @@ app.command()(verify)
 app.command()(export)
 app.command(name="list")(list_)
 app.add_typer(data_app, name="data")
-app.command()(cache)
+app.add_typer(cache_app, name="cache")
 
 
 def _print_version(wanted: bool) -> None:
