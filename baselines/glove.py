@@ -3,19 +3,121 @@
 Source: SentEval (5d6dc11) examples/bow.py: whitespace tokens, exact match, unknown words left out.
 """
 
+import string
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
-from baselines.vectors import Bag, WordVectors, fit_common_component, open_vectors, remove_component
+from baselines.vectors import WordVectors, open_vectors
 from harness.encoders.context import Context
 from harness.encoders.protocol import Embeddings, Encoder, Transductive
 from harness.encoders.registry import EncoderEntry, parameter, parameters
-from harness.errors import UsageError
+from harness.errors import DataError, UsageError
 from harness.names import EncoderCard, Spec
 from harness.packaged import packaged_folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bag:
+    """How a sentence's tokens become one vector.
+
+    Attributes:
+        lower: look tokens up in lower case. The 840B GloVe knows "The" and "the"; the 6B one is lower-cased.
+        stop_words: drop English function words and single punctuation marks, in any case, before averaging. The list is
+            scikit-learn's with `string.punctuation`; sentence-transformers' GloVe model drops such words by a list of
+            its own.
+        sif: None, or a of the smooth inverse frequency a / (a + p(word)), 1e-3 in the paper. p is not counted but
+            estimated from the word's place r = 1, 2, ... in the file as 1 / (r * (1 + 1/2 + ... + 1/V)), Zipf's law for
+            a file that is sorted by frequency, as GloVe's and fastText's are.
+            Source: Arora et al. 2017, https://openreview.net/forum?id=SyK00v5xx
+    """
+
+    lower: bool = False
+    stop_words: bool = False
+    sif: float | None = None
+
+
+def average(vectors: WordVectors, sentences: Sequence[Sequence[str]], bag: Bag | None = None) -> NDArray[np.float32]:
+    """Mean vector of each sentence's known tokens: (n, d) float32, not normalised.
+
+    As SentEval's `examples/bow.py`: a token counts as often as it occurs, unknown ones count nowhere, an empty
+    sentence is the token ".", and a sentence without any known token is the zero vector. Weights of `bag.sif`
+    multiply the sum, which is still divided by the number of tokens, as in its paper. Sums are float64, and do not
+    depend on the order of the tokens or on the other sentences.
+
+    Args:
+        vectors: of words.
+        sentences: n lists of tokens. Takes memory for the vectors of all different tokens together.
+        bag: default: neither lower-cased, nor filtered, nor weighted.
+    """
+    bag = bag or Bag()
+    owners, rows = _known(vectors, sentences, bag)
+    used, columns = np.unique(rows, return_inverse=True)
+    rows_used = vectors.matrix[used].astype(np.float64)
+    if bag.sif is not None:
+        rows_used *= _weights(used, len(vectors.matrix), bag.sif)[:, None]
+    counts = csr_array((np.ones(len(rows)), (owners, columns)), shape=(len(sentences), len(used)))
+    counts.sum_duplicates()
+    totals = counts @ rows_used / np.maximum(np.bincount(owners, minlength=len(sentences)), 1)[:, None]
+    return cast(NDArray[np.float64], totals).astype(np.float32)
+
+
+def require_overlap(vectors: WordVectors, sentences: Sequence[Sequence[str]], bag: Bag | None = None) -> None:
+    """Refuse a corpus without one known token, which `average` would turn into zeros.
+
+    Raises:
+        DataError: if no token of any sentence is known.
+    """
+    if not len(_known(vectors, sentences, bag or Bag())[1]):
+        tokens = {token for sentence in sentences for token in sentence}
+        raise DataError(
+            f"{vectors.name}: none of the {len(tokens)} different tokens of {len(sentences)} sentences is among its "
+            f"{len(vectors.keys)} words, expected some; is it of another language or case?"
+        )
+
+
+def _known(
+    vectors: WordVectors, sentences: Sequence[Sequence[str]], bag: Bag
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Sentence number and row of every known token that the bag keeps."""
+    numbers: dict[str, int] = {}
+    filled = [sentence or ["."] for sentence in sentences]
+    tokens = np.array([numbers.setdefault(token, len(numbers)) for sentence in filled for token in sentence], int)
+    owners = np.repeat(np.arange(len(filled)), np.fromiter(map(len, filled), int))
+    rows = vectors.find([token.lower() if bag.lower else token for token in numbers])
+    if bag.stop_words:
+        dropped = _stop_words()
+        rows[[number for token, number in numbers.items() if token.lower() in dropped]] = -1
+    rows = rows[tokens]
+    return owners[rows >= 0], rows[rows >= 0]
+
+
+def fit_common_component(x: NDArray[np.floating]) -> NDArray[np.float64]:
+    """First right singular vector (d,) of sentence vectors (n, d), not centred; the second half of SIF."""
+    products = np.asarray(x, dtype=np.float64).T @ np.asarray(x, dtype=np.float64)
+    return cast(NDArray[np.float64], np.linalg.eigh(products).eigenvectors[:, -1])
+
+
+def remove_component(x: NDArray[np.floating], component: NDArray[np.float64]) -> NDArray[np.float32]:
+    """What is left of each vector (n, d) without its part along the unit vector `component` (d,)."""
+    return (x - np.outer(x @ component, component)).astype(np.float32)
+
+
+def _weights(rows: NDArray[np.int64], count: int, a: float) -> NDArray[np.float64]:
+    harmonic = (1 / np.arange(1, count + 1)).sum()
+    weights: NDArray[np.float64] = a / (a + 1 / ((rows + 1) * harmonic))
+    return weights
+
+
+def _stop_words() -> frozenset[str]:
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS  # takes a second to import, rarely needed
+
+    return frozenset(ENGLISH_STOP_WORDS) | set(string.punctuation)
 
 
 class AverageVectors:
@@ -33,8 +135,8 @@ class AverageVectors:
         """
         tokens = [sentence.split() for sentence in sentences]
         if len(tokens) > 1:
-            self._vectors.require_overlap(tokens, self._bag)
-        return self._vectors.average(tokens, self._bag)
+            require_overlap(self._vectors, tokens, self._bag)
+        return average(self._vectors, tokens, self._bag)
 
 
 class SmoothInverseFrequency:
@@ -72,7 +174,7 @@ def find_vectors(name: str, member: str | None, context: Context) -> WordVectors
         path = packaged_folder("baselines/assets/glove-tiny") / "vectors.txt.gz"
     else:
         folder = context.cache_dir / "glove"
-        candidates = [Path(name), folder / f"{name}.zip", folder / f"{name}.txt"]
+        candidates = [Path(name).expanduser(), folder / f"{name}.zip", folder / f"{name}.txt"]
         found = next((candidate for candidate in candidates if candidate.is_file()), None)
         if found is None:
             raise UsageError(
@@ -101,14 +203,15 @@ def _build(spec: Spec, chosen: GloveParameters, context: Context) -> Encoder | T
         name=str(spec),
         method=spec.name,
         parameters=asdict(chosen),
-        backbone=chosen.backbone,
+        backbone=Path(chosen.backbone).name,
         weights_sha256=vectors.sha256,
         pooling="mean of words",
         dim=vectors.dim,
         fitted_on="target" if bag.sif else None,
+        content={"method": spec.name, "vectors": vectors.sha256, **asdict(bag)},
     )
-    average = AverageVectors(vectors, bag, card)
-    return SmoothInverseFrequency(average) if bag.sif else average
+    encoder = AverageVectors(vectors, bag, card)
+    return SmoothInverseFrequency(encoder) if bag.sif else encoder
 
 
 AVERAGE_GLOVE = EncoderEntry(

@@ -1,59 +1,61 @@
-"""Word vectors from a text file, and their averages as sentence vectors.
+"""Word vectors from a file: GloVe's text, fastText's .vec, or word2vec's text and binary layouts, packed or not.
 
-The text (GloVe, or fastText's .vec with its header line) is read once and kept as a folder of arrays that later loads
-map into memory: a 5 GB file opens in milliseconds and costs the rows that are asked for.
+A line of text is a word and d numbers between spaces or tabs; a first line of two whole numbers counts vectors and
+numbers. The binary layout has that line, and then each word, a space and d little-endian float32. What a file is
+packed by, and which layout it has, is told by its content. It is read once and kept as arrays that later loads verify
+and map into memory; see `harness.derived`.
 """
 
+import gzip
+import hashlib
+import io
 import json
 import logging
-import string
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, NoReturn, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
-from baselines.vectors_text import choose_member, digests, identity, make_arrays
-from harness.errors import DataError
+from harness import files
+from harness.derived import Derived, recall
+from harness.errors import DataError, UsageError
 
 _log = logging.getLogger(__name__)
 
-_UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
+_VERSION = 1  # to be raised when the same file gives other arrays than before
+_KEY_BYTES = 16  # of a word's BLAKE2b digest: among a billion words the odds that two share one are 2e-21
+_HEAD_BYTES = 1 << 16
+_BLOCK_BYTES = 1 << 24  # of a file parsed at once
+_LARGEST = float(np.finfo(np.float32).max)
+_MARK = b"\xef\xbb\xbf"  # a byte order mark says nothing in UTF-8
+_UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError)
+_OTHER_CONTENT = {
+    b"\xba\x16\x4f\x2f": "fastText's own .bin",
+    b"\x93NUMPY": "a NumPy array",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+    b"version https://git-lfs": "a Git LFS pointer in the place of the file",
+}
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bag:
-    """How a sentence's tokens become one vector.
-
-    Attributes:
-        lower: look tokens up in lower case. The 840B GloVe knows "The" and "the"; the 6B one is lower-cased.
-        stop_words: drop English function words and single punctuation marks, in any case, before averaging. The list is
-            scikit-learn's with `string.punctuation`; sentence-transformers' GloVe model drops such words by a list of
-            its own.
-        sif: None, or a of the smooth inverse frequency a / (a + p(word)), 1e-3 in the paper. p is not counted but
-            estimated from the word's place r = 1, 2, ... in the file as 1 / (r * (1 + 1/2 + ... + 1/V)), Zipf's law for
-            a file that is sorted by frequency, as GloVe's and fastText's are.
-            Source: Arora et al. 2017, https://openreview.net/forum?id=SyK00v5xx
-    """
-
-    lower: bool = False
-    stop_words: bool = False
-    sif: float | None = None
+Block = tuple[list[bytes], NDArray[np.float32]]  # n words, and their vectors (n, d)
 
 
 @dataclass(frozen=True, slots=True)
 class WordVectors:
-    """Vectors of V lines of text, and where each word's first one is.
+    """V vectors, and where each word's first one is.
 
     Attributes:
-        name: file name of the text, with the member of a .zip.
-        sha256: of the text itself, unpacked.
-        matrix: (V, d) float32, mapped from disk, in the order of the text.
+        name: file name, with the member of a .zip.
+        sha256: of the file's content, unpacked.
+        matrix: (V, d) float32, mapped from disk, in the order of the file.
         keys: (W,) S16 digests of the W <= V different words, sorted.
         rows: (W,) the row of each.
     """
@@ -69,118 +71,312 @@ class WordVectors:
         return int(self.matrix.shape[1])
 
     def find(self, words: Sequence[str]) -> NDArray[np.int64]:
-        """Row of each of n words (n,), spelt exactly so; -1 where the text has none."""
-        keys = digests(word.encode("utf-8", "surrogatepass") for word in words)
+        """Row of each of n words (n,), spelt exactly so; -1 where the file has none."""
+        keys = _digests(word.encode("utf-8", "surrogatepass") for word in words)
         at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
         return np.where(self.keys[at] == keys, self.rows[at], -1).astype(np.int64)
 
-    def average(self, sentences: Sequence[Sequence[str]], bag: Bag | None = None) -> NDArray[np.float32]:
-        """Mean vector of each sentence's known tokens: (n, d) float32, not normalised.
-
-        As SentEval's `examples/bow.py`: a token counts as often as it occurs, unknown ones count nowhere, an empty
-        sentence is the token ".", and a sentence without any known token is the zero vector. Weights of `bag.sif`
-        multiply the sum, which is still divided by the number of tokens, as in its paper. Sums are float64, and do not
-        depend on the order of the tokens or on the other sentences.
-
-        Args:
-            sentences: n lists of tokens. Takes memory for the vectors of all different tokens together.
-            bag: default: neither lower-cased, nor filtered, nor weighted.
-        """
-        bag = bag or Bag()
-        owners, rows = self._known(sentences, bag)
-        used, columns = np.unique(rows, return_inverse=True)
-        vectors = self.matrix[used].astype(np.float64)
-        if bag.sif is not None:
-            vectors *= _weights(used, len(self.matrix), bag.sif)[:, None]
-        counts = csr_array((np.ones(len(rows)), (owners, columns)), shape=(len(sentences), len(used)))
-        counts.sum_duplicates()
-        totals = counts @ vectors / np.maximum(np.bincount(owners, minlength=len(sentences)), 1)[:, None]
-        return cast(NDArray[np.float64], totals).astype(np.float32)
-
-    def require_overlap(self, sentences: Sequence[Sequence[str]], bag: Bag | None = None) -> None:
-        """Refuse a corpus without one known token, which `average` would turn into zeros.
-
-        Raises:
-            DataError: if no token of any sentence is known.
-        """
-        if not len(self._known(sentences, bag or Bag())[1]):
-            tokens = {token for sentence in sentences for token in sentence}
-            raise DataError(
-                f"{self.name}: none of the {len(tokens)} different tokens of {len(sentences)} sentences is among its "
-                f"{len(self.keys)} words, expected some; is it of another language or case?"
-            )
-
-    def _known(self, sentences: Sequence[Sequence[str]], bag: Bag) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Sentence number and row of every known token that the bag keeps."""
-        numbers: dict[str, int] = {}
-        filled = [sentence or ["."] for sentence in sentences]
-        tokens = np.array([numbers.setdefault(token, len(numbers)) for sentence in filled for token in sentence], int)
-        owners = np.repeat(np.arange(len(filled)), np.fromiter(map(len, filled), int))
-        rows = self.find([token.lower() if bag.lower else token for token in numbers])
-        if bag.stop_words:
-            dropped = _stop_words()
-            rows[[number for token, number in numbers.items() if token.lower() in dropped]] = -1
-        rows = rows[tokens]
-        return owners[rows >= 0], rows[rows >= 0]
-
-
-def fit_common_component(x: NDArray[np.floating]) -> NDArray[np.float64]:
-    """First right singular vector (d,) of sentence vectors (n, d), not centred; the second half of SIF."""
-    products = np.asarray(x, dtype=np.float64).T @ np.asarray(x, dtype=np.float64)
-    return cast(NDArray[np.float64], np.linalg.eigh(products).eigenvectors[:, -1])
-
-
-def remove_component(x: NDArray[np.floating], component: NDArray[np.float64]) -> NDArray[np.float32]:
-    """What is left of each vector (n, d) without its part along the unit vector `component` (d,)."""
-    return (x - np.outer(x @ component, component)).astype(np.float32)
-
 
 def open_vectors(path: Path, cache_dir: Path, member: str | None = None) -> WordVectors:
-    """Open a text of word vectors; the first time it is parsed in one pass, in about 200 MB and 60 bytes a line.
+    """Open a file of word vectors; the first time it is parsed in one pass, in about 200 MB and 60 bytes a vector.
 
-    A line is a word and d numbers, split at single spaces from the right, since words may hold spaces. Of a word that
-    occurs twice the first vector counts. A first line of two whole numbers is fastText's header.
+    Words may hold spaces. Of a word that occurs twice the first vector counts. Later loads read the file and the arrays
+    once each to verify them: some seconds for 5 GB.
 
     Args:
-        path: the text, plain, .gz or .zip; an archive is read as a stream and not unpacked.
-        cache_dir: folder that keeps the arrays. They are made anew for a file of other size, time or first megabyte.
+        path: the file, plain or packed by gzip or zip; an archive is read as a stream and not unpacked.
+        cache_dir: folder that keeps the arrays.
         member: the file in a .zip with several.
 
     Raises:
-        DataError: if the file is missing, damaged, truncated, or a line is not a word and d finite numbers (with file
+        DataError: if the file is missing, damaged, truncated, or a vector is not a word and d finite numbers (with file
             and line).
-        UsageError: if a .zip has several files and none is named, or not the one named.
+        UsageError: if a .zip has several files and none is named, or not the one named, or the file is of a kind that
+            is not read.
     """
     try:
-        member = choose_member(path, member)
-        folder = cache_dir / f"vectors-{identity(path, member)}"
-        if not folder.exists():
-            _log.info("%s: reading the word vectors into %s, once", path, folder)
-            make_arrays(path, member, folder)
+        member = _choose_member(path, member)
+        key = json.dumps([_VERSION, files.sha256(path), member])
+        place = f"{path}({member})" if member else str(path)
+
+        def make() -> Derived:
+            _log.info("%s: reading the word vectors, once", place)
+            with _unpacked(path, member) as file, _scratch(cache_dir) as scratch:
+                return _read(file, place, scratch, cache_dir)
+
+        stored = recall(cache_dir / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors", key, make)
     except _UNREADABLE as error:
         raise DataError(
-            f"{path}: the word vectors cannot be read and kept in {cache_dir} ({error}), expected a whole text, .gz or "
-            ".zip file and free space; if it is damaged, delete it and download it again"
+            f"{path}: the word vectors cannot be read ({error}), expected a whole file, plain or packed by gzip or "
+            "zip; if it is damaged, download it again"
         ) from error
-    return _load(folder, f"{path.name}({member})" if member else path.name)
+    keys = stored.arrays["keys"].view(f"S{_KEY_BYTES}").ravel()
+    name = f"{path.name}({member})" if member else path.name
+    return WordVectors(name, stored.facts["content"], stored.arrays["vectors"], keys, stored.arrays["rows"])
 
 
-def _load(folder: Path, name: str) -> WordVectors:
+def _choose_member(path: Path, member: str | None) -> str | None:
+    """The file in a .zip that is meant; None for other files."""
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            return None
+    with zipfile.ZipFile(path) as archive:
+        inside = [name for name in archive.namelist() if not name.endswith("/")]
+    names = [name for name in inside if not name.startswith("__MACOSX/") and not Path(name).name.startswith(".")]
+    chosen = names if member is None else [name for name in inside if name == member]
+    if len(chosen) == 1:
+        return chosen[0]
+    has = f"it has {', '.join(names) or 'none'}"
+    if member is None:
+        raise UsageError(f"{path}: the archive has {len(names)} files, expected one; name it with member=FILE; {has}")
+    raise UsageError(f"{path}: member={member} is not in the archive; {has}")
+
+
+@contextmanager
+def _unpacked(path: Path, member: str | None) -> Iterator[BinaryIO]:
+    """The content of the file as a stream of bytes."""
+    with ExitStack() as stack:
+        raw: BinaryIO = stack.enter_context(path.open("rb", buffering=_HEAD_BYTES))
+        if member is not None:
+            inside = stack.enter_context(stack.enter_context(zipfile.ZipFile(raw)).open(member))
+            raw = cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, inside), _HEAD_BYTES))
+        elif raw.read(2) == b"\x1f\x8b":
+            raw.seek(0)
+            raw = cast(BinaryIO, stack.enter_context(gzip.open(raw)))
+        else:
+            raw.seek(0)
+        yield raw
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[BinaryIO]:
+    """A file of the folder that has no name, or memory where the folder takes none."""
     try:
-        matrix, keys, rows = (np.load(folder / f"{part}.npy", mmap_mode="r") for part in ("vectors", "keys", "rows"))
-        sha256 = json.loads((folder / "card.json").read_bytes())["sha256"]
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder}: the stored vectors are damaged ({error}); delete the folder") from error
-    return WordVectors(name, sha256, matrix, keys, rows)
+        folder.mkdir(parents=True, exist_ok=True)
+        file = tempfile.TemporaryFile(dir=folder)
+    except OSError:
+        yield io.BytesIO()
+        return
+    with file:
+        yield cast(BinaryIO, file)
 
 
-def _weights(rows: NDArray[np.int64], count: int, a: float) -> NDArray[np.float64]:
-    harmonic = (1 / np.arange(1, count + 1)).sum()
-    weights: NDArray[np.float64] = a / (a + 1 / ((rows + 1) * harmonic))
-    return weights
+class _Hashed:
+    """Lines or bytes of a stream whose sha256 is taken on the way."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.digest = hashlib.sha256()
+
+    def head(self) -> bytes:
+        """How the stream begins; nothing of it is used up."""
+        return bytes(self._stream.peek(_HEAD_BYTES)[:_HEAD_BYTES])  # type: ignore[attr-defined]
+
+    def lines(self) -> list[bytes]:
+        """Many lines; none at the end."""
+        lines = self._stream.readlines(_BLOCK_BYTES)
+        for line in lines:
+            self.digest.update(line)
+        return lines
+
+    def line(self) -> bytes:
+        """One line."""
+        line = self._stream.readline()
+        self.digest.update(line)
+        return line
+
+    def block(self) -> bytes:
+        """Many bytes; none at the end."""
+        block = self._stream.read(_BLOCK_BYTES)
+        self.digest.update(block)
+        return block
 
 
-def _stop_words() -> frozenset[str]:
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS  # takes a second to import, rarely needed
+def _read(file: BinaryIO, place: str, scratch: BinaryIO, folder: Path) -> Derived:
+    """Parse a whole file; the vectors go through the scratch file, which is in the folder."""
+    stream = _Hashed(file)
+    head = stream.head()
+    _check_kind(head, place)
+    promised = _counts(head.removeprefix(_MARK).partition(b"\n")[0])
+    binary = promised is not None and _is_binary(head)
+    blocks = _binary_blocks(stream, place) if binary else _text_blocks(stream, place)
+    keys, count, dim = [], 0, 0
+    for words, values in blocks:
+        keys.append(_digests(words))
+        with files.writing(folder):
+            scratch.write(values.tobytes())
+        count, dim = count + len(words), values.shape[1]
+    if not count or (promised is not None and promised[0] != count):
+        raise DataError(
+            f"{place}: found {count} vectors, expected {promised[0] if promised else 'some'} as its first line says; "
+            "the file is truncated, download it again"
+        )
+    vectors = _as_array(scratch, (count, dim))
+    return Derived({"vectors": vectors, **_index(np.concatenate(keys))}, {"content": stream.digest.hexdigest()})
 
-    return frozenset(ENGLISH_STOP_WORDS) | set(string.punctuation)
+
+def _check_kind(head: bytes, place: str) -> None:
+    for beginning, what in _OTHER_CONTENT.items():
+        if head.startswith(beginning):
+            raise UsageError(
+                f"{place}: the file is {what}, expected a text of vectors or word2vec's binary layout; convert it"
+            )
+    if _is_binary(head) and _counts(head.partition(b"\n")[0]) is None:
+        raise UsageError(
+            f"{place}: the file is binary and does not begin with two numbers, expected a text of vectors or "
+            "word2vec's binary layout; convert it"
+        )
+
+
+def _is_binary(head: bytes) -> bool:
+    if b"\0" in head:
+        return True
+    try:
+        head[: head.rfind(b" ") + 1].decode("utf-8")  # no character is cut there
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def _counts(line: bytes) -> tuple[int, int] | None:
+    """(vectors, numbers per vector) of a first line that has two whole numbers alone."""
+    parts = line.split()
+    return (int(parts[0]), int(parts[1])) if len(parts) == 2 and all(part.isdigit() for part in parts) else None
+
+
+def _as_array(scratch: BinaryIO, shape: tuple[int, int]) -> NDArray[np.float32]:
+    if isinstance(scratch, io.BytesIO):
+        return np.frombuffer(scratch.getbuffer(), np.float32).reshape(shape)
+    scratch.flush()
+    return np.memmap(scratch, np.float32, "r", shape=shape)
+
+
+def _index(keys: NDArray[np.bytes_]) -> dict[str, NDArray[np.uint8] | NDArray[np.int32]]:
+    """Sorted digests of the different words, as (W, 16) bytes, and the row of each word's first vector (W,)."""
+    order = np.argsort(keys, kind="stable")  # stable: of equal words the first one comes first
+    ordered = keys[order]
+    first = np.append(True, ordered[1:] != ordered[:-1])
+    distinct = np.frombuffer(ordered[first].tobytes(), np.uint8).reshape(-1, _KEY_BYTES)
+    return {"keys": distinct, "rows": order[first].astype(np.int32)}
+
+
+def _binary_blocks(stream: _Hashed, place: str) -> Iterator[Block]:
+    counts = _counts(stream.line().removeprefix(_MARK))
+    assert counts is not None
+    dim, rest, done = counts[1], b"", 0
+    while block := stream.block():
+        rest += block
+        words, vectors, start = [], [], 0
+        while (space := rest.find(b" ", start)) >= 0 and (end := space + 1 + 4 * dim) <= len(rest):
+            words.append(rest[start:space].lstrip(b"\n"))
+            vectors.append(rest[space + 1 : end])
+            start = end
+        rest = rest[start:]
+        values = np.frombuffer(b"".join(vectors), "<f4").astype(np.float32).reshape(len(words), dim)
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if bad.size:
+            raise DataError(
+                f"{place}: vector {done + bad[0] + 1} has a number that is not finite; the file is damaged, download "
+                "it again"
+            )
+        done += len(words)
+        if words:
+            yield words, values
+    if rest.strip():
+        raise DataError(
+            f"{place}: ends within vector {done + 1} of {counts[0]}; the file is truncated, download it again"
+        )
+
+
+def _text_blocks(stream: _Hashed, place: str) -> Iterator[Block]:
+    lines = stream.lines() or [b""]
+    lines[0] = lines[0].removeprefix(_MARK)
+    counts = _counts(lines[0])
+    dim = counts[1] if counts else _trailing_numbers(lines[0])
+    if dim < 1:
+        raise DataError(
+            f"{place}:1: found {lines[0][:60]!r}, expected a word and its numbers; is it a text of vectors?"
+        )
+    start = 1 if counts else 0
+    number, blank = 1 + start, 0
+    for block in chain([lines[start:]], iter(stream.lines, [])):
+        filled = len(block)
+        while filled and not block[filled - 1].strip():
+            filled -= 1
+        if filled and blank:
+            raise _wrong_numbers(f"{place}:{blank}", 0, dim)
+        if filled:
+            yield _parse(block[:filled], dim, place, number)
+        if filled < len(block):
+            blank = blank or number + filled
+        number += len(block)
+
+
+def _parse(lines: Sequence[bytes], dim: int, place: str, number: int) -> Block:
+    """Words and values (n, dim) of n lines, the first of them line `number` of the file."""
+    words, texts = [], []
+    for offset, line in enumerate(lines):
+        stripped = line.rstrip().replace(b"\t", b" ")
+        if stripped.count(b" ") == dim:
+            word, _, text = stripped.partition(b" ")
+        else:
+            word, text = _split_from_right(stripped, dim, f"{place}:{number + offset}")
+        words.append(word)
+        texts.append(text)
+    values = _numbers(b" ".join(texts))
+    if values.size != len(lines) * dim or not np.isfinite(values).all():
+        _name_bad_number(texts, place, number)
+    return words, values.reshape(len(lines), dim)
+
+
+def _split_from_right(line: bytes, dim: int, where: str) -> tuple[bytes, bytes]:
+    """A word with spaces in it and its numbers; a word never ends with " " and a number, or the line is too long."""
+    pieces = line.rsplit(b" ", dim)
+    if len(pieces) <= dim or _is_number(pieces[0].rpartition(b" ")[2]):
+        raise _wrong_numbers(where, _trailing_numbers(line), dim)
+    return pieces[0], line[len(pieces[0]) + 1 :]
+
+
+def _wrong_numbers(where: str, found: int, dim: int) -> DataError:
+    return DataError(
+        f"{where}: found {found} numbers, expected {dim} after the word; the file is truncated or damaged, download it "
+        "again"
+    )
+
+
+def _numbers(text: bytes) -> NDArray[np.float32]:
+    """The numbers of a text, none if it holds anything else."""
+    try:
+        return np.fromstring(text, dtype=np.float32, sep=" ")
+    except ValueError:
+        return np.empty(0, dtype=np.float32)
+
+
+def _is_number(text: bytes) -> bool:
+    try:
+        return b"_" not in text and abs(float(text)) <= _LARGEST
+    except ValueError:
+        return False
+
+
+def _trailing_numbers(line: bytes) -> int:
+    pieces = line.split()[1:]
+    words = [place for place, piece in enumerate(pieces, start=1) if not _is_number(piece)]
+    return len(pieces) - max(words, default=0)
+
+
+def _name_bad_number(texts: Sequence[bytes], place: str, number: int) -> NoReturn:
+    for offset, text in enumerate(texts):
+        for piece in text.split(b" "):
+            if not _is_number(piece):
+                raise DataError(
+                    f"{place}:{number + offset}: found {piece.decode('utf-8', 'replace')!r}, expected a finite number; "
+                    "the file is damaged, download it again"
+                )
+    raise AssertionError("every piece is a number")
+
+
+def _digests(words: Iterable[bytes]) -> NDArray[np.bytes_]:
+    """What a word is looked up by: (n,) S16, which numpy compares bytewise."""
+    joined = b"".join(hashlib.blake2b(word, digest_size=_KEY_BYTES).digest() for word in words)
+    return np.frombuffer(joined, dtype=f"S{_KEY_BYTES}")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from baselines.glove import average
 from baselines.vectors import open_vectors
 
 BLOCK = 10_000
@@ -36,7 +37,7 @@ def sentences(words: int) -> list[list[str]]:
 
 
 def load(path: Path, cache: Path, words: int) -> None:
-    open_vectors(path, cache).average(sentences(words))
+    average(open_vectors(path, cache), sentences(words))
 
 
 def parse_word_by_word(path: Path, cache: Path, words: int) -> None:

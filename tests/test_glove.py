@@ -1,5 +1,6 @@
 """avg-glove as an encoder, and its archive over real HTTP from 127.0.0.1: what arrives, what is asked for, failures."""
 
+import hashlib
 import io
 import json
 import socket
@@ -12,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli.main import app
+from harness.data import glove
 from harness.data.glove import fetch_glove
 from harness.encoders.context import Context
 from harness.encoders.protocol import Transductive, embed
@@ -49,14 +51,13 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    def do_HEAD(self):
-        self.server.asked.append(("HEAD", None))
-        self.answer(200, 0)
-
     def do_GET(self):
         wanted = self.headers["Range"]
-        self.server.asked.append(("GET", wanted))
+        self.server.asked.append(wanted)
         start = int(wanted.removeprefix("bytes=").removesuffix("-")) if self.server.ranges else 0
+        if start >= len(self.server.content):
+            self.send_error(416)
+            return
         if self.answer(206 if self.server.ranges else 200, start):
             cut, self.server.cut = self.server.cut, None
             self.wfile.write(self.server.content[start:cut])
@@ -69,7 +70,6 @@ class Handler(BaseHTTPRequestHandler):
             return False
         self.send_response(status)
         self.send_header("Content-Length", str(len(self.server.content) - start))
-        self.send_header("ETag", f'"{hash(self.server.content)}"')
         self.end_headers()
         return True
 
@@ -84,6 +84,7 @@ def server(monkeypatch):
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         monkeypatch.setenv("BENCH_GLOVE_URL", running.base)
+        monkeypatch.setattr(glove, "_SHA256", hashlib.sha256(ARCHIVE).hexdigest())
         yield running
         running.shutdown()
         thread.join()
@@ -100,7 +101,7 @@ def refused(cache, **options):
 
 
 def files(cache):
-    return sorted(path.name for path in (cache / "glove").iterdir() if path.name != ".lock")
+    return sorted(path.name for path in (cache / "glove").iterdir())
 
 
 def test_fetched_once_and_read_as_it_is(server, tmp_path):
@@ -116,24 +117,26 @@ def test_fetched_once_and_read_as_it_is(server, tmp_path):
     assert embed(encoder, ["the dog runs"]) == pytest.approx(np.array([[1, 2, 4]]) / 3)
 
 
-def test_a_cut_download_goes_on_where_it_stopped(server, tmp_path):
+def test_a_cut_download_goes_on_where_it_stopped(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(glove, "_BLOCK", 10)
     server.cut = 100
-    assert refused(tmp_path) == (
-        f"{server.base}/glove.840B.300d.zip: the connection failed (it ended after 100 of {len(ARCHIVE)} bytes); check "
-        "the network and the proxy and run the command again, which continues a partial download, or " + INSTEAD
+    message = refused(tmp_path)
+    assert message.startswith(f"{server.base}/glove.840B.300d.zip: the connection failed (")
+    assert message.endswith(
+        "); check the network and the proxy and run the command again, which continues a partial download, or "
+        + INSTEAD
     )
+    assert files(tmp_path) == [".glove.840B.300d.zip.part"]
     assert fetch(tmp_path).read_bytes() == ARCHIVE
-    assert server.asked[-1] == ("GET", "bytes=100-")
+    assert server.asked == ["bytes=0-", "bytes=100-"]
     assert files(tmp_path) == ["glove.840B.300d.zip"]
 
 
-def test_what_was_begun_of_another_version_is_not_mixed_in(server, tmp_path):
-    server.cut = 100
-    refused(tmp_path)
-    server.content = zip_of(**{"glove.840B.300d": TEXT * 2})
-    assert fetch(tmp_path).read_bytes() == server.content
-    assert server.asked[-1] == ("GET", "bytes=0-")
-    assert files(tmp_path) == ["glove.840B.300d.zip"]
+def test_a_part_that_is_whole_needs_no_more_bytes(server, tmp_path):
+    (tmp_path / "glove").mkdir()
+    (tmp_path / "glove" / ".glove.840B.300d.zip.part").write_bytes(ARCHIVE)
+    assert fetch(tmp_path).read_bytes() == ARCHIVE
+    assert server.asked == [f"bytes={len(ARCHIVE)}-"]
 
 
 def test_a_server_that_cannot_continue_sends_it_again(server, tmp_path):
@@ -143,36 +146,31 @@ def test_a_server_that_cannot_continue_sends_it_again(server, tmp_path):
     assert fetch(tmp_path).read_bytes() == ARCHIVE
 
 
-def test_what_is_no_archive_is_thrown_away(server, tmp_path):
-    server.content = b"<html>Please log in</html>"
+@pytest.mark.parametrize(
+    "content",
+    [b"<html>Please log in</html>", ARCHIVE[:-60], ARCHIVE.replace(b"dog 0 2 0", b"dog 0 3 0"), ARCHIVE + b"more"],
+    ids=["a web page", "truncated on the server", "other numbers", "longer"],
+)
+def test_what_is_not_the_known_archive_is_thrown_away(server, tmp_path, content):
+    server.content = content
     assert refused(tmp_path) == (
-        f"{server.base}/glove.840B.300d.zip: what came is no zip archive of 26 bytes but 26 bytes of something else; "
-        f"run the command again, or {INSTEAD}"
-    )
-    assert files(tmp_path) == []
-
-
-def test_a_truncated_archive_is_thrown_away(server, tmp_path):
-    server.content = ARCHIVE[:-60]  # the server has no more of it
-    size = len(server.content)
-    assert refused(tmp_path) == (
-        f"{server.base}/glove.840B.300d.zip: what came is no zip archive of {size} bytes but {size} bytes of something "
-        f"else; run the command again, or {INSTEAD}"
+        f"{server.base}/glove.840B.300d.zip: what came has another sha256 than the archive's {glove._SHA256}; run the "
+        f"command again, or {INSTEAD}"
     )
     assert files(tmp_path) == []
     server.content = ARCHIVE
     assert fetch(tmp_path).read_bytes() == ARCHIVE
 
 
-def test_an_archive_with_wrong_bytes_inside(server, tmp_path):
-    server.content = ARCHIVE.replace(b"dog 0 2 0", b"dog 0 3 0")
-    path = fetch(tmp_path)
+def test_a_copy_with_wrong_bytes_inside(tmp_path):
+    path = tmp_path / "glove" / "glove.840B.300d.zip"
+    path.parent.mkdir()
+    path.write_bytes(ARCHIVE.replace(b"dog 0 2 0", b"dog 0 3 0"))
     with pytest.raises(DataError) as caught:
         build("avg-glove", Context(cache_dir=tmp_path, offline=True))
     assert str(caught.value) == (
-        f"{path}: the word vectors cannot be read and kept in {tmp_path / 'vectors'} (Bad CRC-32 for file "
-        "'glove.840B.300d.txt'), expected a whole text, .gz or .zip file and free space; if it is damaged, delete it "
-        "and download it again"
+        f"{path}: the word vectors cannot be read (Bad CRC-32 for file 'glove.840B.300d.txt'), expected a whole file, "
+        "plain or packed by gzip or zip; if it is damaged, download it again"
     )
     assert list((tmp_path / "vectors").iterdir()) == []
 
@@ -181,17 +179,19 @@ def test_a_member_that_the_archive_does_not_have(server, tmp_path):
     path = fetch(tmp_path)
     with pytest.raises(UsageError) as caught:
         build("avg-glove[member=glove.6B.300d.txt]", Context(cache_dir=tmp_path, offline=True))
-    assert str(caught.value) == (
-        f"{path}: expected the name of one file in it, found 'glove.6B.300d.txt'; it has glove.840B.300d.txt"
-    )
+    assert str(caught.value) == (f"{path}: member=glove.6B.300d.txt is not in the archive; it has glove.840B.300d.txt")
 
 
-def test_an_answer_that_is_not_the_archive(server, tmp_path):
-    server.answer = 404
-    assert refused(tmp_path) == (
-        f"{server.base}/glove.840B.300d.zip: the server answered 404, expected the archive; try again later, or "
-        + INSTEAD
-    )
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (404, "expected the archive; check BENCH_GLOVE_URL and the proxy, or "),
+        (503, "which is busy; try again later, or "),
+    ],
+)
+def test_an_answer_that_is_not_the_archive(server, tmp_path, status, advice):
+    server.answer = status
+    assert refused(tmp_path) == (f"{server.base}/glove.840B.300d.zip: the server answered {status}, {advice}{INSTEAD}")
 
 
 def test_no_network_and_switched_off(tmp_path, monkeypatch):
@@ -203,11 +203,12 @@ def test_no_network_and_switched_off(tmp_path, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("BENCH_GLOVE_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
-        assert "the connection failed (<urlopen error [Errno 111] Connection refused>); check" in refused(tmp_path)
-    monkeypatch.setenv("BENCH_GLOVE_URL", "ftp://127.0.0.1")
-    assert refused(tmp_path) == (
-        "BENCH_GLOVE_URL ftp://127.0.0.1: expected http:// or https://, the folder that has glove.840B.300d.zip"
-    )
+        assert "the connection failed (" in refused(tmp_path)
+    for address in ("ftp://127.0.0.1", "http://[", "https://"):
+        monkeypatch.setenv("BENCH_GLOVE_URL", address)
+        assert refused(tmp_path) == (
+            f"BENCH_GLOVE_URL {address}: expected http:// or https://, the folder that has glove.840B.300d.zip"
+        )
 
 
 def test_the_command(server, tmp_path):
@@ -255,7 +256,7 @@ def test_a_member_of_an_archive(context, tmp_path):
     with pytest.raises(UsageError) as caught:
         encoder(context, backbone=tmp_path / "two.zip")
     assert str(caught.value) == (
-        f"{tmp_path / 'two.zip'}: expected the name of one file in it, found None; it has a.txt, b.txt"
+        f"{tmp_path / 'two.zip'}: the archive has 2 files, expected one; name it with member=FILE; it has a.txt, b.txt"
     )
 
 
@@ -272,3 +273,14 @@ def test_no_vectors_and_no_overlap(context, tmp_path):
         "words.txt: none of the 4 different tokens of 2 sentences is among its 5 words, expected some; is it of "
         "another language or case?"
     )
+
+
+def test_the_identity_is_the_vectors_and_no_path(context, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "renamed.vec").write_text(TEXT)
+    here, there = (encoder(context, backbone=tmp_path / name).card for name in ("words.txt", "other/renamed.vec"))
+    assert here.identity == there.identity
+    assert (here.backbone, there.backbone) == ("words.txt", "renamed.vec")
+    others = [encoder(context, backbone=tmp_path / "words.txt", **{name: value}).card.identity
+              for name, value in {"lower": "true", "stop_words": "true", "sif": "0.001"}.items()]  # fmt: skip
+    assert len({here.identity, *others}) == 4

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baselines import vectors_text
-from baselines.vectors import Bag, WordVectors, fit_common_component, open_vectors, remove_component
+from baselines import vectors
+from baselines.glove import Bag, average, fit_common_component, remove_component, require_overlap
+from baselines.vectors import WordVectors, open_vectors
 from harness.errors import DataError, UsageError
 
 TEXT = """the 1 0 0
@@ -60,7 +61,7 @@ def pack(folder: Path, form: str) -> Path:
 @pytest.mark.parametrize("form", ["plain", "header", "trailing spaces", "windows", "no last newline", "gz", "zip"])
 @pytest.mark.parametrize("block", [1, 1 << 24], ids=["line by line", "at once"])
 def test_reads(tmp_path, monkeypatch, form, block):
-    monkeypatch.setattr(vectors_text, "_BLOCK_BYTES", block)
+    monkeypatch.setattr(vectors, "_BLOCK_BYTES", block)
     words = open_vectors(pack(tmp_path, form), tmp_path / "cache")
     assert words.dim == 3
     assert words.find(WORDS).tolist() == [0, 1, 2, 3, 4, 5, 6]  # "the" is the first of two
@@ -85,54 +86,120 @@ def test_values_are_the_nearest_float32(tmp_path):
     assert np.array_equal(open_vectors(write(tmp_path, text), tmp_path / "cache").matrix, values)
 
 
+def stored(cache):
+    return sorted(cache.glob("*.safetensors"))
+
+
 def test_arrays_are_made_once_and_again_when_the_text_changes(tmp_path, monkeypatch):
     path, cache = write(tmp_path, TEXT), tmp_path / "cache"
     first = open_vectors(path, cache)
     with monkeypatch.context() as patched:
-        patched.setattr(vectors_text, "_convert", None)  # would raise
+        patched.delattr(vectors, "_read")
         assert np.array_equal(open_vectors(path, cache).matrix, first.matrix)
-        assert isinstance(open_vectors(path, cache).matrix, np.memmap)
-    before = path.stat().st_mtime_ns
+    status = path.stat()
     path.write_bytes(TEXT.replace("cat 0", "cat 4").encode())
-    os.utime(path, ns=(before + 1, before + 1))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # equal in size and time
     assert open_vectors(path, cache).matrix[3].tolist() == [4, 0, 2]
-    assert len(list(cache.iterdir())) == 2
+    assert len(stored(cache)) == 2
 
 
 def test_a_parse_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
     path, cache = write(tmp_path, TEXT), tmp_path / "cache"
     with monkeypatch.context() as patched:
-        patched.setattr(vectors_text, "_write_index", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(vectors, "_index", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             open_vectors(path, cache)
     assert list(cache.iterdir()) == []
     assert open_vectors(path, cache).find(["cat"]).tolist() == [3]
 
 
-def test_another_process_may_be_faster(tmp_path, monkeypatch):
-    path, cache = write(tmp_path, TEXT), tmp_path / "cache"
-    convert = vectors_text._convert
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.95, None])
+def test_damaged_arrays_are_named_and_made_anew(tmp_path, caplog, share):
+    path, cache = write(tmp_path, TEXT * 40), tmp_path / "cache"
+    whole = open_vectors(path, cache)
+    (file,) = stored(cache)
+    content = bytearray(file.read_bytes())
+    if share is None:
+        content.clear()
+    else:
+        start = int(len(content) * share)
+        content[start : start + 64] = os.urandom(64)
+    file.unlink()  # what is mapped stays as it is
+    file.write_bytes(content)
+    again = open_vectors(path, cache)
+    assert [message.partition(" (")[0] for message in caplog.messages] == [f"{file}: cannot be used"]
+    assert again.sha256 == whole.sha256
+    for part in ("matrix", "keys", "rows"):
+        assert np.array_equal(getattr(again, part), getattr(whole, part))
 
-    def convert_while_another_does(text, place, folder):
-        with monkeypatch.context() as patched:
-            patched.setattr(vectors_text, "_convert", convert)
-            open_vectors(path, cache)
-        convert(text, place, folder)
 
-    monkeypatch.setattr(vectors_text, "_convert", convert_while_another_does)
-    assert open_vectors(path, cache).find(["cat"]).tolist() == [3]
-    assert len(list(cache.iterdir())) == 1
+def test_a_cache_that_refuses_costs_time_and_no_vectors(tmp_path):
+    (tmp_path / "cache").write_text("no folder")
+    assert open_vectors(write(tmp_path, TEXT), tmp_path / "cache").matrix[:7].tolist() == np.float32(VALUES).tolist()
 
 
-def test_damaged_arrays_are_named(tmp_path):
-    path, cache = write(tmp_path, TEXT), tmp_path / "cache"
-    open_vectors(path, cache)
-    (folder,) = cache.iterdir()
-    os.truncate(folder / "vectors.npy", 140)
-    with pytest.raises(DataError) as caught:
-        open_vectors(path, cache)
-    assert str(caught.value).startswith(f"{folder}: the stored vectors are damaged (")
-    assert str(caught.value).endswith("); delete the folder")
+def in_binary(text, between=b"\n"):
+    lines = [line.rsplit(" ", 3) for line in text.splitlines()]
+    content = f"{len(lines)} 3\n".encode()
+    return content + b"".join(
+        word.encode() + b" " + np.array(numbers, "<f4").tobytes() + between for word, *numbers in lines
+    )
+
+
+PLAIN_WORDS = TEXT.replace(". . .", "...").replace("at name", "at_name")  # the binary layout ends a word at a space
+LAYOUTS = {
+    "a mark at the start": b"\xef\xbb\xbf" + TEXT.encode(),
+    "a mark and counts": b"\xef\xbb\xbf8 3\n" + TEXT.encode(),
+    "tabs": b"".join(b"\t".join(line.rsplit(b" ", 3)) + b"\n" for line in TEXT.encode().splitlines()),
+    "blank last lines": TEXT.encode() + b"\n \n\n",
+    "word2vec's binary layout": in_binary(PLAIN_WORDS),
+    "binary without line ends": in_binary(PLAIN_WORDS, b""),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gz"])
+@pytest.mark.parametrize("block", [1, 30, 1 << 24], ids=["byte by byte", "piece by piece", "at once"])
+def test_other_layouts(tmp_path, monkeypatch, layout, pack, block):
+    monkeypatch.setattr(vectors, "_BLOCK_BYTES", block)
+    path = tmp_path / "words.BIN"
+    path.write_bytes(pack(LAYOUTS[layout]))
+    words = open_vectors(path, tmp_path / "cache")
+    names = [w.replace(" ", "" if w.startswith(".") else "_") for w in WORDS] if "inary" in layout else WORDS
+    assert words.find(names).tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert words.matrix[:7].tolist() == np.float32(VALUES).tolist()
+
+
+def test_a_zip_as_macos_makes_it(tmp_path):
+    path = tmp_path / "MAC.ZIP"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("words.txt", TEXT)
+        archive.writestr("__MACOSX/._words.txt", bytes(100))
+        archive.writestr(".DS_Store", bytes(100))
+    assert open_vectors(path, tmp_path / "cache").find(WORDS).tolist() == [0, 1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (in_binary(PLAIN_WORDS)[:-9], ": ends within vector 8 of 8; the file is truncated, download it again"),
+        (b"9" + in_binary(PLAIN_WORDS)[1:], ": found 8 vectors, expected 9 as its first line says; the file is "
+         "truncated, download it again"),
+        (in_binary("a 1 2 3\nb 1 nan 3\n"), ": vector 2 has a number that is not finite; the file is damaged, download "
+         "it again"),
+        (b"\xba\x16\x4f\x2f" + bytes(50), ": the file is fastText's own .bin, expected a text of vectors or word2vec's "
+         "binary layout; convert it"),
+        (b"\x80\x04\x95" + bytes(50), ": the file is binary and does not begin with two numbers, expected a text of "
+         "vectors or word2vec's binary layout; convert it"),
+    ],
+    ids=["cut", "fewer than promised", "nan", "fastText", "a pickle"],
+)  # fmt: skip
+def test_binary_files_that_are_refused(tmp_path, content, message):
+    path = tmp_path / "words.bin"
+    path.write_bytes(content)
+    with pytest.raises((DataError, UsageError)) as caught:
+        open_vectors(path, tmp_path / "cache")
+    assert str(caught.value) == f"{path}{message}"
 
 
 DAMAGED = "the file is truncated or damaged, download it again"
@@ -204,11 +271,8 @@ def test_files_that_cannot_be_read(tmp_path, name):
             path.write_bytes(content)
         with pytest.raises(DataError) as caught:
             open_vectors(path, cache)
-        assert str(caught.value).startswith(f"{path}: the word vectors cannot be read and kept in {cache} (")
-        assert str(caught.value).endswith(
-            "), expected a whole text, .gz or .zip file and free space; if it is damaged, delete it and download it "
-            "again"
-        )
+        assert str(caught.value).startswith(f"{path}: the word vectors cannot be read (")
+        assert str(caught.value).endswith("; if it is damaged, download it again")
 
 
 def test_an_archive_with_several_files_needs_a_name(tmp_path):
@@ -218,12 +282,14 @@ def test_an_archive_with_several_files_needs_a_name(tmp_path):
         archive.writestr("glove.2d.txt", "a 1 2\n")
     assert open_vectors(path, tmp_path / "cache", "glove.2d.txt").dim == 2
     assert open_vectors(path, tmp_path / "cache", "glove.1d.txt").dim == 1
-    for member in (None, "glove.3d.txt"):
+    has = "it has glove.1d.txt, glove.2d.txt"
+    for member, message in {
+        None: f"the archive has 2 files, expected one; name it with member=FILE; {has}",
+        "glove.3d.txt": f"member=glove.3d.txt is not in the archive; {has}",
+    }.items():
         with pytest.raises(UsageError) as caught:
             open_vectors(path, tmp_path / "cache", member)
-        assert str(caught.value) == (
-            f"{path}: expected the name of one file in it, found {member!r}; it has glove.1d.txt, glove.2d.txt"
-        )
+        assert str(caught.value) == f"{path}: {message}"
 
 
 @pytest.mark.parametrize(
@@ -239,7 +305,7 @@ def test_an_archive_with_several_files_needs_a_name(tmp_path):
     ],
 )
 def test_average_by_hand(words, sentence, expected):
-    found = words.average([sentence])
+    found = average(words, [sentence])
     assert found.dtype == np.float32
     assert found.tolist() == [np.float32(expected).tolist()]
 
@@ -253,18 +319,18 @@ def test_average_by_hand(words, sentence, expected):
     ],
 )
 def test_casing_and_stop_words(words, bag, expected):
-    assert words.average([["The", "."]], bag).tolist() == [expected]
+    assert average(words, [["The", "."]], bag).tolist() == [expected]
 
 
 def test_stop_words_leave_the_rest(words):
-    assert words.average([["The", "cat", ",", "the"]], Bag(stop_words=True)).tolist() == [[0, 0, 2]]
+    assert average(words, [["The", "cat", ",", "the"]], Bag(stop_words=True)).tolist() == [[0, 0, 2]]
 
 
 def test_smooth_inverse_frequency_by_hand(words):
     zipf = 1 / (np.arange(1, 9) * sum(1 / rank for rank in range(1, 9)))
     weight = 0.01 / (0.01 + zipf)
     expected = (2 * weight[0] * np.array([1, 0, 0]) + weight[3] * np.array([0, 0, 2])) / 3
-    found = words.average([["the", "cat", "dog", "the"]], Bag(sif=0.01))
+    found = average(words, [["the", "cat", "dog", "the"]], Bag(sif=0.01))
     assert found[0] == pytest.approx(expected, rel=1e-6)
 
 
@@ -287,28 +353,28 @@ def test_rows_do_not_depend_on_word_order_or_neighbours(tmp_path):
     )
     words = open_vectors(write(tmp_path, text), tmp_path / "cache")
     sentences = [[f"w{number}" for number in rng.integers(0, 120, size=length)] for length in range(1, 60)]
-    together = words.average(sentences, Bag(sif=1e-3))
+    together = average(words, sentences, Bag(sif=1e-3))
     for sentence, row in zip(sentences, together, strict=True):
-        assert np.array_equal(words.average([list(reversed(sentence))], Bag(sif=1e-3))[0], row)
-    assert words.average([]).shape == (0, 20)
+        assert np.array_equal(average(words, [list(reversed(sentence))], Bag(sif=1e-3))[0], row)
+    assert average(words, []).shape == (0, 20)
 
 
 def test_many_sentences_equal_a_plain_loop(words):
     rng = np.random.default_rng(2)
     table = dict(zip(WORDS, VALUES, strict=True))
     sentences = [list(rng.choice([*WORDS, "dog"], size=rng.integers(1, 9))) for _ in range(500)]
-    found = words.average(sentences)
+    found = average(words, sentences)
     for sentence, row in zip(sentences, found, strict=True):
         known = [table[token] for token in sentence if token in table]
         assert row == pytest.approx(np.mean(known, axis=0) if known else np.zeros(3), abs=1e-6)
 
 
 def test_no_overlap_is_an_error(words):
-    words.require_overlap([["dog"], ["the"]])
+    require_overlap(words, [["dog"], ["the"]])
     with pytest.raises(DataError) as caught:
-        words.require_overlap([["THE", "dog"], ["dog"]])
+        require_overlap(words, [["THE", "dog"], ["dog"]])
     assert str(caught.value) == (
         "words.txt: none of the 2 different tokens of 2 sentences is among its 7 words, expected some; is it of "
         "another language or case?"
     )
-    words.require_overlap([["THE", "dog"]], Bag(lower=True))
+    require_overlap(words, [["THE", "dog"]], Bag(lower=True))

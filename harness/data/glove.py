@@ -1,20 +1,14 @@
-"""The 840B GloVe vectors from their authors: 2 GB over plain HTTP, continued where an earlier download stopped.
+"""The 840B GloVe vectors from their authors: 2 GB over HTTP, resumed where an earlier download stopped.
 
 Source: Pennington, Socher & Manning 2014, https://nlp.stanford.edu/projects/glove/
 """
 
-import hashlib
+import logging
 import os
-import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from http import HTTPStatus
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import BinaryIO
-from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
 from harness import files
 from harness.data.hub import is_offline
@@ -24,23 +18,11 @@ Progress = Callable[[str, int, int], None]  # what is being done, bytes done, by
 
 _ARCHIVE = "glove.840B.300d.zip"
 _ADDRESS = "https://nlp.stanford.edu/data"
-_BLOCK = 1 << 20
+# The authors publish no digest. Half a dozen public projects, independent of one another, hold the archive to this one.
+_SHA256 = "c06db255e65095393609f19a4cfca20bf3a71e20cc53e892aafa490347e3849f"
+_BLOCK = 1 << 16  # bytes; what came of a block when the connection fails is lost
 _TIMEOUT = 60.0  # seconds without a byte
 _INSTEAD = "put a copy of the archive there, or name a text of vectors with avg-glove[backbone=FILE]"
-
-
-@dataclass(frozen=True, slots=True)
-class _Announced:
-    """What the server says of the archive: its size, and whatever changes when its content does."""
-
-    url: str
-    size: int
-    version: str
-
-    @property
-    def part(self) -> str:
-        """Name of an unfinished download; that of another version has another name, so they are never mixed."""
-        return f".{_ARCHIVE}.{hashlib.sha256(f'{self.size} {self.version}'.encode()).hexdigest()[:12]}.part"
 
 
 def fetch_glove(cache_dir: Path, *, offline: bool, progress: Progress) -> Path:
@@ -50,10 +32,10 @@ def fetch_glove(cache_dir: Path, *, offline: bool, progress: Progress) -> Path:
 
     Raises:
         UsageError: if BENCH_GLOVE_URL is no http address.
-        DataError: if the archive cannot be had, is not whole, or cannot be written; in one sentence.
+        DataError: if the archive cannot be had or is another than is known; in one sentence.
+        WriteError: if it cannot be written.
     """
-    folder = cache_dir / "glove"
-    path = folder / _ARCHIVE
+    path = cache_dir / "glove" / _ARCHIVE
     if path.is_file():
         return path
     if is_offline(offline):
@@ -61,82 +43,73 @@ def fetch_glove(cache_dir: Path, *, offline: bool, progress: Progress) -> Path:
             f"{path}: was not downloaded before and the network is switched off; run `bench data fetch glove` with a "
             f"network, {_INSTEAD}"
         )
-    with files.writing(cache_dir), files.lock(folder / ".lock"):
+    with files.lock(cache_dir / "locks" / "glove.lock"):
         if not path.is_file():  # else another process fetched it, while this one waited
             _fetch(path, progress)
     return path
 
 
 def _fetch(path: Path, progress: Progress) -> None:
-    announced = _ask(_url())
-    part = path.with_name(announced.part)
-    for other in path.parent.glob(f".{_ARCHIVE}.*.part"):
-        if other != part:
-            other.unlink()
-    have = part.stat().st_size if part.exists() else 0
-    if have < announced.size:
-        with part.open("ab") as stream:
-            _append(announced, stream, progress)
-            stream.flush()
-            os.fsync(stream.fileno())
-    if part.stat().st_size != announced.size or not zipfile.is_zipfile(part):
-        found = part.stat().st_size
-        part.unlink()
+    import pooch
+
+    url = _url()
+    pooch.get_logger().setLevel(logging.WARNING)  # the progress is told by us
+
+    def resume(url: str, draft: str, _: object) -> None:
+        part = path.with_name(f".{_ARCHIVE}.part")
+        _append(url, part, progress)
+        part.replace(draft)
+
+    try:
+        with files.writing(path):
+            pooch.retrieve(url, f"sha256:{_SHA256}", fname=path.name, path=path.parent, downloader=resume)
+    except ValueError as error:  # of pooch, whose message has the digest that was found
         raise DataError(
-            f"{announced.url}: what came is no zip archive of {announced.size} bytes but {found} bytes of something "
-            f"else; run the command again, or {_INSTEAD}"
-        )
-    part.replace(path)
+            f"{url}: what came has another sha256 than the archive's {_SHA256}; run the command again, or {_INSTEAD}"
+        ) from error
 
 
 def _url() -> str:
     base = os.environ.get("BENCH_GLOVE_URL") or _ADDRESS
-    if urlsplit(base).scheme not in ("http", "https"):
+    try:
+        known = urlsplit(base).scheme in ("http", "https") and bool(urlsplit(base).hostname)
+    except ValueError:  # no address at all
+        known = False
+    if not known:
         raise UsageError(f"BENCH_GLOVE_URL {base}: expected http:// or https://, the folder that has {_ARCHIVE}")
     return f"{base.rstrip('/')}/{_ARCHIVE}"
 
 
-def _ask(url: str) -> _Announced:
-    with _open(Request(url, method="HEAD")) as response:
-        size = response.headers.get("Content-Length", "")
-        version = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
-    if not size.isdigit():
-        raise DataError(f"{url}: the answer has no size, expected that of {_ARCHIVE}; check the proxy, or {_INSTEAD}")
-    return _Announced(url, int(size), version)
+def _append(url: str, part: Path, progress: Progress) -> None:
+    """Download what the part lacks; it stays where it is when the connection fails."""
+    import requests
 
-
-def _append(announced: _Announced, stream: BinaryIO, progress: Progress) -> None:
-    have = stream.tell()
-    with _open(Request(announced.url, headers={"Range": f"bytes={have}-"})) as response:
-        if response.status != HTTPStatus.PARTIAL_CONTENT:  # a server that only sends the whole
-            have = stream.truncate(0)
-        while have < announced.size:
-            block = _read(response, announced.url)
-            if not block:
-                raise _failed(announced.url, f"it ended after {have} of {announced.size} bytes")
-            stream.write(block)
-            have += len(block)
-            progress("downloading", have, announced.size)
-
-
-def _open(request: Request) -> HTTPResponse:
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"Range": f"bytes={have}-", "Accept-Encoding": "identity"}  # packed, it could not be continued
     try:
-        response: HTTPResponse = urlopen(request, timeout=_TIMEOUT)
-    except HTTPError as error:
-        raise DataError(
-            f"{request.full_url}: the server answered {error.code}, expected the archive; try again later, or "
-            f"{_INSTEAD}"
-        ) from error
-    except (OSError, HTTPException) as error:
-        raise _failed(request.full_url, str(error)) from error
-    return response
-
-
-def _read(response: HTTPResponse, url: str) -> bytes:
-    try:
-        return response.read1(_BLOCK)
-    except (OSError, HTTPException) as error:
+        with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
+            if answer.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:  # the part is as long as the whole
+                return
+            if not answer.ok:
+                raise DataError(f"{url}: the server answered {answer.status_code}, {_advice(answer.status_code)}")
+            if answer.status_code != HTTPStatus.PARTIAL_CONTENT:  # a server that only sends the whole
+                have = 0
+            total = have + int(answer.headers.get("Content-Length", 0))
+            with part.open("ab" if have else "wb") as stream:
+                for block in answer.iter_content(_BLOCK):
+                    stream.write(block)
+                    have += len(block)
+                    progress("downloading", have, total)
+    except requests.RequestException as error:
         raise _failed(url, str(error)) from error
+    if have < total:
+        raise _failed(url, f"it ended after {have} of {total} bytes")
+
+
+def _advice(status: int) -> str:
+    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        return f"which is busy; try again later, or {_INSTEAD}"
+    return f"expected the archive; check BENCH_GLOVE_URL and the proxy, or {_INSTEAD}"
 
 
 def _failed(url: str, reason: str) -> DataError:

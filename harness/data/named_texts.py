@@ -8,7 +8,7 @@ from typing import Protocol
 from harness import files
 from harness.data.fetch import TRAINING_FILES, fetch_training_file
 from harness.data.locate import data_root
-from harness.data.text import Text, TextFile, open_text
+from harness.data.text import SentenceFile, Text, open_text
 from harness.errors import DataError, UsageError
 from harness.names import nearest
 from harness.packaged import packaged
@@ -116,7 +116,7 @@ def _facts(record: Path) -> dict[str, str]:
         return {}
 
 
-def _given(name: str, cache_dir: Path) -> TextFile | None:
+def _given(name: str, cache_dir: Path) -> SentenceFile | None:
     """The file behind a name that was added, if it is the file that was added."""
     facts, again = (
         _facts(_record(name, cache_dir)) if _NAME.fullmatch(name) else {},
@@ -138,7 +138,7 @@ def _given(name: str, cache_dir: Path) -> TextFile | None:
     return file
 
 
-def _snli(root: Path) -> tuple[TextFile, ...]:
+def _snli(root: Path) -> tuple[SentenceFile, ...]:
     paths = [root / "downstream" / "SNLI" / name for name in _SNLI]
     for path in paths:
         if not path.is_file():

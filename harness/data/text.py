@@ -62,7 +62,7 @@ _OTHER_CONTENT = {  # how files begin that are no text
 
 
 @dataclass(frozen=True, slots=True)
-class TextFile:
+class SentenceFile:
     """A file of sentences whose kind and columns are known; `open_text` makes it.
 
     Attributes:
@@ -118,14 +118,14 @@ class Text:
     """
 
     label: str
-    files: tuple[TextFile, ...]
+    files: tuple[SentenceFile, ...]
     first: int | None = None
 
     def sentences(self) -> Iterator[str]:
         """All sentences of all columns in file order: duplicates are kept, blank ones are left out.
 
         Raises:
-            DataError: as `TextFile.rows`.
+            DataError: as `SentenceFile.rows`.
         """
         cells = (cell for file in self.files for row in file.rows() for cell in row if cell.strip())
         yield from islice(cells, self.first)
@@ -182,7 +182,7 @@ def rows_sha256(rows: Iterable[Sequence[str]]) -> str:
     return digest.hexdigest()
 
 
-def open_text(path: Path) -> TextFile:
+def open_text(path: Path) -> SentenceFile:
     """Find out what kind of text a file is, and what its columns hold.
 
     Raises:
@@ -195,9 +195,9 @@ def open_text(path: Path) -> TextFile:
         head = file.read(_HEAD)
         kind = _kind(path, head)
     if kind == "lines":
-        return TextFile(path, kind, (Column("sentence", "sentence"),))
+        return SentenceFile(path, kind, (Column("sentence", "sentence"),))
     with _opened(path) as file:
-        return TextFile(path, kind, find_columns(path, _names(path, kind, file)))
+        return SentenceFile(path, kind, find_columns(path, _names(path, kind, file)))
 
 
 def _kind(path: Path, head: bytes) -> Kind:
@@ -234,11 +234,11 @@ def _names(path: Path, kind: Kind, file: BinaryIO) -> list[str]:
     return next(filter(None, (cells for _, cells in _cells(path, kind, file))), [])
 
 
-def _read_lines(text: TextFile, file: BinaryIO) -> Iterator[Sequence[str]]:
+def _read_lines(text: SentenceFile, file: BinaryIO) -> Iterator[Sequence[str]]:
     return ((line.rstrip("\r\n"),) for line in _decoded(text.path, file))
 
 
-def _read_table(text: TextFile, file: BinaryIO) -> Iterator[Sequence[str]]:
+def _read_table(text: SentenceFile, file: BinaryIO) -> Iterator[Sequence[str]]:
     width = len(text.columns)
     counts = [
         place for place, column in enumerate(text.columns) if not plain_name(column.name).removeprefix("unnamed0")
@@ -275,7 +275,7 @@ def _cells(path: Path, kind: Kind, file: BinaryIO) -> Iterator[tuple[int, list[s
         raise DataError(f"{path}:{reader.line_num}: {error}, expected comma-separated sentences") from error
 
 
-def _read_objects(text: TextFile, file: BinaryIO) -> Iterator[Sequence[str]]:
+def _read_objects(text: SentenceFile, file: BinaryIO) -> Iterator[Sequence[str]]:
     expected = text.sentence_columns
     for number, line in enumerate(_decoded(text.path, file), start=1):
         if not line.strip():
@@ -304,7 +304,7 @@ def _object(path: Path, number: int, line: str) -> dict[str, str]:
     return {name: value for name, value in found.items() if isinstance(value, str)}
 
 
-_READERS: dict[Kind, Callable[[TextFile, BinaryIO], Iterator[Sequence[str]]]] = {
+_READERS: dict[Kind, Callable[[SentenceFile, BinaryIO], Iterator[Sequence[str]]]] = {
     "lines": _read_lines,
     "csv": _read_table,
     "tsv": _read_table,
