@@ -42,10 +42,14 @@ def lock(path: Path) -> Iterator[None]:
     """Wait until no other process holds the lock file `path`, then hold it. A killed holder lets go."""
     from filelock import FileLock  # 20 ms that reports do not need
 
+    held = FileLock(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path):
+        held.acquire()
+    try:
         yield
+    finally:
+        held.release()
 
 
 @contextmanager

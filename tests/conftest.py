@@ -1,10 +1,15 @@
 """Fixtures: the measured data where they are present, a tiny random BERT, and a clean environment for every test."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+
+# The hub's library looks at these once, when it is imported; the tests that need a hub bring their own.
+for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_ENDPOINT", "HF_TOKEN"):
+    os.environ.pop(name, None)
 
 SHARED = Path(__file__).parents[2] / "shared"
 WORDS = "a man is playing the guitar on stage woman dog runs in park while it rains and nobody looks up".split()

@@ -38,6 +38,8 @@ class HubServer:
     next_cut: int | None = None  # end the connection after so many bytes of content
     next_stall: int | None = None  # send so many bytes of content, set `stalled`, and send no more
     answer: int | None = None  # this status to everything
+    next_answers: list[int] = field(default_factory=list)  # these statuses to the next requests, with Retry-After: 3
+    next_content_answers: list[int] = field(default_factory=list)  # likewise, to the next requests for content
     bare: bool = False  # leave out what makes a hub of a web server
     other_size: int | None = None  # announce this size, and send what there is
     other_sha256: str | None = None  # announce this sha256
@@ -96,6 +98,10 @@ class _Handler(BaseHTTPRequestHandler):
         )
         if hub.answer is not None:
             self._empty(hub.answer)
+        elif hub.next_answers:
+            self._empty(hub.next_answers.pop(0), {"Retry-After": "3"})
+        elif hub.next_content_answers and self.path.startswith("/cdn/"):
+            self._empty(hub.next_content_answers.pop(0), {"Retry-After": "3"})
         elif self.path.startswith("/cdn/"):
             self._content(hub.files[self.path.removeprefix("/cdn/")])
         elif self.path.startswith("/api/models/"):

@@ -1,13 +1,26 @@
-"""Unpacking a downloaded tar archive: all of it or nothing, and nothing outside its folder."""
+"""Unpacking a downloaded tar archive: all of it or nothing, and nothing but plain files and folders within it."""
 
+import io
+import lzma
 import shutil
 import tarfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
+from harness import files
 from harness.errors import DataError
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+MOST_BYTES = 2 << 30  # SentEval's files take 0.2 GB
+MOST_MEMBERS = 20_000  # and are fewer than 200
+_BLOCK = 1 << 20
 _LAYOUT = "give --data-dir a folder in SentEval's layout"
+# What tarfile and the decompressors raise on damaged bytes; their OSErrors have no number, those of a disk have one.
+_DAMAGE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError, OverflowError, OSError)
 
 
 def unpack(archive: Path, folder: Path, *, holding: str) -> Path:
@@ -24,13 +37,15 @@ def unpack(archive: Path, folder: Path, *, holding: str) -> Path:
         The folder, at or below `folder`, that contains `holding`.
 
     Raises:
-        DataError: if the archive is damaged or cut short, if a member leads outside, or if `holding` is missing.
-        OSError: if `folder` cannot be written.
+        DataError: if the archive is damaged, cut short or too large, if a member is a link or a device or leads
+            outside, or if `holding` is missing.
+        WriteError: if `folder` cannot be written.
     """
     draft = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
     try:
+        with files.writing(draft):
+            draft.mkdir()
         _extract(archive, draft)
         parent = parent_of(holding, draft)
         if parent is None:
@@ -38,9 +53,10 @@ def unpack(archive: Path, folder: Path, *, holding: str) -> Path:
                 f"{archive}: no folder in it is named {holding!r}, expected SentEval's layout ({holding}/STS/...);"
                 f" {_LAYOUT}"
             )
-        if folder.exists():
-            shutil.rmtree(folder)
-        draft.replace(folder)
+        with files.writing(folder):
+            if folder.exists():
+                shutil.rmtree(folder)
+            draft.replace(folder)
         return folder / parent.relative_to(draft)
     finally:
         shutil.rmtree(draft, ignore_errors=True)  # gone already when all went well
@@ -52,48 +68,88 @@ def parent_of(name: str, folder: Path) -> Path | None:
     return min(found, key=lambda path: (len(path.parts), path)).parent if found else None
 
 
+class _Source(io.FileIO):
+    """The archive's file, whose failures are said to be its own, so that they are not taken for failed writes."""
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        try:
+            return super().readinto(buffer)
+        except OSError as error:
+            raise _unreadable(Path(str(self.name)), error) from error
+
+
+def _unreadable(archive: Path, error: OSError) -> DataError:
+    return DataError(
+        f"{archive}: cannot be read ({error.strerror}), expected a tar archive; check the disk and the permissions,"
+        f" or {_LAYOUT}"
+    )
+
+
 def _extract(archive: Path, folder: Path) -> None:
-    def checked(member: tarfile.TarInfo, destination: str) -> tarfile.TarInfo:
-        return _inside(member, destination, archive)
-
     try:
-        with tarfile.open(archive, "r:*") as tar:
-            tar.extractall(folder, filter=checked)
-            _check_end(tar)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{archive}: damaged as a tar archive ({error}), expected one that unpacks to its end;"
-            f" delete {archive.resolve()} to download it again, or {_LAYOUT}"
-        ) from error
+        stream = io.BufferedReader(_Source(archive))
+    except OSError as error:
+        raise _unreadable(archive, error) from error
+    with stream, files.writing(folder):
+        try:
+            with tarfile.open(fileobj=stream, mode="r:*") as tar:
+                tar.extractall(folder, members=_members(tar, archive), filter="data")
+                _check_end(tar, archive)
+        except _DAMAGE as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise DataError(
+                f"{archive}: damaged as a tar archive ({error}), expected one that unpacks to its end;"
+                f" delete {archive.resolve()} to download it again, or {_LAYOUT}"
+            ) from error
+        except MemoryError as error:
+            raise DataError(f"{archive}: there is too little memory to unpack it; {_LAYOUT}") from error
 
 
-def _check_end(tar: tarfile.TarFile) -> None:
-    # tarfile takes a file that stops between two members, or inside a header, for a complete archive.
+def _members(tar: tarfile.TarFile, archive: Path) -> Iterator[tarfile.TarInfo]:
+    """The members, each looked at before it is unpacked."""
+    unpacked = 0
+    for number, member in enumerate(tar, start=1):
+        _check_member(member, archive)
+        unpacked += member.size
+        if number > MOST_MEMBERS:
+            raise _refused(archive, f"more than {MOST_MEMBERS:,} members")
+        if unpacked > MOST_BYTES:
+            raise _refused(archive, f"more than {MOST_BYTES:,} bytes of content, with member {member.name!r}")
+        yield member
+
+
+def _check_end(tar: tarfile.TarFile, archive: Path) -> None:
+    """Read the end-of-archive block, and the rest of a compressed stream, where its checksum is.
+
+    tarfile takes a file that stops between two members, or inside a header, for a complete archive.
+    """
     stream = tar.fileobj
     assert stream is not None
     stream.seek(tar.offset)
     if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("no end-of-archive block")
+    rest = 0
+    while block := stream.read(_BLOCK):
+        rest += len(block)
+        if rest > MOST_BYTES:
+            raise _refused(archive, f"more than {MOST_BYTES:,} bytes behind its end")
 
 
-def _inside(member: tarfile.TarInfo, destination: str, archive: Path) -> tarfile.TarInfo:
+def _check_member(member: tarfile.TarInfo, archive: Path) -> None:
     path = PurePosixPath(member.name)
+    if member.issym() or member.islnk():
+        raise _refused(archive, f"member {member.name!r}, which links to {member.linkname!r}")
+    if not (member.isfile() or member.isdir()):
+        raise _refused(archive, f"member {member.name!r}, which is a device or a pipe")
     if path.is_absolute():
-        raise _refused(archive, member, "has an absolute path")
+        raise _refused(archive, f"member {member.name!r}, which has an absolute path")
     if ".." in path.parts:
-        raise _refused(archive, member, "climbs out through '..'")
-    try:
-        return tarfile.data_filter(member, destination)
-    except (tarfile.AbsoluteLinkError, tarfile.LinkOutsideDestinationError) as error:
-        raise _refused(archive, member, f"links to {member.linkname!r} outside the archive") from error
-    except tarfile.OutsideDestinationError as error:  # through a link that came before it
-        raise _refused(archive, member, "lands outside the archive") from error
-    except tarfile.SpecialFileError as error:
-        raise _refused(archive, member, "is a device or a pipe") from error
+        raise _refused(archive, f"member {member.name!r}, which climbs out through '..'")
 
 
-def _refused(archive: Path, member: tarfile.TarInfo, reason: str) -> DataError:
+def _refused(archive: Path, found: str) -> DataError:
     return DataError(
-        f"{archive}: member {member.name!r} {reason}, expected only files and folders within the archive;"
-        f" nothing was unpacked, do not trust this file and {_LAYOUT}"
+        f"{archive}: it holds {found}, expected plain files and folders within it, of SentEval's size;"
+        f" do not trust this file, nothing of it was kept: {_LAYOUT}"
     )

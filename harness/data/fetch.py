@@ -52,14 +52,15 @@ def fetch_senteval(cache_dir: Path, *, offline: bool, progress: bool = True) -> 
         progress: show a bar while downloading, if standard error is a terminal.
 
     Raises:
-        DataError: if the archive cannot be had, is damaged or unsafe, or cannot be written; in one sentence.
+        DataError: if the archive cannot be had, is damaged or unsafe.
+        WriteError: if a cache cannot be written.
     """
     if (known := _unpacked(cache_dir)) is not None:
         return known
     archive = hub_file(
         SIMCSE_DATA, "senteval.tar", repo_type="dataset", instead="give --data-dir a folder in SentEval's layout"
     )
-    with files.writing(cache_dir), files.lock(cache_dir / ".senteval.lock"):
+    with files.lock(cache_dir / ".senteval.lock"):
         if (known := _unpacked(cache_dir)) is not None:  # by another process, while this one waited
             return known
         path = cached(archive)
@@ -79,7 +80,8 @@ def fetch_file(repo: str, filename: str, *, offline: bool, repo_type: str = "dat
         The file, under `snapshots/<commit>/`.
 
     Raises:
-        DataError: if the file cannot be had or written; in one sentence.
+        DataError: if the file cannot be had.
+        WriteError: if the hub's cache cannot be written.
     """
     file = hub_file(
         repo, filename, repo_type=repo_type, instead="copy the hub's cache (HF_HOME) from a machine that has the file"
@@ -105,7 +107,7 @@ def _unpacked(cache_dir: Path) -> Fetched | None:
     for path in cache_dir.glob("senteval-*.json"):
         try:
             record = _Record(**json.loads(path.read_bytes()))
-        except (ValueError, TypeError):  # not a record of ours: the archive is unpacked again, which replaces it
+        except (OSError, ValueError, TypeError):  # no record of ours: the archive is unpacked again, which replaces it
             continue
         data = parent_of("downstream", path.with_suffix(""))
         if data is not None:
@@ -125,7 +127,6 @@ def _unpack_senteval(archive: Path, cache_dir: Path) -> Fetched:
     )
     folder = cache_dir / f"senteval-{revision[:12]}"
     data = unpack(archive, folder, holding="downstream")
-    draft = cache_dir / f"{folder.name}.json.partial"
-    draft.write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
-    draft.replace(cache_dir / f"{folder.name}.json")  # from now on `_unpacked` sees it
+    content = json.dumps(asdict(record), indent=2) + "\n"
+    files.replace(cache_dir / f"{folder.name}.json", content.encode())  # from now on `_unpacked` sees it
     return Fetched(data, record.repo, revision, record.sha256)

@@ -52,10 +52,7 @@ def read_text_file(root: Path, path: str) -> TextFile:
     """
     facts = facts_of(path)
     place = packaged(f"harness/data/mini/{path}") if root == BUNDLED else root / path
-    try:
-        content = place.read_bytes()
-    except OSError as error:
-        raise DataError(f"{place}: cannot be read ({error.strerror}); `bench data fetch` gets the files") from error
+    content = _content(place)
     sha256 = hashlib.sha256(content).hexdigest()
     lines = _decode(content, facts, place)
     if len(lines) != facts.lines:
@@ -71,6 +68,22 @@ def read_text_file(root: Path, path: str) -> TextFile:
             f"{place}: the known lines in another order, so scores and sentences would not match; get the file again"
         )
     return TextFile(path, lines, sha256, Copy.OTHER)
+
+
+def _content(place: Path) -> bytes:
+    try:
+        content = place.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"{place}: cannot be read ({error.strerror}); `bench data fetch` gets the files") from error
+    except OSError as error:
+        raise DataError(
+            f"{place}: cannot be read ({error.strerror}); mend its permissions or the disk, or get the file again"
+        ) from error
+    except MemoryError as error:
+        raise DataError(f"{place}: there is too little memory to read its {place.stat().st_size:,} bytes") from error
+    if content.startswith(b"version https://git-lfs.github.com/"):
+        raise DataError(f"{place}: holds a pointer of Git LFS, expected the file itself; run `git lfs pull` there")
+    return content
 
 
 def _decode(content: bytes, facts: FileFacts, place: Path) -> list[str]:

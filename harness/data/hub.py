@@ -1,4 +1,4 @@
-"""One file from the Hugging Face hub: through its own cache, continued where it stopped, every failure one sentence.
+"""Files on the Hugging Face hub: downloaded once, and every failure is one sentence.
 
 Files land in the cache of `huggingface_hub` (HF_HOME), where other tools find them. HF_ENDPOINT, HF_TOKEN and
 HF_HUB_OFFLINE are honoured. `huggingface_hub` is imported by the functions, so that importing this module is cheap.
@@ -6,20 +6,29 @@ HF_HUB_OFFLINE are honoured. `huggingface_hub` is imported by the functions, so 
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from harness import files
 from harness.errors import DataError
 
-if TYPE_CHECKING:
-    from huggingface_hub import HfFileMetadata
-
 _REVISION = "main"  # resolved to a commit by the hub; the commit is the name of the folder that holds the file
+_WAITS = (1.0, 4.0)  # seconds before content that a busy server refused is asked for again, if it does not say
+_LONGEST_WAIT = 120.0
+
+_BUSY = (429, 503)
+_ADVICE = {
+    401: "set HF_TOKEN to a token that may read it, check HF_ENDPOINT",
+    403: "the token may not read it: accept the conditions on {page}",
+    404: "it is not there: check the name on {page} and HF_ENDPOINT",
+    429: "it was asked too often: wait some minutes, set HF_TOKEN, whose limits are higher",
+    451: "it may not be given out where you are: use a copy",
+    503: "it is overloaded or being repaired: try again later",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +47,12 @@ class HubFile:
         kind = "" if self.repo_type == "model" else f"{self.repo_type}s/"
         return f"{self.endpoint}/{kind}{self.repo}"
 
-    def url(self, revision: str = _REVISION) -> str:
-        return f"{self.page}/resolve/{revision}/{quote(self.filename)}"
+    def url(self) -> str:
+        return f"{self.page}/resolve/{_REVISION}/{quote(self.filename)}"
 
 
 def hub_file(repo: str, filename: str, *, repo_type: str, instead: str) -> HubFile:
+    """The file of that name, on the hub and in the cache that the environment names."""
     from huggingface_hub import constants
 
     # Read here and not only by huggingface_hub, which looks at the environment once, when it is imported first.
@@ -70,80 +80,64 @@ def cached(file: HubFile) -> Path | None:
 
 
 def download(file: HubFile, *, progress: bool) -> Path:
-    """Download the file, or the rest of it, into the hub's cache.
+    """Download the file into the hub's cache. A busy hub is asked again after the time that it names (Retry-After).
 
     Returns:
         `<cache>/<repo>/snapshots/<commit>/<filename>`.
 
     Raises:
-        DataError: if the hub, the network or the disk fails, or if what came is not what the hub announced.
+        DataError: if the hub or the network fails, or if what came is not what the hub announced.
+        WriteError: if the cache cannot be written.
     """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
     if not progress:
         disable_progress_bars("huggingface_hub.http_get")
     with _hub_answers(file), files.writing(file.cache):
-        _fill_blob(file, get_hf_file_metadata(file.url(), endpoint=file.endpoint))
-        path = hf_hub_download(  # finds the content in its place, and adds the snapshot and the reference to it
-            file.repo,
-            file.filename,
-            repo_type=file.repo_type,
-            revision=_REVISION,
-            cache_dir=file.cache,
-            endpoint=file.endpoint,
-        )
-    return Path(path)
+        path = _patiently(file)
+    _check_content(file, path)
+    return path
 
 
-def _fill_blob(file: HubFile, remote: "HfFileMetadata") -> None:
-    """Download the content to where the hub's cache keeps it, continuing what an earlier call has left.
+def _patiently(file: HubFile) -> Path:
+    """`hf_hub_download`, which asks again for metadata by itself, but not for content behind a 503."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
 
-    `hf_hub_download` itself (as of 2.4) starts again at the first byte: it deletes what it has when it is interrupted.
-    The layout of its cache is public: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
-    """
-    from huggingface_hub.file_download import http_get, repo_folder_name
-    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
-
-    etag, commit, size = _announced(file, remote)
-    folder = repo_folder_name(repo_id=file.repo, repo_type=file.repo_type)
-    blob = file.cache / folder / "blobs" / etag
-    blob.parent.mkdir(parents=True, exist_ok=True)
-    with files.lock(file.cache / ".locks" / folder / f"{etag}.lock"):  # the lock that hf_hub_download takes
-        if blob.exists():
-            return
-        part = blob.with_name(f"{etag}.incomplete")
-        have = part.stat().st_size if part.exists() else 0
-        if have < size:
-            # Compressed on the way, a response has no length and cannot be continued.
-            headers = build_hf_headers() | {"Accept-Encoding": "identity"}
-            with part.open("ab") as stream:
-                http_get(file.url(commit), stream, resume_size=have, headers=headers, displayed_filename=file.filename)
-        _check_content(file, part, etag, size)
-        part.replace(blob)
+    for wait in (*_WAITS, None):
+        try:
+            return Path(
+                hf_hub_download(
+                    file.repo,
+                    file.filename,
+                    repo_type=file.repo_type,
+                    revision=_REVISION,
+                    cache_dir=file.cache,
+                    endpoint=file.endpoint,
+                )
+            )
+        except HfHubHTTPError as error:
+            response = error.response
+            if wait is None or response.status_code not in _BUSY or response.request.method == "HEAD":
+                raise
+            time.sleep(_seconds(response.headers.get("Retry-After"), wait))
+    raise AssertionError("the last attempt returns or raises")
 
 
-def _announced(file: HubFile, remote: "HfFileMetadata") -> tuple[str, str, int]:
-    etag, commit, size = remote.etag, remote.commit_hash, remote.size
-    if not etag or "/" in etag or not commit or not re.fullmatch("[0-9a-f]{40}", commit) or size is None:
+def _seconds(retry_after: str | None, otherwise: float) -> float:
+    """The header's number of seconds, at most two minutes; some servers send a date, which is not read."""
+    return min(float(retry_after), _LONGEST_WAIT) if retry_after and retry_after.isdecimal() else otherwise
+
+
+def _check_content(file: HubFile, path: Path) -> None:
+    """Hold a large file to its sha256, which is the name that it has in the hub's cache."""
+    blob = path.resolve()
+    if re.fullmatch("[0-9a-f]{64}", blob.name) and (digest := files.sha256(blob)) != blob.name:
+        blob.unlink()
+        path.unlink(missing_ok=True)
         raise DataError(
-            f"{file.url()}: the answer has no commit, ETag or size, expected a Hugging Face hub there;"
-            f" check HF_ENDPOINT and the proxy, or {file.instead}"
-        )
-    return etag, commit, size
-
-
-def _check_content(file: HubFile, part: Path, etag: str, size: int) -> None:
-    found = part.stat().st_size
-    if found != size:
-        part.unlink()  # the server ended it as if it were whole, so there is nothing to continue
-        raise DataError(
-            f"{file.url()}: the download has {found} bytes, expected {size}; run the command again, or {file.instead}"
-        )
-    if re.fullmatch("[0-9a-f]{64}", etag) and (digest := files.sha256(part)) != etag:  # large files: ETag is the sha256
-        part.unlink()
-        raise DataError(
-            f"{file.url()}: the download has sha256 {digest}, expected {etag}; run the command again, or {file.instead}"
+            f"{file.url()}: the download has sha256 {digest}, expected {blob.name}; run the command again, or "
+            f"{file.instead}"
         )
 
 
@@ -151,27 +145,46 @@ def _check_content(file: HubFile, part: Path, etag: str, size: int) -> None:
 def _hub_answers(file: HubFile) -> Iterator[None]:
     """Turn what huggingface_hub and its HTTP library raise into one sentence."""
     from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is that of the httpx it uses
+        FileMetadataError,
         HfHubHTTPError,
         HTTPError,
         LocalEntryNotFoundError,
-        RepositoryNotFoundError,
     )
 
     try:
         yield
-    except RepositoryNotFoundError as error:
-        raise DataError(
-            f"{file.page}: the hub answered {error.response.status_code}, expected a {file.repo_type} that it shows;"
-            f" check HF_ENDPOINT, set HF_TOKEN if it is private or gated, or {file.instead}"
-        ) from error
-    except HfHubHTTPError as error:
-        raise DataError(
-            f"{file.url()}: the hub answered {error.response.status_code}, expected the file;"
-            f" try again later, or {file.instead}"
-        ) from error
-    except (HTTPError, LocalEntryNotFoundError) as error:
-        cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
+    except (HTTPError, LocalEntryNotFoundError, FileMetadataError) as error:
+        cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
+        if isinstance(cause, HfHubHTTPError):
+            raise _refusal(file, cause) from error
+        if isinstance(cause, FileMetadataError):
+            raise DataError(
+                f"{file.url()}: the answer has no commit, ETag or size, expected a Hugging Face hub there;"
+                f" check HF_ENDPOINT and the proxy, or {file.instead}"
+            ) from error
         raise DataError(
             f"{file.url()}: the connection failed ({cause}), expected an answer; check the network, the proxy and"
-            f" HF_ENDPOINT and run the command again, which continues a partial download, or {file.instead}"
+            f" HF_ENDPOINT and run the command again, or {file.instead}"
         ) from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise DataError(  # huggingface_hub's own check of the size
+            f"{file.url()}: the download is not what the hub announced ({str(error).splitlines()[0]});"
+            f" run the command again, or {file.instead}"
+        ) from error
+
+
+def _refusal(file: HubFile, error: Exception) -> DataError:
+    """The sentence about an HTTP status, with the advice that fits it."""
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
+    assert isinstance(error, HfHubHTTPError)
+    status = error.response.status_code
+    if isinstance(error, RepositoryNotFoundError) and not isinstance(error, GatedRepoError):
+        return DataError(
+            f"{file.page}: the hub answered {status}, expected a {file.repo_type} that it shows;"
+            f" check HF_ENDPOINT, set HF_TOKEN if it is private or gated, or {file.instead}"
+        )
+    advice = _ADVICE.get(status, "try again later").format(page=file.page)
+    return DataError(f"{file.url()}: the hub answered {status}, expected the file; {advice}, or {file.instead}")

@@ -27,6 +27,15 @@ def data_root(given: Path | None, cache_dir: Path, *, offline: bool, progress: b
 
 
 def _checked(folder: Path, source: str) -> Path:
+    try:
+        next(folder.iterdir(), None)
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # said below
+    except OSError as error:
+        raise DataError(
+            f"{source} {folder}: cannot be read ({error.strerror}), expected a folder that contains downstream/; give "
+            "read permission, or name another folder"
+        ) from error
     if not folder.is_dir():
         raise DataError(
             f"{source} {folder}: no such folder; name one that contains downstream/STS, downstream/SICK, ..."
