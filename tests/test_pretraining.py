@@ -1,6 +1,7 @@
 """Pretraining of the bundled assets: the corpus filter, resuming after a kill, GloVe, and the committed files."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
-from baselines.pretraining import corpus, glove, mlm, sample, spans
-from harness.errors import DataError, UsageError
+from baselines.pretraining import batches, corpus, glove, mlm, sample, spans
+from harness.data.text import open_text
+from harness.errors import DataError
 
 ASSETS = Path(__file__).parents[1] / "baselines" / "assets"
 TINY = ASSETS / "tiny"
@@ -20,12 +22,12 @@ MICRO = mlm.Settings(
     hidden=16,
     layers=1,
     heads=2,
-    tokens=6000,
     batch_tokens=256,
-    warmup=3,
-    heldout_masked=30,
-    log_every=4,
-    repeats={"imdb": 1, "reuters": 1, "wiki": 1, "flickr8k": 1},
+    steps=50,
+    rate=1e-2,
+    warmup=5,
+    masked=0.15,
+    log_every=20,
 )
 
 
@@ -83,88 +85,179 @@ def test_no_evaluation_files_is_an_error(tmp_path):
     )
 
 
-def test_spans_are_whole_sentences_within_the_limits():
+def test_a_document_is_a_line_or_the_captions_of_one_image(write):
+    lines = open_text(write("films.txt", b"Mr. Smith runs.<br />He falls.\n\nA new one\n"))
+    assert list(corpus.read_documents(lines)) == [["Mr. Smith runs.", "He falls."], [], ["A new one"]]
+    captions = open_text(write("c.tsv", b"image\tcaption\n1\tA dog. Runs \n1\tTwo dogs\n2\tA cat\n"))
+    assert list(corpus.read_documents(captions)) == [["A dog. Runs", "Two dogs"], ["A cat"]]
+
+
+def test_short_pieces_cover_a_document_in_whole_sentences_where_they_fit():
     rng = np.random.default_rng(0)
-    lengths = [rng.integers(1, 100, 20).tolist() for _ in range(200)]
-    starts = np.concatenate([[0], np.cumsum([sum(one) for one in lengths])])[:-1]
-    sentence_starts = {0, *np.cumsum(np.concatenate(lengths)).tolist()}
-    pieces = spans.cut(zip(starts.tolist(), lengths, strict=True), rng, 3)
-    assert {start for start, _ in pieces} <= sentence_starts
-    sizes = np.array([length for _, length in pieces])
-    assert sizes.min() >= 8
-    assert sizes.max() == 126
-    assert 0.01 < (sizes > 62).mean() < 0.1
-    ends = np.array([start + length for start, length in pieces])
-    assert (ends[:-1] <= np.array([start for start, _ in pieces])[1:]).all()
+    for most in (1, 3):
+        for _ in range(300):
+            lengths = rng.integers(1, 100, 20).tolist()
+            pieces = spans.cut_short(lengths, rng, most)
+            assert sum(pieces) == sum(lengths)
+            assert max(pieces) <= 62
+            ends = set(np.cumsum(pieces).tolist())
+            assert all(end in ends for end in np.cumsum(lengths).tolist()) or most > 1
+    assert spans.cut_short([70, 5], rng, 1) == [62, 8, 5]
+    assert spans.cut_short([], rng, 3) == []
+
+
+def test_long_pieces_cover_a_document():
+    assert spans.cut_long(300) == [126, 126, 48]
+    assert spans.cut_long(252) == [126, 126]
+    assert spans.cut_long(0) == []
 
 
 @pytest.fixture
-def work(tmp_path):
-    """A work folder with four little corpora of made-up words."""
+def work(tmp_path, monkeypatch):
+    """A work folder with two sources of made-up words, as the program makes it."""
     rng = np.random.default_rng(0)
     words = ["".join(rng.choice(list("abcdefgh"), 4)) for _ in range(60)]
-    for name in spans.CORPORA:
-        documents = [[" ".join(rng.choice(words, 12)) for _ in range(4)] for _ in range(120 if name == "imdb" else 5)]
-        corpus.clean(documents, set(), (text := io.StringIO()))
-        tmp_path.joinpath(f"{name}.txt").write_text(text.getvalue(), encoding="utf-8")
-    return tmp_path
+    sentences = [" ".join(rng.choice(words, 12)).capitalize() + "." for _ in range(2400)]
+    (tmp_path / "films.txt").write_text("\n".join(" ".join(sentences[i : i + 6]) for i in range(0, 1800, 6)))
+    rows = [f"{i // 3}.jpg\t{sentence}" for i, sentence in enumerate(sentences[1800:])]
+    (tmp_path / "captions.tsv").write_text("image\tcaption\n" + "\n".join(rows) + "\n")
+    (tmp_path / "senteval").mkdir()
+    (tmp_path / "senteval" / "test.txt").write_text(f"{sentences[3]}\n{sentences[2000]}\n")
+    texts = [f"{tmp_path / 'films.txt'}", f"{tmp_path / 'captions.tsv'}:2"]
+    options = ["--senteval", str(tmp_path / "senteval"), "--work-dir", str(tmp_path / "work"), *texts]
+    monkeypatch.setattr("sys.argv", ["corpus", *options])
+    corpus.main()
+    return tmp_path / "work"
+
+
+def test_the_cleaned_sources_are_listed_with_what_was_removed(work):
+    assert corpus.sources(work) == [corpus.Source("films", 1.0, True), corpus.Source("captions", 2.0, False)]
+    assert sum(1 for _ in corpus.documents(work / "films.txt")) == 300
+    assert sum(len(document) for document in corpus.documents(work / "captions.txt")) == 599
+    with pytest.raises(DataError, match="expected the list of cleaned texts; run `corpus` first"):
+        corpus.sources(work / "elsewhere")
+
+
+def test_held_out_documents_are_in_no_piece_that_is_trained_on(work):
+    tokenizer = spans.make_tokenizer(work, 120)
+    train, held = spans.prepare_spans(work, tokenizer, seed=0, held_out_every=10)
+    seen = np.zeros(len(train.tokens), int)
+    for start, length in zip(train.start, train.length, strict=True):
+        seen[start : start + length] += 1
+    assert all(not seen[start : start + length].any() for start, length in zip(held.start, held.length, strict=True))
+    assert (train.length.min(), train.length.max()) == (6, 126)
+    assert 0.08 < (seen == 0).mean() < 0.13
+    assert seen.max() == 2  # films are cut in two ways, captions are read twice
+
+
+def test_fifty_steps_lower_the_loss_and_the_export_loads(work, tmp_path):
+    run = mlm.Run(work, MICRO)
+    first = mlm.evaluate(run.model, run._held)[0]
+    run.train()
+    assert run.progress.step == 50
+    assert [row["step"] for row in run.progress.rows] == [20, 40, 50]
+    assert run.progress.rows[-1]["heldout_loss"] < first - 0.2
+    mlm.export(work, MICRO, tmp_path / "out")
+    model, info = AutoModelForMaskedLM.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not info["missing_keys"]
+    embeddings = model.bert.embeddings
+    assert torch.equal(embeddings.position_embeddings.weight[130], embeddings.position_embeddings.weight[66])
+    assert torch.equal(*embeddings.token_type_embeddings.weight)
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").mask_token == "[MASK]"
+    assert (tmp_path / "out" / "training_log.csv").read_text().count("\n") == 4
 
 
 def test_a_killed_run_continues_to_the_same_weights_and_log(work, monkeypatch):
-    path = work / "checkpoint.pt"
-    mlm.train(work, MICRO)
-    whole = torch.load(path, weights_only=True)
-    path.unlink()
+    whole = mlm.Run(work, MICRO)
+    whole.train()
+    whole.path.unlink()
 
-    calls = iter(range(7))
-    advance = mlm.advance
+    advance, steps = mlm.Run.advance, iter(range(33))
+
+    def killed(run):
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+        advance(run)
+
     with monkeypatch.context() as patch:
-        patch.setattr(mlm, "advance", lambda *args: advance(*args) if next(calls, None) is not None else _kill())
+        patch.setattr(mlm.Run, "advance", killed)
         with pytest.raises(KeyboardInterrupt):
-            mlm.train(work, MICRO, checkpoint_seconds=0)
-    assert torch.load(path, weights_only=True)["step"] == 7 < whole["step"]
-    mlm.train(work, MICRO)
-    resumed = torch.load(path, weights_only=True)
-
-    assert resumed["model"].keys() == whole["model"].keys()
-    assert all(torch.equal(resumed["model"][name], tensor) for name, tensor in whole["model"].items())
-    assert [{**row, "seconds": 0} for row in resumed["rows"]] == [{**row, "seconds": 0} for row in whole["rows"]]
-
-
-def _kill():
-    raise KeyboardInterrupt
+            mlm.Run(work, MICRO, checkpoint_seconds=0).train()
+    resumed = mlm.Run(work, MICRO)
+    assert resumed.progress.step == 33
+    resumed.train()
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], tensor), name
+    assert [{**row, "seconds": 0} for row in resumed.progress.rows] == [
+        {**row, "seconds": 0} for row in whole.progress.rows
+    ]
 
 
-def test_a_checkpoint_of_other_settings_is_refused(work):
-    path = work / "checkpoint.pt"
-    torch.save({"settings": {"seed": 1}}, path)
-    with pytest.raises(UsageError) as caught:
-        mlm.train(work, MICRO)
-    assert str(caught.value).startswith(
-        f"{path} was written under {{'seed': 1}}, expected {{'seed': 0, 'vocabulary': 120"
-    )
-    assert str(caught.value).endswith("; delete it to start again, or give another --work-dir.")
+def test_a_damaged_checkpoint_is_named_and_the_run_begins_anew(work, caplog):
+    run = mlm.Run(work, replace(MICRO, steps=3))
+    run.train()
+    content = bytearray(run.path.read_bytes())
+    content[len(content) // 2] ^= 1
+    run.path.write_bytes(content)
+    assert mlm.Run(work, replace(MICRO, steps=3)).progress.step == 0
+    assert f"{run.path}: cannot be used (" in caplog.text
+
+
+def test_runs_of_other_settings_do_not_share_a_checkpoint(work):
+    mlm.Run(work, replace(MICRO, steps=2)).train()
+    assert mlm.Run(work, replace(MICRO, steps=2)).progress.step == 2
+    assert mlm.Run(work, replace(MICRO, steps=2, seed=1)).progress.step == 0
+
+
+def test_a_time_budget_decides_the_steps(work, monkeypatch):
+    monkeypatch.setattr(mlm, "_COMPILED", 2)
+    monkeypatch.setattr(mlm, "_TIMED", 4)
+    times = iter([10.0, 12.0])
+    monkeypatch.setattr(mlm.Run, "_now", lambda run: next(times))
+    run = mlm.Run(work, replace(MICRO, steps=None, seconds=6.0))
+    run.train()
+    assert 7 <= run.progress.step <= 6 + 6.0 / (0.5 * 1.02)
+    assert run.progress.steps == run.progress.step
+
+
+def test_the_rate_rises_and_falls():
+    rates = [mlm.learning_rate(MICRO, step, 50) for step in range(50)]
+    assert rates[:5] == pytest.approx([0.002, 0.004, 0.006, 0.008, 0.01])
+    assert rates[-1] == pytest.approx(0.01 / 45)
+    assert mlm.learning_rate(MICRO, 40, None) == 0.01
 
 
 def test_export_without_a_checkpoint_is_an_error(tmp_path):
-    with pytest.raises(DataError) as caught:
-        mlm.export(tmp_path, tmp_path / "out")
-    assert str(caught.value) == f"{tmp_path / 'checkpoint.pt'} is missing; train first."
+    with pytest.raises(DataError, match=r"no checkpoint of these settings, expected one; train first$"):
+        mlm.export(tmp_path, MICRO, tmp_path / "out")
+
+
+def test_batches_have_three_shapes_and_every_piece_once_an_epoch(work):
+    tokenizer = spans.make_tokenizer(work, 120)
+    train, _ = spans.prepare_spans(work, tokenizer, seed=0)
+    drawn = batches.Batches(train, replace(MICRO, batch_tokens=1024), tokenizer)
+    shapes = {tuple(drawn.draw(step).ids.shape) for step in range(40)}
+    assert shapes == {(32, 32), (16, 64), (8, 128)}
+    one, again = drawn.draw(5), batches.Batches(train, replace(MICRO, batch_tokens=1024), tokenizer).draw(5)
+    assert torch.equal(one.ids, again.ids)
+    assert not torch.equal(one.targets, drawn.draw(6).targets[: len(one.targets)])
 
 
 def test_masking_hides_what_it_asks_for(work):
     tokenizer = spans.make_tokenizer(work, 120)
     pieces = spans.Spans(np.arange(5, 105, dtype=np.uint16), np.array([0, 50]), np.array([50, 40]))
-    batch = mlm.masked_batch(pieces, np.array([0, 1]), tokenizer, np.random.default_rng(0), 0.5)
-    original = np.zeros((2, 52), dtype=np.int64)
+    maker = batches._Maker(pieces, tokenizer, torch.device("cpu"))
+    batch = maker.make(torch.tensor([0, 1]), 64, 45, torch.Generator().manual_seed(0))
+    original = np.zeros((2, 64), dtype=np.int64)
     original[0, :52] = [2, *range(5, 55), 3]
     original[1, :42] = [2, *range(55, 95), 3]
     assert batch.targets.tolist() == original.reshape(-1)[batch.positions].tolist()
     assert len(set(batch.positions.tolist())) == 45  # half of the 90 tokens that are not special
-    untouched = np.setdiff1d(np.arange(104), batch.positions)
+    assert not {0, 2, 3} & set(batch.targets.tolist())
+    untouched = np.setdiff1d(np.arange(128), batch.positions)
     assert (batch.ids.numpy().reshape(-1)[untouched] == original.reshape(-1)[untouched]).all()
     assert 0.6 < (batch.ids.flatten()[batch.positions] == tokenizer.mask_token_id).float().mean() < 0.95
-    assert batch.attention.sum(1).tolist() == [52, 42]
+    assert batch.mask.sum(1).tolist() == [52, 42]
 
 
 def test_glove_tokens_are_cut_as_in_sentevals_text():

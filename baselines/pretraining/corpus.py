@@ -1,22 +1,23 @@
-"""Cleans the pretraining text: one file per corpus, one sentence per line, a blank line between documents.
+"""Cleans the pretraining text: one file per source, one sentence per line, a blank line between documents.
 
-Every sentence that also occurs in a SentEval evaluation file is removed, so that no score of the bundled models rests
-on text seen in pretraining. Run it once, before `mlm` and `glove`:
+A source is a file with a document per line, or a table of captions, whose captions of one image are a document. Every
+sentence that also occurs in a SentEval evaluation file is removed, so that no score of the bundled models rests on text
+seen in pretraining. Run it once, before `mlm` and `glove`; `:2` reads a source twice, `:0.4` a random part of it:
 
-    python -m baselines.pretraining.corpus --corpora ../shared/data/corpora \
-        --senteval ../shared/data/senteval/downstream --work-dir WORK
+    python -m baselines.pretraining.corpus --senteval SENTEVAL/downstream --work-dir WORK reviews.txt.gz news.txt.gz:2
 """
 
 import argparse
-import gzip
 import json
 import logging
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TextIO
 
+from harness.data.text import SentenceFile, open_text
 from harness.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ _LABEL_FIRST = frozenset({"TREC", "fine"})  # folders whose lines start with "LA
 
 @dataclass(slots=True)
 class Counts:
-    """What one corpus gave; `removed` sentences also occur in an evaluation file."""
+    """What one source gave; `removed` sentences also occur in an evaluation file."""
 
     documents: int = 0
     sentences: int = 0
@@ -85,54 +86,46 @@ def evaluation_keys(folder: Path) -> set[str]:
     return keys
 
 
-def imdb(path: Path) -> Iterator[list[str]]:
-    """One review per line."""
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        for line in file:
-            yield list(split_sentences(_BREAK.sub(" ", line)))
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A text to pretrain on, as `texts.json` in the work folder has it.
+
+    Attributes:
+        name: of the cleaned file, without its ending.
+        repeat: how often it is read; a part of 1 is a random part of its documents.
+        running: whether the sentences of a document follow one another; captions of one image do not.
+    """
+
+    name: str
+    repeat: float
+    running: bool
 
 
-def reuters(path: Path) -> Iterator[list[str]]:
-    """One story per line."""
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        for line in file:
-            yield list(split_sentences(line))
+def read_documents(file: SentenceFile) -> Iterator[list[str]]:
+    """The sentences of one document after another: of a line, or the captions of one image.
+
+    Raises:
+        DataError: if the file cannot be read.
+    """
+    images = [column.name for column in file.columns if column.role == "image"]
+    if not images:
+        for cells in file.rows():
+            yield [sentence for cell in cells for sentence in split_sentences(_BREAK.sub(" ", cell))]
+        return
+    for _, captions in groupby(file.rows([images[0], *file.sentence_columns]), key=lambda cells: cells[0]):
+        yield [caption.strip() for _, *cells in captions for caption in cells]
 
 
-def wiki(path: Path) -> Iterator[list[str]]:
-    """One sentence per line; a line without closing punctuation is a title and starts a document."""
-    document: list[str] = []
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            sentence = line.strip()
-            if document and not sentence.rstrip("\"')").endswith((".", "!", "?", ":", ";")):
-                yield document
-                document = []
-            document.append(sentence)
-    yield document
+def sources(work: Path) -> list[Source]:
+    """What was cleaned into the work folder.
 
-
-def flickr8k(path: Path) -> Iterator[list[str]]:
-    """The captions of one image are one document."""
-    image, document = "", list[str]()
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        next(file)  # the header
-        for line in file:
-            name, _, caption = line.rstrip("\n").partition("\t")
-            if name != image and document:
-                yield document
-                document = []
-            image = name
-            document.append(caption.strip())
-    yield document
-
-
-READERS = {
-    "imdb": ("imdb_docs.txt.gz", imdb),
-    "reuters": ("reuters_docs.txt.gz", reuters),
-    "wiki": ("wiki_for_simcse_head.txt", wiki),
-    "flickr8k": ("flickr8k_captions.tsv.gz", flickr8k),
-}
+    Raises:
+        DataError: if nothing was.
+    """
+    path = work / "texts.json"
+    if not path.is_file():
+        raise DataError(f"{path}: no such file, expected the list of cleaned texts; run `corpus` first")
+    return [Source(**facts["source"]) for facts in json.loads(path.read_text(encoding="utf-8"))["texts"]]
 
 
 def clean(documents: Iterable[list[str]], banned: set[str], out: TextIO) -> Counts:
@@ -163,21 +156,27 @@ def documents(path: Path) -> Iterator[list[str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--corpora", type=Path, required=True, help="folder with the four corpora")
     parser.add_argument("--senteval", type=Path, required=True, help="SentEval's `downstream` folder")
     parser.add_argument("--work-dir", type=Path, required=True, help="where the cleaned text goes")
+    parser.add_argument("texts", nargs="+", help="FILE, or FILE:REPEAT")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     banned = evaluation_keys(args.senteval)
     log.info("%d evaluation sentences of %d words or more", len(banned), MIN_WORDS)
     args.work_dir.mkdir(parents=True, exist_ok=True)
-    report: dict[str, object] = {"evaluation_keys": len(banned)}
-    for name, (file, read) in READERS.items():
-        with (args.work_dir / f"{name}.txt").open("w", encoding="utf-8") as out:
-            counts = clean(read(args.corpora / file), banned, out)
-        report[name] = asdict(counts)
-        log.info("%s: %s", name, counts)
-    (args.work_dir / "counts.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    report = []
+    for given in args.texts:
+        path, _, repeat = given.rpartition(":") if re.search(r":[\d.]+$", given) else (given, "", "1")
+        file = open_text(Path(path))
+        source = Source(
+            Path(path).name.partition(".")[0], float(repeat), not any(c.role == "image" for c in file.columns)
+        )
+        with (args.work_dir / f"{source.name}.txt").open("w", encoding="utf-8") as out:
+            counts = clean(read_documents(file), banned, out)
+        report.append({"source": asdict(source), "counts": asdict(counts), "sha256": file.sha256()})
+        log.info("%s: %s", source.name, counts)
+    facts = {"evaluation_keys": len(banned), "texts": report}
+    (args.work_dir / "texts.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from baselines.pretraining.corpus import documents
+from baselines.pretraining.corpus import documents, sources
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,6 @@ class Settings:
     rate: float = 0.05
     epochs: int = 25
     batch: int = 25_000
-    imdb_every: int = 3  # one review in three: film reviews are already half of the tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +63,12 @@ def tokens(sentence: str) -> list[str]:
     return _TOKEN.findall(_NEGATION.sub(" n't", sentence.lower().replace("’", "'")))
 
 
-def read_text(work: Path, imdb_every: int) -> Iterator[list[str]]:
-    """The tokens of one document after another, all corpora; of IMDb every `imdb_every`-th review."""
-    for name in ("imdb", "reuters", "wiki", "flickr8k"):
-        for number, document in enumerate(documents(work / f"{name}.txt")):
-            if name != "imdb" or number % imdb_every == 0:
+def read_text(work: Path) -> Iterator[list[str]]:
+    """The tokens of one document after another, of all sources; of one that is read in part, every so many."""
+    for source in sources(work):
+        every = max(1, round(1 / source.repeat))
+        for number, document in enumerate(documents(work / f"{source.name}.txt")):
+            if number % every == 0:
                 yield [token for sentence in document for token in tokens(sentence)]
 
 
@@ -177,7 +177,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     settings = Settings()
     began = time.monotonic()
-    words, texts = number_words(read_text(args.work_dir, settings.imdb_every), settings.words)
+    words, texts = number_words(read_text(args.work_dir), settings.words)
     known = sum(int((text >= 0).sum()) for text in texts)
     log.info("%d tokens, %d of them in the vocabulary", sum(map(len, texts)), known)
     pairs = cooccurrence(texts, len(words), settings.window)

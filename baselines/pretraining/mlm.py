@@ -1,9 +1,10 @@
-"""Pretrains the bundled `tiny` backbone: a small BERT, from scratch, on the text that `corpus` cleaned.
+"""Pretrains the bundled backbones: a BERT from scratch, by masked language modelling, on the text of `corpus`.
 
-One CPU thread is enough. Everything is drawn from the seed and the step number, so a run that was killed continues from
-its last checkpoint as if it had not been: run the same command again. `--export-only` salvages an unfinished run.
+    python -m baselines.pretraining.mlm small --work-dir WORK --out baselines/assets/small
 
-    python -m baselines.pretraining.mlm --work-dir WORK --out baselines/assets/tiny
+`tiny` takes an hour on one CPU thread, `small` a quarter of an hour on one GPU. All data are on the device, batches
+have one of three shapes, and everything is drawn from the seed and the number of the step, so that a run that was
+killed goes on from its last checkpoint: run the same command again. `--export-only` exports an unfinished run.
 """
 
 import argparse
@@ -12,113 +13,213 @@ import json
 import logging
 import shutil
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save_file
-from torch.nn import functional
-from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertTokenizerFast
+from torch import Tensor, nn
+from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
 
-from baselines.pretraining.spans import Mixture, Spans, make_tokenizer, plan, split_corpora
-from harness.errors import DataError, UsageError
+from baselines.pretraining.batches import Batches, held_out_batches
+from baselines.pretraining.spans import make_tokenizer, prepare_spans
+from baselines.simcse.ablations import Masked, masked_loss
+from harness.derived import Derived, load, store
+from harness.errors import DataError
 
 log = logging.getLogger(__name__)
 
-LOG_COLUMNS = ("step", "tokens", "seconds", "train_loss", "heldout_loss", "unigram_loss")
-Row = dict[str, float]
+_COLUMNS = ("step", "tokens", "seconds", "train_loss", "heldout_loss", "heldout_accuracy")
+_COMPILED, _TIMED = 20, 300  # the steps after which compilation is over, and those whose time is measured
+_MARGIN = 1.02  # on the measured time of a step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that decides the weights. Tokens count [CLS] and [SEP], not padding."""
+    """Everything that decides the weights.
+
+    Attributes:
+        vocabulary: pieces of the tokenizer.
+        batch_tokens: positions of a step, padding included.
+        steps: of the optimiser; None: as many as fit into `seconds`, which is decided after 320 steps.
+        rate: the highest learning rate, after `warmup` steps; it falls to zero at the last step in a straight line.
+        masked: share of the tokens that are to be predicted.
+        compile: whether torch.compile makes the step faster; it pays from some minutes of GPU time on.
+    """
 
     seed: int = 0
-    vocabulary: int = 8000
-    hidden: int = 192
-    layers: int = 3
-    heads: int = 3
-    tokens: int = 22_000_000
-    batch_tokens: int = 4096
-    rate: float = 1e-3
-    warmup: int = 300
+    vocabulary: int
+    hidden: int
+    layers: int
+    heads: int
+    batch_tokens: int
+    steps: int | None = None
+    seconds: float = 1000.0
+    rate: float
+    warmup: int
     weight_decay: float = 0.01
-    masked: float = 0.15
-    heldout_masked: int = 20_000
-    log_every: int = 300
-    # the corpora other than IMDb are small and nearer to sentence pairs; IMDb, read once, fills the rest of the budget
-    repeats: dict[str, int] = field(default_factory=lambda: {"imdb": 1, "reuters": 2, "wiki": 6, "flickr8k": 4})
+    masked: float
+    dropout: float = 0.1
+    log_every: int
+    device: str = "cpu"
+    compile: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """A masked batch: ids and attention (b, l), flat positions of the masked tokens (m,) and what they were (m,)."""
-
-    ids: torch.Tensor
-    attention: torch.Tensor
-    positions: torch.Tensor
-    targets: torch.Tensor
-
-
-def masked_batch(
-    spans: Spans, members: NDArray[np.int64], tokenizer: BertTokenizerFast, rng: np.random.Generator, masked: float
-) -> Batch:
-    """BERT's corruption: of the chosen tokens 80% become [MASK], 10% a random token, 10% stay (Devlin et al. 2019)."""
-    width = int(spans.length[members].max()) + 2
-    ids = np.full((len(members), width), tokenizer.pad_token_id, dtype=np.int64)
-    for row, member in enumerate(members):
-        start, length = spans.start[member], spans.length[member]
-        ids[row, : length + 2] = [tokenizer.cls_token_id, *spans.tokens[start : start + length], tokenizer.sep_token_id]
-    attention = np.arange(width) < spans.length[members, None] + 2
-    inner = np.flatnonzero((np.arange(width) > 0) & (np.arange(width) < spans.length[members, None] + 1))
-    positions = np.sort(rng.choice(inner, max(1, round(masked * len(inner))), replace=False))
-    flat = ids.reshape(-1)
-    targets = flat[positions].copy()
-    draw = rng.random(len(positions))
-    flat[positions[draw < 0.8]] = tokenizer.mask_token_id
-    swapped = positions[draw >= 0.9]
-    flat[swapped] = rng.integers(5, len(tokenizer), len(swapped))  # 0-4 are the special tokens
-    return Batch(*(torch.from_numpy(one) for one in (ids, attention.astype(np.int64), positions, targets)))
+PRESETS = {
+    "tiny": Settings(
+        vocabulary=8000,
+        hidden=192,
+        layers=3,
+        heads=3,
+        batch_tokens=4096,
+        steps=5400,
+        rate=1e-3,
+        warmup=300,
+        masked=0.15,
+        log_every=300,
+    ),
+    "small": Settings(
+        vocabulary=16000,
+        hidden=384,
+        layers=6,
+        heads=6,
+        batch_tokens=131_072,
+        rate=1.2e-3,
+        warmup=600,
+        masked=0.2,
+        log_every=1500,
+        device="cuda",
+        compile=True,
+    ),
+}
 
 
-def masked_loss(model: BertForMaskedLM, batch: Batch) -> torch.Tensor:
-    """Mean cross-entropy in nats; the vocabulary layer runs on the masked positions alone, most of its cost saved."""
-    with torch.autocast("cpu", torch.bfloat16):
-        states = model.bert(input_ids=batch.ids, attention_mask=batch.attention).last_hidden_state
-        logits = model.cls(states.flatten(0, 1)[batch.positions])
-    return functional.cross_entropy(logits.float(), batch.targets)
+@dataclass(slots=True)
+class Progress:
+    """How far a run is: steps done and in all (None: not decided yet), and what the log has."""
+
+    step: int = 0
+    steps: int | None = None
+    tokens: int = 0
+    seconds: float = 0.0
+    losses: list[Any] = field(default_factory=list)  # numbers, or tensors on the device, which wait for nobody
+    rows: list[dict[str, float]] = field(default_factory=list)
 
 
-@torch.no_grad()
-def heldout_loss(model: BertForMaskedLM, batches: list[Batch]) -> float:
-    """Mean over all masked tokens, nats, without dropout."""
-    model.eval()
-    total = sum(masked_loss(model, batch).item() * len(batch.targets) for batch in batches)
-    model.train()
-    return total / sum(len(batch.targets) for batch in batches)
+class Run:
+    """A model in training."""
+
+    def __init__(self, work: Path, settings: Settings, checkpoint_seconds: float = 120.0) -> None:
+        """Prepare the text and go on from the checkpoint in the work folder, if these settings have one."""
+        self.settings, self._work, self._checkpoint_seconds = settings, work, checkpoint_seconds
+        self._key, self.path = checkpoint_place(work, settings)
+        tokenizer = make_tokenizer(work, settings.vocabulary)
+        train, held = prepare_spans(work, tokenizer, settings.seed)
+        self._batches = Batches(train, settings, tokenizer)
+        self._held = held_out_batches(held, tokenizer, settings.device)
+        self.model = new_model(settings, len(tokenizer)).to(settings.device)
+        self._optimizer = _optimizer(self.model, settings)
+        self.progress = Progress(steps=settings.steps)
+        self._timed_from: tuple[int, float] | None = None  # a step, and when it was done
+        self._restore()
+        self._loss = torch.compile(_loss, dynamic=False) if settings.compile else _loss
+
+    def train(self) -> None:
+        """Train to the last step; `training_log.csv` in the work folder is written anew at every logged step."""
+        state, before = self.progress, self.progress.seconds
+        started = saved = time.monotonic()
+        while state.steps is None or state.step < state.steps:
+            self.advance()
+            state.seconds = before + time.monotonic() - started
+            self._decide_steps()
+            last = state.step == state.steps
+            if state.step % self.settings.log_every == 0 or last:
+                self._note()
+            if time.monotonic() - saved >= self._checkpoint_seconds or last:
+                self._save()
+                saved = time.monotonic()
+
+    def advance(self) -> None:
+        """One step of the optimiser."""
+        step, chance = self.progress.step, self.settings.seed + self.progress.step
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(self.settings, step, self.progress.steps)
+        torch.manual_seed(chance)  # dropout then depends on the step alone: going on needs no state of the generator
+        masked = self._batches.draw(step)
+        loss = self._loss(self.model, masked)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self.progress.losses.append(loss.detach())
+        self.progress.tokens += self._batches.tokens(step)
+        self.progress.step += 1
+
+    def _decide_steps(self) -> None:
+        """Once enough steps were timed, decide how many fit into the time."""
+        state = self.progress
+        if state.steps is not None or state.step < _COMPILED:
+            return
+        if self._timed_from is None:
+            self._timed_from = (state.step, self._now())
+        elif state.step == self._timed_from[0] + _TIMED:
+            of_a_step = (self._now() - self._timed_from[1]) / _TIMED * _MARGIN
+            state.steps = state.step + max(1, int((self.settings.seconds - state.seconds) / of_a_step))
+            log.info("%.4f s a step, %d steps in all", of_a_step, state.steps)
+
+    def _now(self) -> float:
+        """The time when all that was asked of the device is done."""
+        if self.settings.device != "cpu":
+            torch.cuda.synchronize()
+        return time.monotonic()
+
+    def _note(self) -> None:
+        state = self.progress
+        loss, accuracy = evaluate(self.model, self._held)
+        mean = float(np.mean([float(one) for one in state.losses]))
+        values = (state.step, state.tokens, state.seconds, mean, loss, accuracy)
+        state.rows.append(dict(zip(_COLUMNS, (round(float(value), 4) for value in values), strict=True)))
+        state.losses = []
+        log.info("%s", state.rows[-1])
+        write_log(state.rows, self._work / "training_log.csv")
+
+    def _save(self) -> None:
+        arrays = {f"model.{name}": tensor.cpu().numpy() for name, tensor in self.model.state_dict().items()}
+        for number, parameter in enumerate(self.model.parameters()):
+            for name, tensor in self._optimizer.state[parameter].items():
+                arrays[f"optimizer.{number}.{name}"] = tensor.cpu().numpy()
+        self.progress.losses = [float(loss) for loss in self.progress.losses]
+        store(self.path, self._key, Derived(arrays, {"progress": json.dumps(asdict(self.progress))}))
+
+    def _restore(self) -> None:
+        found = load(self.path, self._key)
+        if found is None:
+            return
+        self.model.load_state_dict(_model_tensors(found))
+        for number, parameter in enumerate(self.model.parameters()):
+            prefix = f"optimizer.{number}."
+            self._optimizer.state[parameter] = {
+                name.removeprefix(prefix): torch.from_numpy(array.copy()).to(
+                    "cpu" if name.endswith(".step") and self.settings.device == "cpu" else self.settings.device
+                )
+                for name, array in found.arrays.items()
+                if name.startswith(prefix)
+            }
+        self.progress = Progress(**json.loads(found.facts["progress"]))
+        log.info("continuing after step %d", self.progress.step)
 
 
-def unigram_loss(train: Spans, batches: list[Batch], vocabulary: int) -> float:
-    """Cross-entropy in nats of the held-out targets under the training tokens' frequencies, add-one smoothed."""
-    counts = np.ones(vocabulary)
-    for start, length in zip(train.start, train.length, strict=True):
-        np.add.at(counts, train.tokens[start : start + length], 1)
-    targets = np.concatenate([batch.targets.numpy() for batch in batches])
-    return float(-np.log(counts[targets] / counts.sum()).mean())
-
-
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write atomically: a kill leaves the old checkpoint or the new one."""
-    draft = path.with_suffix(".tmp")
-    torch.save(state, draft)
-    draft.replace(path)
+def checkpoint_place(work: Path, settings: Settings) -> tuple[str, Path]:
+    """The key of a run's checkpoint, and its file, which other settings do not share."""
+    key = json.dumps(asdict(settings))
+    return key, work / "checkpoints" / f"{sha256(key.encode()).hexdigest()[:16]}.safetensors"
 
 
 def new_model(settings: Settings, vocabulary: int) -> BertForMaskedLM:
-    """A randomly initialised model. Attention dropout is off, for speed; hidden dropout is 0.1."""
+    """A randomly initialised model. Attention dropout is off, for speed."""
     torch.manual_seed(settings.seed)
     config = BertConfig(
         vocab_size=vocabulary,
@@ -126,144 +227,119 @@ def new_model(settings: Settings, vocabulary: int) -> BertForMaskedLM:
         num_hidden_layers=settings.layers,
         num_attention_heads=settings.heads,
         intermediate_size=4 * settings.hidden,
+        hidden_dropout_prob=settings.dropout,
         attention_probs_dropout_prob=0.0,
     )
-    model = BertForMaskedLM(config).train()
-    model.set_attn_implementation("eager")  # on short sequences a quarter faster than the fused kernel, on CPU
-    return model
+    return BertForMaskedLM(config).train()
 
 
-def decayed(settings: Settings, step: int, steps: int) -> float:
-    """Linear warm-up, then linear decay to zero at the last step."""
-    return settings.rate * min((step + 1) / settings.warmup, (steps - step) / max(1, steps - settings.warmup))
+def _optimizer(model: nn.Module, settings: Settings) -> torch.optim.AdamW:
+    """AdamW; matrices decay, biases and the scales of layer norms do not."""
+    parameters = list(model.parameters())
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6, fused=True)
 
 
-def train(work: Path, settings: Settings, checkpoint_seconds: float = 120.0) -> None:
-    """Train from scratch or from `work/checkpoint.pt`, which ends as the finished model.
-
-    `work/training_log.csv` is rewritten at every logged step.
-
-    Raises:
-        UsageError: if the checkpoint was written under other settings.
-    """
-    tokenizer = make_tokenizer(work, settings.vocabulary)
-    mixture = Mixture(settings.repeats, settings.tokens, settings.heldout_masked / settings.masked)
-    spans, held = split_corpora(work, tokenizer, mixture, settings.seed)
-    rng = np.random.default_rng([settings.seed, 1])
-    held_batches = [masked_batch(held, members, tokenizer, rng, settings.masked) for members in plan(held, 4096, rng)]
-    batches = plan(spans, settings.batch_tokens, np.random.default_rng([settings.seed, 2]))
-    unigram = unigram_loss(spans, held_batches, len(tokenizer))
-    model = new_model(settings, len(tokenizer))
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=settings.weight_decay, betas=(0.9, 0.98), fused=True)
-    path = work / "checkpoint.pt"
-    state = restore(path, settings, model, optimizer)
-    started, saved = time.monotonic() - state["seconds"], time.monotonic()
-    for step in range(state["step"], len(batches)):
-        chance = np.random.default_rng([settings.seed, 3, step])
-        torch.manual_seed(settings.seed + step)  # dropout then depends on the step alone: resuming needs no RNG state
-        batch = masked_batch(spans, batches[step], tokenizer, chance, settings.masked)
-        state["losses"].append(advance(model, optimizer, batch, decayed(settings, step, len(batches))))
-        state["step"] = step + 1
-        state["tokens"] += int(batch.attention.sum())
-        state["seconds"] = time.monotonic() - started
-        last = state["step"] == len(batches)
-        if state["step"] % settings.log_every == 0 or last:
-            note(state, unigram, heldout_loss(model, held_batches), work / "training_log.csv")
-        if time.monotonic() - saved >= checkpoint_seconds or last:
-            save_checkpoint(path, {**state, "model": model.state_dict(), "optimizer": optimizer.state_dict()})
-            saved = time.monotonic()
+def learning_rate(settings: Settings, step: int, steps: int | None) -> float:
+    """The rate of a step, from 0: it rises, and falls to zero; before the last step is known it only rises."""
+    rising = min(1.0, (step + 1) / settings.warmup)
+    if steps is None:
+        return settings.rate * rising
+    return settings.rate * min(rising, (steps - step) / max(1, steps - settings.warmup))
 
 
-def restore(path: Path, settings: Settings, model: BertForMaskedLM, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Load model and optimiser from the checkpoint, if there is one; return the counters and the log so far."""
-    if not path.exists():
-        return {"settings": asdict(settings), "step": 0, "tokens": 0, "seconds": 0.0, "losses": [], "rows": []}
-    state: dict[str, Any] = torch.load(path, weights_only=True)
-    if state["settings"] != asdict(settings):
-        raise UsageError(
-            f"{path} was written under {state['settings']}, expected {asdict(settings)}; "
-            "delete it to start again, or give another --work-dir."
-        )
-    model.load_state_dict(state.pop("model"))
-    optimizer.load_state_dict(state.pop("optimizer"))
-    log.info("continuing after step %d", state["step"])
-    return state
+def _loss(model: BertForMaskedLM, masked: Masked) -> Tensor:
+    """Mean cross-entropy in nats; the vocabulary layer runs on the masked positions alone, most of its cost saved."""
+    with torch.autocast(masked.ids.device.type, torch.bfloat16):
+        return masked_loss(model.bert, model.cls, masked)
 
 
-def advance(model: BertForMaskedLM, optimizer: torch.optim.Optimizer, batch: Batch, rate: float) -> float:
-    """One optimiser step at this learning rate; the loss before it."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    loss = masked_loss(model, batch)
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    return loss.item()
+@torch.no_grad()
+def evaluate(model: BertForMaskedLM, batches: list[Masked]) -> tuple[float, float]:
+    """Mean cross-entropy over all masked tokens in nats, without dropout, and the share that is guessed exactly."""
+    model.eval()
+    total, right, count = 0.0, 0.0, 0
+    for masked in batches:
+        with torch.autocast(masked.ids.device.type, torch.bfloat16):
+            states = model.bert(input_ids=masked.ids, attention_mask=masked.mask).last_hidden_state
+            logits = model.cls(states.flatten(0, 1)[masked.positions]).float()
+        total += float(nn.functional.cross_entropy(logits, masked.targets, reduction="sum"))
+        right += float((logits.argmax(-1) == masked.targets).sum())
+        count += len(masked.targets)
+    model.train()
+    return total / count, right / count
 
 
-def note(state: dict[str, Any], unigram: float, heldout: float, path: Path) -> None:
-    """Append a row to the log kept in the checkpoint, and rewrite the file from it."""
-    values = (state["step"], state["tokens"], state["seconds"], float(np.mean(state["losses"])), heldout, unigram)
-    row = {name: round(float(value), 4) for name, value in zip(LOG_COLUMNS, values, strict=True)}
-    state["losses"] = []
-    state["rows"].append(row)
-    log.info("%s", row)
-    write_log(state["rows"], path)
-
-
-def write_log(rows: list[Row], path: Path) -> None:
+def write_log(rows: list[dict[str, float]], path: Path) -> None:
+    """The log as CSV."""
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, LOG_COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows({**row, "step": int(row["step"]), "tokens": int(row["tokens"])} for row in rows)
 
 
+def _model_tensors(found: Derived) -> dict[str, Tensor]:
+    arrays = {name.removeprefix("model."): array for name, array in found.arrays.items() if name.startswith("model.")}
+    return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+
+
 @torch.no_grad()
-def export(work: Path, out: Path) -> None:
-    """Write the checkpoint in `work` as a folder for `AutoModel.from_pretrained`, weights in float16.
+def export(work: Path, settings: Settings, out: Path) -> None:
+    """Write the checkpoint as a folder for `AutoModel.from_pretrained`, weights in float16.
 
     Positions 128 to 511 never occur in pretraining; they become copies of 64 to 127, so that long inputs do not crash.
-    The pooler is not trained either, and becomes the identity: `pooler_output` is tanh of the [CLS] state.
+    Segment 1 does not occur either, and becomes a copy of segment 0. The pooler is not trained, and becomes the
+    identity: `pooler_output` is tanh of the [CLS] state.
 
     Raises:
-        DataError: if there is no checkpoint.
+        DataError: if there is no checkpoint of these settings.
     """
-    path = work / "checkpoint.pt"
-    if not path.exists():
-        raise DataError(f"{path} is missing; train first.")
-    state = torch.load(path, weights_only=True)
-    tokenizer = AutoTokenizer.from_pretrained(work / "tokenizer")
-    settings = Settings(**state["settings"])
+    key, path = checkpoint_place(work, settings)
+    found = load(path, key)
+    if found is None:
+        raise DataError(f"{path}: no checkpoint of these settings, expected one; train first")
+    tokenizer: BertTokenizerFast = make_tokenizer(work, settings.vocabulary)
     model = new_model(settings, len(tokenizer))
-    model.load_state_dict(state["model"])
-    positions = model.bert.embeddings.position_embeddings.weight
-    positions[128:] = positions[64:128].repeat(6, 1)
+    model.load_state_dict(_model_tensors(found))
+    embeddings = model.bert.embeddings
+    embeddings.position_embeddings.weight[128:] = embeddings.position_embeddings.weight[64:128].repeat(6, 1)
+    embeddings.token_type_embeddings.weight[1] = embeddings.token_type_embeddings.weight[0]
     model.config.attention_probs_dropout_prob = 0.1  # what fine-tuning (SimCSE's two views) should run with
     weights = {name: tensor for name, tensor in model.state_dict().items() if "predictions.decoder" not in name}
     weights["bert.pooler.dense.weight"] = torch.eye(settings.hidden)
     weights["bert.pooler.dense.bias"] = torch.zeros(settings.hidden)
-    shutil.copytree(work / "tokenizer", out, dirs_exist_ok=True)
+    shutil.copytree(work / f"tokenizer-{settings.vocabulary}", out, dirs_exist_ok=True)
     target = out / "model.safetensors"
     save_file({name: tensor.half().contiguous() for name, tensor in weights.items()}, target, {"format": "pt"})
     target.chmod(0o644)  # safetensors writes for its owner alone
     # stored in float16, computed in float32: the newer transformers otherwise take the stored type
     config = {**json.loads(model.config.to_json_string()), "architectures": ["BertForMaskedLM"], "dtype": "float32"}
     (out / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    write_log(state["rows"], out / "training_log.csv")
+    write_log(json.loads(found.facts["progress"])["rows"], out / "training_log.csv")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("preset", choices=PRESETS, help="which backbone")
     parser.add_argument("--work-dir", type=Path, required=True, help="holds the cleaned text; gets the checkpoint")
     parser.add_argument("--out", type=Path, required=True, help="the folder to export to")
+    parser.add_argument("--steps", type=int, help="of the optimiser; not given: as the preset has it")
+    parser.add_argument("--seconds", type=float, help="a time budget, where the preset has one")
+    parser.add_argument("--device", help="cpu or cuda; not given: as the preset has it")
     parser.add_argument("--export-only", action="store_true", help="export the last checkpoint, finished or not")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(1)
+    given = {name: value for name in ("steps", "seconds", "device") if (value := getattr(args, name)) is not None}
+    settings = replace(PRESETS[args.preset], **given)
+    if settings.device == "cpu":
+        settings = replace(settings, compile=False)
+        torch.set_num_threads(1)
     if not args.export_only:
-        train(args.work_dir, Settings())
-    export(args.work_dir, args.out)
+        Run(args.work_dir, settings).train()
+    export(args.work_dir, settings, args.out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Samples training sentences from the cleaned pretraining text, in as equal parts of each corpus as there are.
+"""Samples training sentences from the cleaned pretraining text, in as equal parts of each source as there are.
 
 What `bench train` and the small-scale reruns of the paper's tables read, a sentence a line, in random order:
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from baselines.pretraining.corpus import MIN_WORDS, READERS, documents
+from baselines.pretraining.corpus import MIN_WORDS, documents, sources
 from harness.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -53,13 +53,13 @@ def main() -> None:
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     texts = {
-        name: [
+        source.name: [
             sentence
-            for document in documents(args.work_dir / f"{name}.txt")
+            for document in documents(args.work_dir / f"{source.name}.txt")
             for sentence in document
             if len(sentence.split()) >= MIN_WORDS
         ]
-        for name in READERS
+        for source in sources(args.work_dir)
     }
     args.output.write_text("".join(f"{text}\n" for text in sample(texts, args.sentences, args.seed)), encoding="utf-8")
 

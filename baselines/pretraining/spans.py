@@ -1,9 +1,14 @@
-"""Turns the text that `corpus` cleaned into what `mlm` trains on: a vocabulary, token spans, and batches of spans."""
+"""Turns the text that `corpus` cleaned into a vocabulary and into pieces of text, which `mlm` trains on.
+
+Every document is cut twice: into one to three sentences of at most 62 tokens, since sentences are what will be
+embedded, and into runs of 126 tokens, so that positions up to 128 are trained. Every so many documents are held out.
+"""
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,26 +16,30 @@ from numpy.typing import NDArray
 from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
 from transformers import AutoTokenizer, BertTokenizerFast
 
-from baselines.pretraining.corpus import documents
+from baselines.pretraining.corpus import Source, documents, sources
+from harness import files
+from harness.derived import Derived, recall
 
 log = logging.getLogger(__name__)
 
-CORPORA = ("imdb", "reuters", "wiki", "flickr8k")
-HELD_OUT_EVERY = 100  # documents; the five captions of an image are one document, so none of them leaks
-
-
-@dataclass(frozen=True, slots=True)
-class Mixture:
-    """How often each corpus is read, and tokens to train on and to hold out, with [CLS] and [SEP]; IMDb fills up."""
-
-    repeats: dict[str, int]
-    tokens: int
-    heldout: float
+LONGEST = 128  # positions of a piece, [CLS] and [SEP] included
+_VERSION = 1  # to be raised when the same text is cut in another way
+_SHORT, _LONG, _LEAST = 62, LONGEST - 2, 6
+_SENTENCES = (0.60, 0.25, 0.15)  # how often a short piece has one, two and three sentences
+_HELD_OUT = 6000  # pieces that the held-out loss is measured on
+_DOCUMENTS_AT_ONCE = 4000
+_VOCABULARY_CHARACTERS = 12_000_000  # of each source that the vocabulary is counted on
 
 
 @dataclass(frozen=True, slots=True)
 class Spans:
-    """Contiguous pieces of one token array: piece i is `tokens[start[i] : start[i] + length[i]]`."""
+    """Pieces of one array of tokens: piece i is `tokens[start[i] : start[i] + length[i]]`.
+
+    Attributes:
+        tokens: (t,) uint16, no special ones among them.
+        start: (n,) int64.
+        length: (n,) int64, 6 to 126.
+    """
 
     tokens: NDArray[np.uint16]
     start: NDArray[np.int64]
@@ -38,126 +47,135 @@ class Spans:
 
 
 def make_tokenizer(work: Path, vocabulary: int) -> BertTokenizerFast:
-    """Train a lower-casing WordPiece vocabulary, or load the one already in `work`. IMDb gives every tenth review."""
-    folder = work / "tokenizer"
+    """Train a lower-casing WordPiece vocabulary on equal parts of the sources, or load the one already in `work`."""
+    folder = work / f"tokenizer-{vocabulary}"
     if not (folder / "tokenizer.json").exists():
         trainer = BertWordPieceTokenizer(lowercase=True)
         trainer.train_from_iterator(_vocabulary_text(work), vocab_size=vocabulary, limit_alphabet=200)
         vocab = trainer.get_vocab()
         BertTokenizerFast(vocab=vocab, do_lower_case=True, model_max_length=512).save_pretrained(folder)
-    tokenizer: BertTokenizerFast = AutoTokenizer.from_pretrained(folder)
+    tokenizer: BertTokenizerFast = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return tokenizer
 
 
 def _vocabulary_text(work: Path) -> Iterator[str]:
-    for name in CORPORA:
-        for number, document in enumerate(documents(work / f"{name}.txt")):
-            if name != "imdb" or number % 10 == 0:
-                yield from document
+    for source in sources(work):
+        path = work / f"{source.name}.txt"
+        every = max(1, int(path.stat().st_size / (_VOCABULARY_CHARACTERS * source.repeat)))
+        for document in islice(documents(path), 0, None, every):
+            yield from document
 
 
-def tokenise(work: Path, name: str, tokenizer: BertTokenizerFast) -> tuple[NDArray[np.uint16], list[list[int]]]:
-    """Token ids of a corpus as one memory-mapped array, and the sentence lengths of every document; done once."""
-    target = work / f"{name}.tokens.npy"
-    lengths_file = work / f"{name}.lengths.json"
-    if not lengths_file.exists():
-        pieces: list[NDArray[np.uint16]] = []
-        lengths: list[list[int]] = []
-        for document in documents(work / f"{name}.txt"):
-            encoded = tokenizer.backend_tokenizer.encode_batch(document, add_special_tokens=False)
-            pieces.extend(np.array(one.ids, dtype=np.uint16) for one in encoded)
-            lengths.append([len(one.ids) for one in encoded])
-        np.save(target, np.concatenate(pieces))
-        lengths_file.write_text(json.dumps(lengths), encoding="utf-8")  # last: it marks the pair as complete
-    return np.load(target, mmap_mode="r"), json.loads(lengths_file.read_text(encoding="utf-8"))
-
-
-def cut(lengths: Iterable[tuple[int, list[int]]], rng: np.random.Generator, most: int) -> list[tuple[int, int]]:
-    """Cut documents into (start, length) spans: mostly single sentences, since a sentence is what will be embedded.
-
-    A span is one, two or three sentences (60, 25, 15%; at most `most`), 8 to 62 tokens; one in 25 is up to 126 tokens,
-    so that positions up to 128 are trained. A longer sentence loses its end; a shorter remainder is dropped.
+def prepare_spans(
+    work: Path, tokenizer: BertTokenizerFast, seed: int, held_out_every: int = 200
+) -> tuple[Spans, Spans]:
+    """The pieces to train on and those held out; made once and kept in the work folder.
 
     Args:
-        lengths: for every document the position of its first token, and its sentences' lengths in tokens.
-        rng: draws the number of sentences.
-        most: the largest number of sentences in a usual span.
+        work: where `corpus` put the cleaned text.
+        tokenizer: see `make_tokenizer`.
+        seed: of the cuts, and of what is read in part.
+        held_out_every: one document in so many is held out.
     """
-    spans = []
-    for first, document in lengths:
-        at, total, wanted, limit = first, 0, 0, 0
-        for length in document:
-            if total and total + length > limit:
-                if total >= 8:
-                    spans.append((at - total, total))
-                total = 0
-            if not total:
-                long = most > 1 and rng.random() < 0.04
-                limit = 126 if long else 62
-                wanted = 99 if long else min(most, int(rng.choice(3, p=(0.60, 0.25, 0.15))) + 1)
-            wanted -= 1
-            total += length
-            at += length
-            if total >= limit or (wanted <= 0 and total >= 8):
-                spans.append((at - total, min(total, limit)))
-                total = 0
-        if total >= 8:
-            spans.append((at - total, min(total, limit)))
-    return spans
+    texts = sources(work)
+    read = [(source.name, source.repeat, files.sha256(work / f"{source.name}.txt")) for source in texts]
+    key = json.dumps([_VERSION, read, tokenizer.backend_tokenizer.to_str(), seed, held_out_every])
+
+    def make() -> Derived:
+        parts = _Parts(np.random.default_rng(seed), held_out_every)
+        for source in texts:
+            parts.add(source, documents(work / f"{source.name}.txt"), tokenizer)
+        return parts.joined()
+
+    arrays = recall(work / "spans" / f"pieces-{len(tokenizer)}-{seed}.safetensors", key, make).arrays
+    return tuple(
+        Spans(arrays["tokens"], arrays[f"{kind}_start"], arrays[f"{kind}_length"]) for kind in ("train", "held")
+    )  # type: ignore[return-value]
 
 
-def split_corpora(work: Path, tokenizer: BertTokenizerFast, mixture: Mixture, seed: int) -> tuple[Spans, Spans]:
-    """Spans for training and held-out spans, of every hundredth document, in the same mixture of corpora."""
-    rng = np.random.default_rng(seed)
-    arrays, offset = [], 0
-    train: dict[str, list[tuple[int, int]]] = {}
-    held: dict[str, list[tuple[int, int]]] = {}
-    for name in CORPORA:
-        tokens, lengths = tokenise(work, name, tokenizer)
-        starts = offset + np.concatenate([[0], np.cumsum([sum(one) for one in lengths])])
-        both = list(zip(starts.tolist(), lengths, strict=False))
-        kept = [one for number, one in enumerate(both) if number % HELD_OUT_EVERY]
-        most = 1 if name == "flickr8k" else 3  # captions of one image are paraphrases, not a text
-        train[name] = [span for _ in range(mixture.repeats[name]) for span in cut(kept, rng, most)]
-        held[name] = cut(both[::HELD_OUT_EVERY], rng, most)
-        arrays.append(tokens)
-        offset += len(tokens)
-    small = sum(_size(train[name]) for name in CORPORA[1:])
-    train["imdb"] = _sample(train["imdb"], mixture.tokens - small, rng)
-    share = mixture.heldout / sum(_size(spans) for spans in train.values())
-    held = {name: _sample(held[name], int(share * _size(train[name])), rng) for name in CORPORA}
-    for name in CORPORA:
-        log.info("%s: %d training tokens, %d held out", name, _size(train[name]), _size(held[name]))
-    everything = np.concatenate(arrays)
-    return _pack(everything, train), _pack(everything, held)
+class _Parts:
+    """Tokens and pieces of the documents so far."""
+
+    def __init__(self, rng: np.random.Generator, held_out_every: int) -> None:
+        self._rng, self._held_out_every = rng, held_out_every
+        self._tokens: list[NDArray[np.uint16]] = []
+        self._pieces: dict[str, list[tuple[int, int]]] = {"train": [], "held": []}
+        self._size = self._documents = 0
+
+    def add(self, source: Source, texts: Iterator[list[str]], tokenizer: BertTokenizerFast) -> None:
+        """Tokenise the documents of a source and cut them."""
+        before = self._size
+        while block := list(islice(texts, _DOCUMENTS_AT_ONCE)):
+            sentences = [sentence for document in block for sentence in document]
+            encoded = iter(tokenizer.backend_tokenizer.encode_batch_fast(sentences, add_special_tokens=False))
+            for document in block:
+                self._add_document(source, [next(encoded).ids for _ in document])
+        log.info("%s: %d tokens", source.name, self._size - before)
+
+    def _add_document(self, source: Source, sentences: list[list[int]]) -> None:
+        first, lengths = self._size, [len(sentence) for sentence in sentences]
+        self._tokens.append(np.array([token for sentence in sentences for token in sentence], np.uint16))
+        self._size += sum(lengths)
+        self._documents += 1
+        if self._documents % self._held_out_every == 0:
+            starts = first + np.cumsum([0, *lengths[:-1]])
+            self._keep("held", [(start, min(n, _SHORT)) for start, n in zip(starts.tolist(), lengths, strict=True)])
+            return
+        whole, part = divmod(source.repeat, 1)
+        for _ in range(int(whole) + (self._rng.random() < part)):
+            self._keep("train", _one_after_another(first, cut_short(lengths, self._rng, 3 if source.running else 1)))
+            if source.running:
+                self._keep("train", _one_after_another(first, cut_long(sum(lengths))))
+
+    def _keep(self, kind: str, pieces: list[tuple[int, int]]) -> None:
+        self._pieces[kind] += [piece for piece in pieces if piece[1] >= _LEAST]
+
+    def joined(self) -> Derived:
+        """Everything as arrays."""
+        arrays: dict[str, NDArray[np.uint16] | NDArray[np.int64]] = {"tokens": np.concatenate(self._tokens)}
+        for kind, found in self._pieces.items():
+            pieces = np.array(found, np.int64).reshape(-1, 2)
+            if kind == "held":
+                pieces = pieces[self._rng.permutation(len(pieces))[:_HELD_OUT]]
+            arrays[f"{kind}_start"], arrays[f"{kind}_length"] = pieces[:, 0].copy(), pieces[:, 1].copy()
+        return Derived(arrays)
 
 
-def _size(spans: list[tuple[int, int]]) -> int:
-    return sum(length + 2 for _, length in spans)  # with [CLS] and [SEP]
+def cut_short(lengths: Sequence[int], rng: np.random.Generator, most: int) -> list[int]:
+    """Lengths of pieces of one to three sentences that cover a document without gaps; a long sentence is cut.
 
-
-def _sample(spans: list[tuple[int, int]], tokens: int, rng: np.random.Generator) -> list[tuple[int, int]]:
-    order = rng.permutation(len(spans))
-    sizes = np.array([length + 2 for _, length in spans], dtype=np.int64)[order]
-    return [spans[i] for i in order[: int(np.searchsorted(np.cumsum(sizes), tokens))]]
-
-
-def _pack(tokens: NDArray[np.uint16], spans: dict[str, list[tuple[int, int]]]) -> Spans:
-    flat = np.array([span for name in CORPORA for span in spans[name]], dtype=np.int64).reshape(-1, 2)
-    return Spans(tokens, flat[:, 0], flat[:, 1])
-
-
-def plan(spans: Spans, batch_tokens: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
-    """Batches of span numbers, each of similar lengths and about `batch_tokens` tokens, in random order.
-
-    Lengths are sorted within pools of 64 batches: little padding, and no batch holds the whole corpus' shortest spans.
+    Args:
+        lengths: of the document's sentences in tokens.
+        rng: draws the number of sentences, 60, 25 and 15 % of the time one, two and three.
+        most: the largest number of sentences; 1 where they do not follow one another.
     """
-    order = rng.permutation(len(spans.start))
-    size = spans.length[order] + 2
-    pool = np.cumsum(size) // (64 * batch_tokens)
-    batches = []
-    for members in np.split(order, np.flatnonzero(np.diff(pool)) + 1):
-        ranked = members[np.argsort(spans.length[members], kind="stable")]
-        slot = np.cumsum(spans.length[ranked] + 2) // batch_tokens
-        batches.extend(np.split(ranked, np.flatnonzero(np.diff(slot)) + 1))
-    return [batches[i] for i in rng.permutation(len(batches))]
+    pieces, filled, wanted = list[int](), 0, 0
+    for length in lengths:
+        if filled and filled + length > _SHORT:
+            pieces.append(filled)
+            filled = 0
+        rest = length
+        while rest:
+            if not filled:
+                wanted = min(most, int(rng.choice(3, p=_SENTENCES)) + 1)
+            taken = min(rest, _SHORT - filled)
+            filled, rest = filled + taken, rest - taken
+            if filled == _SHORT:
+                pieces.append(filled)
+                filled = 0
+        wanted -= 1
+        if filled and wanted <= 0:
+            pieces.append(filled)
+            filled = 0
+    return [*pieces, filled] if filled else pieces
+
+
+def cut_long(total: int) -> list[int]:
+    """Lengths of runs of 126 tokens that cover a document without gaps; the last one is what is left."""
+    whole, rest = divmod(total, _LONG)
+    return [_LONG] * whole + [rest] * (rest > 0)
+
+
+def _one_after_another(first: int, lengths: list[int]) -> list[tuple[int, int]]:
+    ends = first + np.cumsum(lengths)
+    return list(zip((ends - lengths).tolist(), lengths, strict=True))
