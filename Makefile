@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BENCH := .venv/bin/bench
 
-.PHONY: setup bench test lint clean
+.PHONY: setup bench test test-faults lint clean
 
 setup: .venv/installed
 
@@ -21,6 +21,10 @@ bench: setup
 
 test: setup
 	.venv/bin/python -m pytest -n 2
+
+# Damages, kills, races, and full disks: a few minutes.
+test-faults: setup
+	.venv/bin/python -m pytest -m slow tests/faults
 
 lint: setup
 	.venv/bin/python -m pip install --quiet --constraint constraints.txt ruff mypy pandas-stubs scipy-stubs

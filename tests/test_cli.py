@@ -56,6 +56,8 @@ def test_json_is_all_there_is_on_stdout(folders):
     done = call("run", "-s", "mini", "-m", "random[dim=8]", "--json", *folders)
     cells = {cell["task"]: cell for cell in json.loads(done.stdout)}
     assert -1 < cells["mini-sts"]["result"]["scores"]["spearman/all/test"] < 1
+    kept = json.loads(call("run", "-s", "mini", "-m", "random[dim=8]", "--json", *folders).stdout)
+    assert [cell["result"]["scores"] for cell in kept] == [cell["result"]["scores"] for cell in cells.values()]
     assert json.loads(call("list", "suites", "--json").stdout)[0]["suite"] == "sts"
 
 
