@@ -2,7 +2,11 @@
 
 from baselines.glove import AVERAGE_GLOVE
 from baselines.postprocessing import BERT_FLOW, BERT_WHITENING
+from baselines.released import released_encoders
 from baselines.simcse.encoders import SIMCSE_SUP, SIMCSE_UNSUP
 from baselines.transformers import BERT, CT_BERT, DECLUTR, ROBERTA, SBERT
 
-ENCODERS = (AVERAGE_GLOVE, BERT, ROBERTA, BERT_FLOW, BERT_WHITENING, SBERT, CT_BERT, DECLUTR, SIMCSE_UNSUP, SIMCSE_SUP)
+ENCODERS = (
+    *(AVERAGE_GLOVE, BERT, ROBERTA, BERT_FLOW, BERT_WHITENING, SBERT, CT_BERT, DECLUTR, SIMCSE_UNSUP, SIMCSE_SUP),
+    *released_encoders(),
+)

@@ -11,7 +11,7 @@ from harness.encoders.protocol import Transductive
 from harness.encoders.registry import Resolved, resolve
 from harness.errors import BenchError, ResultError, UsageError
 from harness.names import EncoderCard, pick
-from harness.reports.choice import Choice, pattern_of
+from harness.reports.choice import Choice, filler_of
 from harness.reports.figures.alignment_uniformity import alignment_uniformity
 from harness.reports.figures.canvas import Drawing, save
 from harness.reports.figures.measured import Definition, find, gaps
@@ -118,12 +118,12 @@ def retrieve(target: Target, paper: Paper, choice: Choice, context: Context) -> 
     seed = str(choice.seeds[0]) if choice.seeds else None
     found: dict[int, list[str]] = {}
     for column, model in enumerate(target.models):
-        pattern = pattern_of(model, paper, choice)
-        if pattern is None:
+        filler = filler_of(model, paper, choice)
+        if filler is None:
             continue
-        encoder = build_cached(resolve(pattern.named(seed), context), context)
+        encoder = build_cached(resolve(filler.named(seed), context), context)
         if isinstance(encoder, Transductive):
-            raise UsageError(f"{pattern.named(seed)}: fitted per task, which a search has not; name another fit")
+            raise UsageError(f"{filler.named(seed)}: fitted per task, which a search has not; name another fit")
         found[column] = [one for group in nearest(encoder, target.queries, corpus, 3) for one in group]
     return fill_words(target, paper, choice, found)
 

@@ -14,7 +14,7 @@ from harness.encoders.context import Context
 from harness.encoders.registry import resolve
 from harness.errors import UsageError
 from harness.reports import published
-from harness.reports.choice import Choice, pattern_of
+from harness.reports.choice import Choice, filler_of
 from harness.reports.claims import judge
 from harness.reports.paper import coverage, fill, fill_words
 from harness.reports.render import latex_text, markdown_text
@@ -121,7 +121,7 @@ def test_a_backbone_fills_its_own_rows_and_any_other_stands_in_for_the_first():
     other = Choice(backbone="some/folder", seeds=(0, 1), texts={"nli": "my.csv"})
     assert named("table-7", other) >= {
         "simcse-sup[backbone=some/folder,data=my.csv,seed=1]",
-        "simcse-sup[backbone=some/folder,data=my.csv,seed=0,hard_negatives=none]",
+        "simcse-sup[backbone=some/folder,data=my.csv,hard_negatives=none,seed=0]",
     }
     assert not named("table-4", TINY) & {"simcse-sup[backbone=tiny,positives=captions,hard_negatives=none]"}
     with_captions = Choice(backbone="tiny", texts={"captions": "c.tsv"})
@@ -142,16 +142,16 @@ def test_a_backbone_fills_its_own_rows_and_any_other_stands_in_for_the_first():
 )
 def test_a_result_counts_if_it_is_the_cells_encoder_with_any_seed(name, parameters, expected):
     cell = SIMCSE.targets["table-3"].rows[0].cells[3]
-    assert pattern_of(cell, SIMCSE, TINY).fits(encoder(name, **parameters)) is expected
+    assert filler_of(cell, SIMCSE, TINY).fits(encoder(name, **parameters)) is expected
 
 
 def test_values_are_compared_by_their_type():
     fixed, half = (SIMCSE.targets["table-3"].rows[0].cells[i] for i in (7, 6))
     own = {"backbone": "google-bert/bert-base-uncased", "seed": 42}
     name = "simcse-unsup[backbone=google-bert/bert-base-uncased,{}]"
-    assert pattern_of(fixed, SIMCSE, Choice()).fits(encoder(name.format("fixed_mask=true"), fixed_mask=True, **own))
-    assert pattern_of(half, SIMCSE, Choice()).fits(encoder(name.format("dropout=0.5"), dropout=0.5, **own))
-    assert not pattern_of(half, SIMCSE, Choice()).fits(encoder(name.format("dropout=0.05"), dropout=0.05, **own))
+    assert filler_of(fixed, SIMCSE, Choice()).fits(encoder(name.format("fixed_mask=true"), fixed_mask=True, **own))
+    assert filler_of(half, SIMCSE, Choice()).fits(encoder(name.format("dropout=0.5"), dropout=0.5, **own))
+    assert not filler_of(half, SIMCSE, Choice()).fits(encoder(name.format("dropout=0.05"), dropout=0.05, **own))
 
 
 def test_seeds_are_summarised_and_a_rerun_says_what_it_is():

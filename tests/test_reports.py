@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.encoders.registry import resolve
 from harness.errors import ResultError, UsageError
 from harness.names import EncoderCard
 from harness.reports import published
 from harness.reports.layouts import LAYOUTS
+from harness.reports.match import Match
 from harness.reports.render import escape, grid, latex, markdown, tidy_csv, tidy_json
 from harness.reports.report import report
 from harness.reports.tables import Table, build, text
@@ -222,11 +224,7 @@ def test_a_row_of_two_encoders_under_one_name_is_marked_and_has_no_average():
     ids=lambda value: value.name if isinstance(value, EncoderCard) else "",
 )  # fmt: skip
 def test_only_the_same_method_backbone_and_variant_is_a_counterpart(encoder, expected):
-    layout = LAYOUTS[0]
-    candidates = [
-        row for paper, table in layout.counterparts for row in published.rows(paper, table, "spearman", "all", "test")
-    ]
-    found = published.counterpart(encoder, candidates)
+    found = published.counterpart(encoder, published.candidates("spearman", "all", "test"))
     assert (None if found is None else (found.paper, found.model)) == expected
 
 
@@ -299,25 +297,82 @@ def over(name: str, backbone: str = BERT, **parameters: object) -> EncoderCard:
 )  # fmt: skip
 def test_the_published_row_beside_an_encoder(encoder, layout, average):
     (place,) = (one for one in LAYOUTS if one.name == layout)
-    candidates = [
-        row
-        for paper, table in place.counterparts
-        for row in published.rows(paper, table, place.metric, place.aggregation, "test")
-    ]
-    found = published.counterpart(encoder, candidates)
+    found = published.counterpart(encoder, published.candidates(place.metric, place.aggregation, "test"))
     assert (None if found is None else found.values[published.AVERAGE]) == average
 
 
-@pytest.mark.parametrize("paper", published.PAPERS)
+@pytest.mark.parametrize("paper", published.sources())
 def test_published_numbers_are_percentages_of_known_kinds(paper):
     for number in published.load(paper):
-        assert 0 < number.value < 100
+        assert 0 < number.value < 100 or number.metric in ("alignment", "uniformity")
         assert number.paper == paper
-        assert number.supervision in ("unsupervised", "supervised")
+        assert number.supervision in ("unsupervised", "supervised", "not stated")
         assert (number.metric, number.aggregation) in {
-            *((m, a) for m in ("spearman", "pearson") for a in ("all", "wmean", "")),
-            ("accuracy", ""),
+            *((m, a) for m in ("spearman", "pearson") for a in ("all", "wmean", "mean", "")),
+            *((m, "") for m in ("accuracy", "alignment", "uniformity", "")),  # nothing: where no source says it
         }
+
+
+WHITENING = "bert-whitening[backbone=bert-base-uncased,fit=nli]"
+
+
+@pytest.mark.parametrize(
+    ("encoder", "reason"),
+    [
+        (
+            over("bert-whitening[dim=64]", fit="nli", dim=64),
+            f"bert-whitening[dim=64] sets dim=64, which {WHITENING} leaves at its default",
+        ),
+        (over("bert-whitening[fit=snli]", fit="snli"), "bert-whitening[fit=snli] has fit=snli, not nli"),
+        (card("sbert"), "sbert is sbert, not bert-whitening"),
+    ],
+    ids=["set", "other", "method"],
+)  # fmt: skip
+def test_a_match_says_why_not(encoder, reason):
+    assert Match.parse(WHITENING).why_not(encoder) == reason
+    assert Match.parse("").why_not(encoder) == "no encoder of this project makes this row"
+
+
+def test_minilm_is_found_by_its_weights_wherever_they_lie():
+    own = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    here = card("hf:/models/mine", method="hf", backbone="mine", pooling="avg", weights_sha256=own)
+    other = card("hf:/models/mine", method="hf", backbone="mine", pooling="avg", weights_sha256="ab")
+    fitted = card("bert-whitening[backbone=/models/mine]", pooling="avg", weights_sha256=own, fitted_on="nli ab")
+    candidates = published.candidates("spearman", "all", "test")
+    assert published.counterpart(here, candidates).model == "minilm"
+    assert published.counterpart(other, candidates) is None
+    assert published.counterpart(fitted, candidates) is None
+
+
+def test_every_published_row_of_a_repository_can_be_matched():
+    for repository in ("all-MiniLM-L6-v2", "all-MiniLM-L12-v2", "all-mpnet-base-v2"):
+        name = f"sentence-transformers/{repository}"
+        found = published.counterpart(
+            card(f"hf:{name}", method="hf", backbone=name, pooling="avg"),
+            published.candidates("spearman", "all", "test"),
+        )
+        assert found.paper == "mteb" and found.origin.startswith(name)
+
+
+def test_every_specification_of_a_published_row_is_known():
+    specs = {spec for paper in published.sources() for n in published.load(paper) for spec in Match.parse(n.spec).specs}
+    assert len(specs) > 100
+    for spec in specs:
+        if not spec.name.startswith(("hf:", "weights:")):
+            resolve(spec)
+
+
+def test_later_papers_are_packaged_as_data():
+    assert len(published.sources()) == 77
+    assert sum(len(published.load(paper)) for paper in published.sources()) == 647 + 42 + 1800 + 2783
+    (row,) = (
+        r
+        for r in published.rows("diffcse", "notebook output", "spearman", "all", "test")
+        if r.backbone == "roberta-base" and r.model == "diffcse"
+    )
+    assert (row.values["Avg"], published.source(row)) == (78.21, "DiffCSE notebook output")
+    names = {row.model for row in published.rows("rankcse", None, "spearman", "all", "test")}
+    assert names == {"rankcse-listnet", "rankcse-listmle"}
 
 
 @pytest.mark.parametrize(("table", "metric", "aggregation"), [("5", "spearman", "all"), ("E.1", "accuracy", "")])

@@ -12,6 +12,7 @@ from harness.data.sts import semeval, sts_benchmark
 from harness.names import EncoderCard
 from harness.reports import published, verdicts
 from harness.reports.bootstrap import KERNELS, accuracy, connected, correlation, draw, pairs_design, rows_design
+from harness.reports.match import without_seed
 from harness.reports.published import PublishedRow
 from harness.reports.ranking import draw_spearman
 from harness.reports.statistics import (
@@ -26,7 +27,7 @@ from harness.reports.statistics import (
     williams,
 )
 from harness.reports.ties import Candidate, tied
-from harness.reports.verdicts import judge, reference_spread, without_seed
+from harness.reports.verdicts import judge, reference_spread
 from harness.tasks.similarity import aggregate
 
 

@@ -46,11 +46,11 @@ def _setting(text: str) -> tuple[str, str]:
 def _check_known(text: str, method: str, parameter: str, value: str) -> None:
     """That the method, or else one that is trained, has the parameter and can have the value."""
     from harness.encoders.registry import declared, fill, known_encoders  # loads torch: only --set waits for it
-    from harness.reports.published import PAPERS_TEXT
+    from harness.reports.match import OWN_TEXT
 
     known = known_encoders()
     try:
-        owners = [pick("method", known, name) for name in ([method] if method else PAPERS_TEXT)]
+        owners = [pick("method", known, name) for name in ([method] if method else OWN_TEXT)]
         having = [entry for entry in owners if parameter in {own.name for own in declared(entry)}]
         for entry in having or owners[:1]:
             fill(entry, {parameter: value})

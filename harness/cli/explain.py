@@ -81,11 +81,11 @@ def _published(reference: str, card: "EncoderCard") -> "PublishedRow | None":
         UsageError: if several rows fit the name and none of them is the encoder's.
     """
     from harness.reports.layouts import LAYOUTS
-    from harness.reports.published import counterpart, find, label, rows
+    from harness.reports.published import candidates, counterpart, find, label
 
     if not reference:
         layout = LAYOUTS[0]
-        usual = [r for where in layout.counterparts for r in rows(*where, layout.metric, layout.aggregation, "test")]
+        usual = candidates(layout.metric, layout.aggregation, "test")
         near = counterpart(card, usual) or next((r for r in usual if r.model == card.method and not r.backbone), None)
         near = near or next((r for r in usual if (r.model, r.backbone) == (card.method, card.backbone)), None)
         if near is None:

@@ -12,15 +12,15 @@ from harness.names import pick, value_text
 
 @command
 def list_(
-    what: Annotated[str, typer.Argument(help="models, suites or tasks.")] = "models",
+    what: Annotated[str, typer.Argument(help="models, suites, tasks or published.")] = "models",
     name: Annotated[str, typer.Argument(help="One model, to see its parameters.")] = "",
     json: options.Json = False,
 ) -> None:
-    """Show the encoders, suites or tasks that can be named, or the parameters of one encoder."""
+    """Show the encoders, suites, tasks or published papers that can be named, or the parameters of one encoder."""
     if name:
         show_rows(_parameters(name), json=json, empty=f"{name} has no parameters")
         return
-    rows = pick("list", {"models": _models, "suites": _suites, "tasks": _tasks}, what)()
+    rows = pick("list", {"models": _models, "suites": _suites, "tasks": _tasks, "published": _published}, what)()
     show_rows(rows, json=json)
 
 
@@ -67,3 +67,9 @@ def _tasks() -> Rows:
     from harness.tasks.suites import TASKS
 
     return [{"task": t.name, "what": t.title, "protocol": t.protocol, "main score": t.metric} for t in TASKS.values()]
+
+
+def _published() -> Rows:
+    from harness.reports.published import overview
+
+    return overview()

@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 
-from harness.names import EncoderCard, Spec, Value
-from harness.reports.published import PAPERS_TEXT, plain_backbone
+from harness.names import EncoderCard, Spec
+from harness.reports.match import OWN_TEXT, TEXTS, Match
 from harness.reports.targets import Paper, Target, TargetCell
 
-TEXTS = ("nli", "wiki", "captions")
-_SEED = "{seed}"
+_BUNDLED = ("tiny", "small")  # backbones that come with texts and word vectors of their own
+_SEEDED = (*OWN_TEXT, "bert-flow")  # methods whose runs differ by their seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +38,7 @@ class Choice:
 
     def settings_of(self, method: str) -> dict[str, str]:
         """The parameters for encoders of a method; what is said of the method wins over what is said of all."""
-        trained = {key: text for key, text in self.settings.items() if ":" not in key and method in PAPERS_TEXT}
+        trained = {key: text for key, text in self.settings.items() if ":" not in key and method in OWN_TEXT}
         own = {key.partition(":")[2]: text for key, text in self.settings.items() if key.startswith(f"{method}:")}
         return trained | own
 
@@ -47,94 +46,78 @@ class Choice:
         """Without the texts and settings that none of these models is made with.
 
         Args:
-            runs: specifications with placeholders, as cells have them.
+            runs: specifications, as cells have them.
         """
-        slots = "".join(runs)
-        methods = {Spec.parse(run).name for run in runs if run}
+        specs = [Spec.parse(run) for run in runs if run]
+        named = {str(value) for spec in specs for key, value in spec.given.items() if key in ("data", "fit")}
+        methods = {spec.name for spec in specs}
+        fitted = any(spec.given.get("fit") == "nli" for spec in specs)
+        trained = any(spec.given.get("data") == "nli" for spec in specs)
         texts = {
             name: text
             for name, text in self.texts.items()
-            if f"{{{name}}}" in slots or (name == "nli" and "{fit}" in slots and not self.fit)
+            if name in named and (name != "nli" or trained or not self.fit)
         }
         settings = {
             key: text
             for key, text in self.settings.items()
-            if (key.partition(":")[0] in methods if ":" in key else methods & PAPERS_TEXT.keys())
+            if (key.partition(":")[0] in methods if ":" in key else methods & OWN_TEXT.keys())
         }
-        return replace(self, texts=texts, settings=settings, fit=self.fit if "{fit}" in slots else "")
+        return replace(self, texts=texts, settings=settings, fit=self.fit if fitted else "")
+
+    def applied(self, spec: Spec) -> Spec:
+        """The specification with what stands for the paper's corpora, and with the settings that it leaves open."""
+        given = dict(spec.given)
+        if given.get("data") in TEXTS:
+            given["data"] = self.texts.get(str(given["data"]))
+        if given.get("fit") == "nli":
+            own = "mini-nli" if given.get("backbone") in _BUNDLED else "nli"
+            given["fit"] = self.fit or self.texts.get("nli") or own
+        left_open = {key: text for key, text in self.settings_of(spec.name).items() if key not in given}
+        return Spec(spec.name, {key: text for key, text in (given | left_open).items() if text is not None})
 
 
 @dataclass(frozen=True, slots=True)
-class Pattern:
-    """The encoders that may fill a cell: a method and its parameters as text; the seed may be left open."""
+class Filler:
+    """The encoders that may fill a cell: a specification, with any seed where a method has one."""
 
-    method: str
-    parameters: Mapping[str, str]
+    spec: Spec
 
     @property
     def seeded(self) -> bool:
         """Whether there may be replicates."""
-        return self.parameters.get("seed") == _SEED
+        return self.spec.name in _SEEDED and "seed" not in self.spec.given
 
     def named(self, seed: str | None) -> str:
         """The specification with that seed; None leaves it at the method's own."""
-        known = {k: v.replace(_SEED, seed or "") for k, v in self.parameters.items()}
-        inside = ",".join(f"{key}={value}" for key, value in known.items() if value)
-        return f"{self.method}[{inside}]" if inside else self.method
+        return str(self.spec.replaced(seed=seed) if seed and self.seeded else self.spec)
 
     def fits(self, card: EncoderCard) -> bool:
-        """Whether an encoder is one of those: the parameters given, and defaults for the rest."""
-        method, printed = _parts(card.name)
-        if method != self.method or not printed <= set(self.parameters):
-            return False
-        given = self.parameters.items()
-        return all(text == _SEED or same_value(card.parameters.get(key), text, key) for key, text in given)
+        """Whether an encoder is one of those."""
+        return Match((self.spec,)).fits(card)
 
 
-def pattern_of(cell: TargetCell, paper: Paper, choice: Choice) -> Pattern | None:
+def filler_of(cell: TargetCell, paper: Paper, choice: Choice) -> Filler | None:
     """The encoders of a cell under a choice; None if the choice does not fill this cell.
 
-    A model without `{backbone}` is one checkpoint, which a run on another backbone leaves alone.
+    What is a checkpoint of its own, and not made from the row's backbone, a run on another backbone leaves alone.
     """
     if not cell.run:
         return None
+    spec = Spec.parse(cell.run)
     backbone = choice.backbone or cell.backbone
-    tiny = backbone == "tiny"
-    stands_in = backbone not in paper.backbones and cell.backbone == paper.backbones[0]
-    if "{backbone}" in cell.run and backbone != cell.backbone and not stands_in:
+    if spec.given.get("data") == "captions" and not choice.texts.get("captions"):
         return None
-    if "{backbone}" not in cell.run and "{vectors}" not in cell.run and choice.backbone not in (None, cell.backbone):
+    if spec.name == "avg-glove":  # its backbone is a file of word vectors
+        spec = spec.replaced(backbone=backbone) if backbone in _BUNDLED else spec
+    elif spec.given.get("backbone") == cell.backbone:
+        stands_in = backbone not in paper.backbones and cell.backbone == paper.backbones[0]
+        if backbone != cell.backbone and not stands_in:
+            return None
+        spec = spec.replaced(backbone=backbone)
+    elif choice.backbone not in (None, cell.backbone):
         return None
-    if "{captions}" in cell.run and not choice.texts.get("captions"):
-        return None
-    slots = {name: choice.texts.get(name, "") for name in TEXTS}
-    slots |= {"backbone": backbone, "vectors": "tiny" if tiny else cell.backbone, "seed": _SEED}
-    slots["fit"] = choice.fit or slots["nli"] or ("mini-nli" if tiny else "")  # as training on tiny has by default
-    parsed = Spec.parse(cell.run)
-    method, parameters = parsed.name, parsed.given
-    filled = {key: str(text).format(**slots) for key, text in parameters.items()}
-    own = {key: text for key, text in filled.items() if text}
-    return Pattern(method, own | {key: text for key, text in choice.settings_of(method).items() if key not in own})
-
-
-@cache
-def _parts(name: str) -> tuple[str, frozenset[str]]:
-    """An encoder's method, and the parameters that its name prints."""
-    parsed = Spec.parse(name)
-    method, printed = parsed.name, parsed.given
-    return method, frozenset(printed)
-
-
-def same_value(value: Value | None, text: str, key: str) -> bool:
-    """Whether a card's parameter of that name has the value that the text writes."""
-    if isinstance(value, bool):
-        return text == str(value).lower()
-    if isinstance(value, int | float):
-        try:
-            return float(text) == float(value)
-        except ValueError:
-            return False
-    return value is not None and (text == value or (key == "backbone" and text == plain_backbone(value)))
+    return Filler(choice.applied(spec))
 
 
 def file_name(target: Target, paper: Paper, choice: Choice) -> str:

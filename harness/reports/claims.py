@@ -9,15 +9,15 @@ from typing import Any, Literal
 
 from harness.names import EncoderCard, Spec, pick
 from harness.packaged import packaged
-from harness.reports.choice import Choice, same_value
-from harness.reports.published import PAPERS_TEXT, backbone_of
-from harness.reports.verdicts import without_seed
+from harness.reports.choice import Choice
+from harness.reports.match import OWN_TEXT, Match, without_seed
+from harness.reports.published import backbone_of
 from harness.results.record import Result
 
 Verdict = Literal["holds", "does not hold", "not measured"]
 
 PAPERS: Mapping[str, str] = {"simcse": "simcse-claims.toml"}
-_LEFT_OPEN = {"backbone", "seed", "data"}
+_LEFT_OPEN = frozenset({"backbone", "seed", "data"})
 _OPTIONS = {"wiki": "--wiki", "nli": "--nli"}
 _ALL = Choice()
 
@@ -172,7 +172,7 @@ def _seeds(count: int) -> str:
 def _lack(model: str, check: Check, found: Mapping[str, Sequence[float]]) -> str:
     if not found:
         return f"missing: {model} on {check.score}"
-    option = _OPTIONS.get(PAPERS_TEXT.get(Spec.parse(model).name, ""), "--backbone")
+    option = _OPTIONS.get(OWN_TEXT.get(Spec.parse(model).name, ""), "--backbone")
     return f"ambiguous: {model} on {check.score} may be {' or '.join(sorted(found))}; choose with {option}"
 
 
@@ -210,18 +210,9 @@ def measure(
 
 
 def _is(model: str, card: EncoderCard, choice: Choice) -> bool:
-    parsed = Spec.parse(model)
-    method, given = parsed.name, parsed.given
-    wanted = {**choice.settings_of(method), **given}
-    data = choice.texts.get(PAPERS_TEXT.get(method, ""))
-    if data:
-        wanted["data"] = data
-    if given.get("fit") == "nli":
-        wanted["fit"] = choice.fit or choice.texts.get("nli") or "nli"
-    known = {"pooling": card.pooling} | dict(card.parameters)
-    return (
-        card.method == method
-        and Spec.parse(card.name).given.keys() - _LEFT_OPEN <= wanted.keys()
-        and all(same_value(known.get(key), str(text), key) for key, text in wanted.items())
-        and (not choice.seeds or known.get("seed") in (None, *choice.seeds))
-    )
+    spec = Spec.parse(model)
+    text = choice.texts.get(OWN_TEXT.get(spec.name, ""))
+    wanted = choice.applied(spec.replaced(data=text) if text else spec)
+    free = _LEFT_OPEN - wanted.given.keys()
+    seed = card.parameters.get("seed")
+    return Match((wanted,), free).fits(card) and (not choice.seeds or seed in (None, *choice.seeds))

@@ -26,7 +26,6 @@ class Layout:
         protocol: the one that the published rows were measured with; other protocols get tables without them.
         average: whether the row ends with the mean of its cells.
         published: (paper, table) whose rows are shown whole.
-        counterparts: (paper, table), in order of preference, searched for the row that a measured encoder repeats.
     """
 
     name: str
@@ -38,7 +37,6 @@ class Layout:
     protocol: str
     average: bool = False
     published: tuple[tuple[str, str], ...] = ()
-    counterparts: tuple[tuple[str, str], ...] = ()
 
     def key(self, column: Column) -> str:
         """The key of `Result.scores`, e.g. `spearman/all/test`."""
@@ -74,7 +72,6 @@ LAYOUTS: tuple[Layout, ...] = (
         protocol="sts",
         average=True,
         published=(("simcse", "5"),),
-        counterparts=(("simcse", "5"), ("simcse", "C.1"), ("mteb", "")),
     ),
     Layout(
         name="sts-wmean",
@@ -87,7 +84,6 @@ LAYOUTS: tuple[Layout, ...] = (
         protocol="sts",
         average=True,
         published=(("simcse", "B.3"),),
-        counterparts=(("simcse", "B.3"),),
     ),
     Layout(
         name="sts-mean",
@@ -121,7 +117,6 @@ LAYOUTS: tuple[Layout, ...] = (
         aggregation="all",
         protocol="sts",
         published=(("mteb", ""),),
-        counterparts=(("mteb", ""),),
     ),
     Layout(
         name="transfer",
@@ -133,7 +128,6 @@ LAYOUTS: tuple[Layout, ...] = (
         protocol="senteval[mode=test]",
         average=True,
         published=(("simcse", "E.1"),),
-        counterparts=(("simcse", "E.1"),),
     ),
     Layout(
         name="transfer-extra",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from statistics import mean, stdev
 
 from harness.names import EncoderCard
-from harness.reports.choice import Choice, Pattern, file_name, pattern_of, rerun_note, title_of
+from harness.reports.choice import Choice, Filler, file_name, filler_of, rerun_note, title_of
 from harness.reports.render import Records
 from harness.reports.rows import Kind
 from harness.reports.tables import SYMBOLS, TextTable
@@ -66,27 +66,27 @@ def coverage(target: Target, paper: Paper, choice: Choice, results: Sequence[Res
     fillable = measured = 0
     missing: dict[Wanted, None] = {}
     for cell in _cells(target):
-        pattern = pattern_of(cell, paper, choice)
-        if pattern is None:
+        filler = filler_of(cell, paper, choice)
+        if filler is None:
             continue
         fillable += 1
-        found = _replicates(cell, pattern, choice, places)
+        found = _replicates(cell, filler, choice, places)
         measured += bool(found.values)
-        for seed in _open_seeds(pattern, found, choice):
+        for seed in _open_seeds(filler, found, choice):
             for task in cell.tasks:
-                if not any(_is(pattern, seed, result.encoder) for result in places.get((task, cell.protocol), ())):
-                    missing[Wanted(encoder=pattern.named(seed), task=task, protocol=cell.protocol)] = None
+                if not any(_is(filler, seed, result.encoder) for result in places.get((task, cell.protocol), ())):
+                    missing[Wanted(encoder=filler.named(seed), task=task, protocol=cell.protocol)] = None
     return Coverage(fillable=fillable, measured=measured, missing=tuple(missing))
 
 
-def _open_seeds(pattern: Pattern, found: _Replicates, choice: Choice) -> list[str | None]:
-    if pattern.seeded and choice.seeds:
+def _open_seeds(filler: Filler, found: _Replicates, choice: Choice) -> list[str | None]:
+    if filler.seeded and choice.seeds:
         return [str(seed) for seed in choice.seeds if str(seed) not in found.values]
     return [] if found.values else [None]
 
 
-def _is(pattern: Pattern, seed: str | None, card: EncoderCard) -> bool:
-    return pattern.fits(card) and seed in (None, _seed(card))
+def _is(filler: Filler, seed: str | None, card: EncoderCard) -> bool:
+    return filler.fits(card) and seed in (None, _seed(card))
 
 
 def fill(target: Target, paper: Paper, choice: Choice, results: Sequence[Result]) -> PaperTable:
@@ -100,14 +100,14 @@ def fill(target: Target, paper: Paper, choice: Choice, results: Sequence[Result]
     numbers: list[tuple[object, ...]] = []
     cards: dict[str, EncoderCard | None] = {}
     for row in target.rows:
-        patterns = [pattern_of(cell, paper, choice) if cell else None for cell in row.cells]
+        fillers = [filler_of(cell, paper, choice) if cell else None for cell in row.cells]
         found = [
-            _replicates(cell, pattern, choice, places) if cell and pattern else _Replicates()
-            for cell, pattern in zip(row.cells, patterns, strict=True)
+            _replicates(cell, filler, choice, places) if cell and filler else _Replicates()
+            for cell, filler in zip(row.cells, fillers, strict=True)
         ]
         lines += _lines(target, row, found, notes, choice, comparable=choice.comparable(paper))
         numbers += _numbers(target, row, found)
-        if any(patterns):
+        if any(fillers):
             cards[row.label] = next(iter(found[0].cards.values()), None)
     header = ("Model", "Source", *target.heads, *(("Avg.",) if target.average else ()))
     done = coverage(target, paper, choice, results)
@@ -164,14 +164,14 @@ def _by_place(results: Sequence[Result]) -> _Places:
     return places
 
 
-def _replicates(cell: TargetCell, pattern: Pattern, choice: Choice, places: _Places) -> _Replicates:
+def _replicates(cell: TargetCell, filler: Filler, choice: Choice, places: _Places) -> _Replicates:
     """A replicate counts if all tasks of the cell have a result."""
     by_seed: dict[str, dict[str, Result]] = {}
     for task in cell.tasks:
         for result in places.get((task, cell.protocol), ()):
-            if pattern.fits(result.encoder):
+            if filler.fits(result.encoder):
                 by_seed.setdefault(_seed(result.encoder), {})[task] = result
-    asked = {str(seed) for seed in choice.seeds} if pattern.seeded else set()
+    asked = {str(seed) for seed in choice.seeds} if filler.seeded else set()
     values: dict[str, float] = {}
     used: list[Result] = []
     for seed, tasks in sorted(by_seed.items(), key=lambda item: (len(item[0]), item[0])):

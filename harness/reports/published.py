@@ -3,6 +3,8 @@
 `published/simcse.csv`: tables 1-7, B.2, B.3, C.1, D.1, D.2 and E.1 of SimCSE (Gao et al. 2021, arXiv:2104.08821v4).
 `published/mteb.csv`: the MTEB results repository at full precision; its SICK-R is over all 9,927 pairs.
 `published/simple-simcse.csv`: a replication of unsupervised SimCSE, 50 runs on each of four backbones.
+`published/successors.csv`: later papers, from their own READMEs, scripts and model cards, or from lists of others.
+`published/papers.csv`: the names and titles of all of them.
 """
 
 import csv
@@ -15,42 +17,28 @@ from itertools import groupby
 from harness.errors import UsageError
 from harness.names import EncoderCard, Spec, pick
 from harness.packaged import packaged
+from harness.reports.match import OWN_TEXT, Match, plain_backbone
 
-PAPERS: Mapping[str, str] = {"simcse": "SimCSE", "mteb": "MTEB", "simple-simcse": "simple-simcse"}
 AVERAGE = "Avg"  # the task under which a table's own average is listed
 
-PAPERS_TEXT: Mapping[str, str] = {"simcse-unsup": "wiki", "simcse-sup": "nli"}  # what trained encoders learn from
 
-# Checkpoints that their authors released with a paper's row -> method, backbone, and the pooling the row was made with.
-_RELEASED: Mapping[str, tuple[str, str, str]] = {
-    f"princeton-nlp/{kind}-simcse-{backbone}": (f"simcse-{kind}", backbone, pooling)
-    for kind, pooling in (("unsup", "cls_before_pooler"), ("sup", "cls"))
-    for backbone in ("bert-base-uncased", "roberta-base", "roberta-large")
-} | {
-    "sentence-transformers/bert-base-nli-mean-tokens": ("sbert", "bert-base-uncased", "avg"),
-    "sentence-transformers/roberta-base-nli-mean-tokens": ("sroberta", "roberta-base", "avg"),
-    "Contrastive-Tension/BERT-Base-CT": ("ct-bert", "bert-base-uncased", "avg"),
-    "johngiorgi/declutr-base": ("declutr", "roberta-base", "avg"),
-}
-_TRAINED_FROM = {model: backbone for model, backbone, _ in _RELEASED.values() if model not in PAPERS_TEXT}
-_OVER_RELEASED = {"bert": "", "bert-flow": "-flow", "bert-whitening": "-whitening"}  # -> ending of the paper's name
-SAME_BACKBONE: Mapping[str, str] = {
-    "google-bert/bert-base-uncased": "bert-base-uncased",
-    "FacebookAI/roberta-base": "roberta-base",
-    "FacebookAI/roberta-large": "roberta-large",
-}
-# A paper's variant -> the parameters that say the same; variants not listed have no counterpart here. What is fitted
-# on another text than the paper's is another row.
-_VARIANTS: Mapping[str, Mapping[str, str | float]] = {
-    "": {},
-    "NLI": {"fit": "nli"},
-    "target": {"fit": "target"},
-    "first-last avg (static word embedding + last layer)": {"pooling": "avg_static_last"},
-    "first-last avg": {"pooling": "avg_first_last"},
-    "avg last layer": {"pooling": "avg"},
-    "[CLS]": {"pooling": "cls_before_pooler"},
-    "MLM 0.1": {"mlm_weight": 0.1},
-}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A paper, or another source of published numbers.
+
+    Attributes:
+        name: as `--published` takes it.
+        title: as reports print it.
+        arxiv: identifier, or "" where no source states one.
+        year: of publication, or "".
+        file: of `published/` that holds its numbers.
+    """
+
+    name: str
+    title: str
+    arxiv: str
+    year: str
+    file: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +46,7 @@ class Published:
     """One published number.
 
     Attributes:
-        paper: a key of `PAPERS`.
+        paper: a key of `sources()`.
         table: its number in the paper, or "".
         model: method name as in this project where there is one, e.g. `simcse-unsup`.
         backbone: checkpoint name, or "" where the model's name says it.
@@ -70,6 +58,8 @@ class Published:
         split: `test`, `dev` or `full`.
         value: percent, with the digits that were published.
         origin: `this paper`, or whom the paper has the number from.
+        spec: specifications of the encoders that make it, as `Match.parse` reads them; "" where nothing here does.
+        preferred: whether it is the one to show, where a row was published more than once.
     """
 
     paper: str
@@ -84,6 +74,8 @@ class Published:
     split: str
     value: float
     origin: str
+    spec: str = ""
+    preferred: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,21 +90,96 @@ class PublishedRow:
     variant: str
     origin: str
     values: Mapping[str, float]
+    spec: str = ""
+    preferred: bool = True
+
+    @property
+    def match(self) -> Match:
+        """The encoders that make this row."""
+        return Match.parse(self.spec)
+
+
+@cache
+def sources() -> Mapping[str, Source]:
+    """Everything that published numbers were taken from, by name; the numbers of a new one are data, no code."""
+    return {row["name"]: Source(**row) for row in _read("papers")}
 
 
 @cache
 def load(paper: str) -> tuple[Published, ...]:
-    """Every number of one paper, in the paper's order."""
-    text = packaged(f"harness/reports/published/{paper}.csv").read_text(encoding="utf-8")
-    return tuple(_published(row) for row in csv.DictReader(io.StringIO(text, newline="")))
+    """Every number of one paper, in the paper's order.
+
+    Raises:
+        UsageError: if nothing is published here under that name.
+    """
+    return _by_paper(pick("paper", sources(), paper).file).get(paper, ())
 
 
 @cache
-def rows(paper: str, table: str, metric: str, aggregation: str, split: str) -> tuple[PublishedRow, ...]:
-    """The rows of one table, in the paper's order, with the numbers of one metric, aggregation and split."""
-    wanted = (table, metric, aggregation, split)
-    numbers = [n for n in load(paper) if (n.table, n.metric, n.aggregation, n.split) == wanted]
+def _by_paper(file: str) -> Mapping[str, tuple[Published, ...]]:
+    found: dict[str, list[Published]] = {}
+    for row in _read(file):
+        found.setdefault(row["paper"], []).append(_published(row))
+    return {paper: tuple(numbers) for paper, numbers in found.items()}
+
+
+def _read(file: str) -> list[dict[str, str]]:
+    text = packaged(f"harness/reports/published/{file}.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+@cache
+def rows(paper: str, table: str | None, metric: str, aggregation: str, split: str) -> tuple[PublishedRow, ...]:
+    """The rows of one table, in the paper's order, with the numbers of one metric, aggregation and split.
+
+    Args:
+        paper: a key of `sources()`.
+        table: None for all of the paper's tables.
+        metric: as in `Published`, and so are the others.
+        aggregation: likewise.
+        split: likewise.
+    """
+    wanted = (metric, aggregation, split)
+    numbers = [n for n in load(paper) if (n.metric, n.aggregation, n.split) == wanted and table in (None, n.table)]
     return tuple(_row(list(group)) for _, group in groupby(numbers, key=_identity))
+
+
+@cache
+def candidates(metric: str, aggregation: str, split: str) -> tuple[PublishedRow, ...]:
+    """Every published row that some encoder here makes: SimCSE's first, and of a paper's those to be shown."""
+    found = (row for paper in sources() for row in rows(paper, None, metric, aggregation, split))
+    return tuple(sorted((row for row in found if row.spec), key=lambda row: not row.preferred))
+
+
+@cache
+def _backbones() -> Mapping[str, str]:
+    """Name of released weights, such as `sbert` or `hf:org/model` -> the backbone that they were trained from."""
+    found: dict[str, str] = {}
+    for paper in sources():
+        for number in load(paper):
+            for spec in Match.parse(number.spec).specs:
+                if number.backbone and (spec.name.startswith("hf:") or not spec.given):
+                    found.setdefault(spec.name, number.backbone)
+    return found
+
+
+def overview() -> list[dict[str, object]]:
+    """One line per paper: what `--published` calls it, how many numbers there are, and its best STS average."""
+    lines: list[dict[str, object]] = []
+    for source_ in sources().values():
+        numbers = load(source_.name)
+        averages = [n.value for n in numbers if (n.task, n.metric, n.aggregation) == (AVERAGE, "spearman", "all")]
+        lines.append(
+            {
+                "paper": source_.name,
+                "title": source_.title,
+                "year": source_.year or "-",
+                "numbers": len(numbers),
+                "best STS average": f"{max(averages):.2f}" if averages else "-",
+                "encoders here": len({n.spec for n in numbers if n.spec}) or "-",
+            }
+        )
+    return lines
 
 
 @cache
@@ -122,12 +189,8 @@ def decimals(paper: str, table: str) -> int:
 
 
 def counterpart(card: EncoderCard, candidates: Sequence[PublishedRow]) -> PublishedRow | None:
-    """The first published row that was made the way this encoder is, or None.
-
-    Method, backbone and variant must be those of the row, and the specification must set nothing that the row's
-    description does not account for (a seed apart).
-    """
-    return next((row for row in candidates if _repeats(card, row)), None)
+    """The first published row that was made the way this encoder is, or None."""
+    return next((row for row in candidates if row.match.fits(card)), None)
 
 
 def find(reference: str, metric: str = "spearman") -> list[PublishedRow]:
@@ -139,7 +202,6 @@ def find(reference: str, metric: str = "spearman") -> list[PublishedRow]:
         UsageError: if the paper is unknown, or nothing of that name is in the table.
     """
     paper, *rest = reference.split(":", 4)
-    pick("paper", PAPERS, paper)
     table, model, backbone, variant = (*rest, "", "", "", "")[:4]
     inside = [n for n in load(paper) if n.table == table and n.metric == metric]
     found = [n for n in inside if n.model == model and n.backbone.startswith(backbone) and variant in n.variant]
@@ -160,19 +222,17 @@ def label(row: PublishedRow) -> str:
 
 def source(row: PublishedRow) -> str:
     """`SimCSE Table 5`."""
-    return f"{PAPERS[row.paper]} Table {row.table}" if row.table else PAPERS[row.paper]
-
-
-def plain_backbone(name: str) -> str:
-    """The name that papers use: `google-bert/bert-base-uncased` -> `bert-base-uncased`."""
-    return SAME_BACKBONE.get(name, name)
+    title = sources()[row.paper].title
+    named = f"Table {row.table}" if row.table[:1].isdigit() or row.table[1:2] == "." else row.table
+    return f"{title} {named}".rstrip()
 
 
 def backbone_of(card: EncoderCard) -> str | None:
     """What a paper would call the backbone of an encoder: of released weights, what they were trained from."""
-    named = card.parameters.get("backbone") if card.method in PAPERS_TEXT and card.trained_on is None else None
+    released = _backbones().get(Spec.parse(card.name).name)
+    named = card.parameters.get("backbone") if card.method in OWN_TEXT and card.trained_on is None else None
     name = card.backbone if named is None else str(named)
-    return _TRAINED_FROM.get(card.method) or (None if name is None else plain_backbone(name))
+    return released or (None if name is None else plain_backbone(name))
 
 
 def _published(row: Mapping[str, str]) -> Published:
@@ -189,11 +249,13 @@ def _published(row: Mapping[str, str]) -> Published:
         split=row["split"],
         value=float(row["value"]),
         origin=row["origin"],
+        spec=row["spec"],
+        preferred=row.get("prefer") != "0",
     )
 
 
 def _identity(number: Published) -> tuple[str, ...]:
-    return number.supervision, number.model, number.backbone, number.variant, number.origin
+    return number.table, number.supervision, number.model, number.backbone, number.variant, number.origin
 
 
 def _row(numbers: Sequence[Published]) -> PublishedRow:
@@ -207,29 +269,6 @@ def _row(numbers: Sequence[Published]) -> PublishedRow:
         variant=first.variant,
         origin=first.origin,
         values={number.task: number.value for number in numbers},
+        spec=first.spec,
+        preferred=first.preferred,
     )
-
-
-def _repeats(card: EncoderCard, row: PublishedRow) -> bool:
-    parsed = Spec.parse(card.name)
-    name, printed = parsed.name, parsed.given
-    model, backbone, accounted = _made_as(card, row)
-    required = _VARIANTS.get(row.variant)
-    if required is None or row.model != model or (row.backbone and row.backbone != backbone):
-        return False
-    known = {"pooling": card.pooling} | dict(card.parameters)
-    accounted |= required.keys() | ({"data"} if printed.get("data") == PAPERS_TEXT.get(name) else set())
-    return printed.keys() <= accounted and all(known.get(key) == value for key, value in required.items())
-
-
-def _made_as(card: EncoderCard, row: PublishedRow) -> tuple[str, str | None, set[str]]:
-    """The paper's names of model and backbone ("" for none), and the parameters that change nothing of a row."""
-    name = Spec.parse(card.name).name
-    if name.startswith("hf:"):
-        model, backbone, pooling = _RELEASED.get(name.removeprefix("hf:"), ("", "", None))
-        return (model if card.pooling == pooling else ""), backbone, {"pooling"}
-    released = _RELEASED.get(str(card.parameters.get("backbone")))
-    if name in _OVER_RELEASED and released is not None:
-        model, backbone, _ = released
-        return (model + _OVER_RELEASED[name] if row.variant else ""), backbone, {"backbone", "seed"}
-    return name, backbone_of(card), {"backbone", "seed", "weights"}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from harness.reports import published, verdicts
 from harness.reports.draws import Draws
 from harness.reports.layouts import Column, Layout
+from harness.reports.match import without_seed
 from harness.reports.published import PublishedRow
 from harness.reports.statistics import percentile_interval
 from harness.reports.ties import Candidate, tied
@@ -97,7 +98,7 @@ def measured_rows(layout: Layout, results: Sequence[Result], draws: Draws | None
     replicates: dict[str, list[_Measured]] = {}
     for name in sorted({result.encoder.name for result in results}):
         own = [result for result in results if result.encoder.name == name]
-        replicates.setdefault(verdicts.without_seed(name), []).append(_measured(layout, own, strays, draws))
+        replicates.setdefault(without_seed(name), []).append(_measured(layout, own, strays, draws))
     ties = _ties(replicates)
     rows: list[Row] = []
     for name, group in replicates.items():
@@ -207,7 +208,9 @@ def _mean_label(name: str, seeds: int) -> str:
 def _comparison(layout: Layout, judged: Row, group: Sequence[_Measured]) -> list[Row]:
     """The published row that the judged one repeats, the difference and the verdict; nothing if there is none."""
     card = group[0].results[0].encoder
-    match = published.counterpart(card, _candidates(layout, layout.counterparts))
+    match = published.counterpart(
+        card, published.candidates(layout.metric, layout.aggregation, layout.columns[0].split)
+    )
     if match is None:
         return []
     other = _published_row(match, layout, "counterpart", "↳ published")

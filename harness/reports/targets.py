@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from harness.names import Spec, pick
+from harness.names import pick
 from harness.packaged import packaged
 from harness.reports import published
 from harness.reports.published import AVERAGE, Published
@@ -19,7 +19,7 @@ class TargetCell:
     """One number of a table.
 
     Attributes:
-        run: specification with placeholders such as `{backbone}`, or "" if no encoder here makes it.
+        run: specification, or "" if no encoder here makes it.
         backbone: the paper's.
         tasks: whose scores make it; the mean of several.
         protocol: of those results.
@@ -163,13 +163,12 @@ class _Reader:
         method = row.get("method", entry.get("method", ""))
         cells: list[TargetCell | None] = []
         for position in range(len(entry["heads"])):
-            pair = row["cells"][position] if position < len(row["cells"]) else []
-            if not pair:
+            variant = row["cells"][position] if position < len(row["cells"]) else ""
+            if not variant:
                 cells.append(None)
                 continue
-            run, variant = pair
             numbers = self._numbers(entry, row, method if isinstance(method, str) else method[position], variant)
-            place = {**entry, **row, "run": run, "published": entry["task"].removesuffix("-dev")}
+            place = {**entry, **row, "published": entry["task"].removesuffix("-dev")}
             cells.append(self._cell(place, place, numbers))
         return tuple(cells)
 
@@ -195,8 +194,9 @@ class _Reader:
     ) -> TargetCell:
         tasks = tuple(column["tasks"]) if "tasks" in column else (column["task"],)
         number = numbers.get(column.get("published", tasks[0]))
+        made = next(iter(numbers.values())).spec if numbers else place.get("run", "")
         return TargetCell(
-            run=self._specification(place.get("run", "")),
+            run=made.partition("|")[0].strip(),
             backbone=place.get("backbone", self.document["backbones"][0]),
             tasks=tasks,
             protocol=place.get("protocol", "sts"),
@@ -204,14 +204,3 @@ class _Reader:
             scale=place.get("scale", 100),
             published=None if number is None else number.value,
         )
-
-    def _specification(self, run: str) -> str:
-        """`unsup,dropout=0.0` -> the specification of the file's model `unsup` with the parameter added."""
-        if not run:
-            return ""
-        name, _, added = run.partition(",")
-        parsed = Spec.parse(self.document["models"][name])
-        method = parsed.name
-        parameters = {**parsed.given, **dict(item.split("=", 1) for item in added.split(",") if item)}
-        inside = ",".join(f"{key}={value}" for key, value in parameters.items())
-        return f"{method}[{inside}]" if inside else method

@@ -13,7 +13,7 @@ from functools import cache
 from statistics import fmean, stdev
 from typing import Literal
 
-from harness.names import EncoderCard, Spec
+from harness.names import EncoderCard
 from harness.reports import published
 from harness.reports.published import PublishedRow
 from harness.reports.statistics import Equivalence, equivalence
@@ -103,14 +103,6 @@ def _by_seeds(values: Sequence[float], target: float, margin: float, test: Equiv
         reason=reason,
         more_seeds=test.more_seeds,
     )
-
-
-def without_seed(name: str) -> str:
-    """The specification without its seed: what replicates have in common."""
-    parsed = Spec.parse(name)
-    method, parameters = parsed.name, parsed.given
-    rest = [f"{key}={value}" for key, value in parameters.items() if key != "seed"]
-    return f"{method}[{','.join(rest)}]" if rest else method
 
 
 def reference_spread(method: str, backbone: str, task: str) -> float | None:
