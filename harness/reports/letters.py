@@ -1,0 +1,86 @@
+"""Which encoders a table does not tell apart, as letters beside their scores.
+
+Source: Piepho 2004, An algorithm for a letter-based representation of all-pairwise comparisons (insert and absorb).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from harness.reports.uncertainty import Estimate
+
+LEVEL = 0.05
+SENTENCE = (
+    "Encoders that share a letter are not told apart on the average (5 %, Holm's correction over all pairs of "
+    "encoders; items, and seeds where an encoder was trained with several)."
+)
+
+
+def letters(names: Sequence[str], apart: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """A text of letters for each name: two names share a letter if, and only if, they are not told apart.
+
+    Args:
+        names: best first, so that the best has the letter `a`.
+        apart: the pairs that are told apart.
+
+    Returns:
+        name -> letters, in the order of the names; every name has at least one.
+    """
+    columns: list[set[str]] = [set(names)]
+    for one, other in apart:
+        split: list[set[str]] = []
+        for column in columns:
+            both = one in column and other in column
+            split += [column - {one}, column - {other}] if both else [column]
+        columns = [
+            column
+            for i, column in enumerate(split)
+            if column and not any(column < more or (column == more and i > j) for j, more in enumerate(split))
+        ]
+    rank = {name: i for i, name in enumerate(names)}
+    columns.sort(key=lambda column: sorted(rank[name] for name in column))
+    return {name: "".join(_letter(i) for i, column in enumerate(columns) if name in column) for name in names}
+
+
+def _letter(number: int) -> str:
+    """a, b, ..., z, then A, ..., Z, then in brackets."""
+    alphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    return alphabet[number] if number < len(alphabet) else f"({number})"
+
+
+def told_apart(scores: Mapping[str, Estimate], seed_variance: Mapping[str, float]) -> list[tuple[str, str]]:
+    """The pairs of encoders whose scores differ at 5 %, Holm's correction over all pairs.
+
+    Args:
+        scores: by name, the score over the same items; of an encoder with several seeds the mean over its seeds.
+        seed_variance: of an encoder that was trained, the variance of its mean over seeds, in the score's unit squared;
+            it is added to that of the items, because seeds and items are crossed.
+    """
+    names = list(scores)
+    pairs = [(one, other) for i, one in enumerate(names) for other in names[:i]]
+    values = []
+    for one, other in pairs:
+        difference = scores[one].minus(scores[other])
+        variance = difference.variance + seed_variance.get(one, 0.0) + seed_variance.get(other, 0.0)
+        values.append(two_sided_p(difference.value, math.sqrt(variance)))
+    return [pair for pair, p in zip(pairs, holm(values), strict=True) if p < LEVEL]
+
+
+def two_sided_p(difference: float, error: float) -> float:
+    """P-value, 0..1, of "no difference" for a normal difference with that standard error."""
+    if error == 0:
+        return 1.0 if difference == 0 else 0.0
+    return math.erfc(abs(difference) / error / math.sqrt(2))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for their number, in the order given, 0..1: the family's error stays below the level.
+
+    Source: Holm 1979, A simple sequentially rejective multiple test procedure.
+    """
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(np.argsort(p_values, kind="stable")):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted

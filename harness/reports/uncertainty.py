@@ -1,0 +1,272 @@
+"""How much a score owes to the choice of items: every score as a sum of contributions, one per item.
+
+A correlation or an accuracy is, to first order, a mean of one number per item, its influence. The variance of a score,
+of a difference between two encoders, and of an average over tasks is then the variance of one sum, in which items that
+share a sentence depend on each other and all others do not (the dyadic, or two-way clustered, variance).
+
+Sources: Hampel 1974, The influence curve and its role in robust estimation; Fafchamps and Gubert 2007, The formation of
+risk sharing networks; Aronow, Samii and Assenova 2015, Cluster-robust variance estimation for dyadic data; Cameron and
+Miller 2014, Robust inference for dyadic data.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import ResultError
+from harness.names import ScoreKey
+from harness.results.items import PairItems, RowItems
+from harness.results.record import Result
+
+Vector = NDArray[np.float64]
+Ids = NDArray[np.str_]
+
+LEVEL = 0.95
+FEW_CHAINS = (
+    30  # with fewer effective chains of shared sentences an interval is too narrow, if whole chains vary together
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Two-sided, in the unit of what it is about."""
+
+    low: float
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        return (self.high - self.low) / 2
+
+    def holds(self, value: float) -> bool:
+        """Whether the value lies inside, ends included."""
+        return self.low <= value <= self.high
+
+    def scaled(self, factor: float) -> "Interval":
+        """In another unit, for instance percent."""
+        return Interval(self.low * factor, self.high * factor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A score and its first-order contributions.
+
+    Attributes:
+        value: the score in its own unit: correlations -1..1, accuracies 0..1.
+        influence: (n,); the score's error is nearly their sum over another draw of items. They sum to 0.
+        left: (n,) id of each item's first sentence.
+        right: (n,) id of its second sentence; equal to `left` where items are single sentences.
+        bounded: whether the score lies in -1..1, so that its interval is computed on Fisher's scale.
+    """
+
+    value: float
+    influence: Vector
+    left: Ids
+    right: Ids
+    bounded: bool = True
+
+    @property
+    def variance(self) -> float:
+        """Of the score, in its unit squared; see `dyadic_variance`."""
+        return dyadic_variance(self.influence, self.left, self.right)
+
+    def minus(self, other: Self) -> "Estimate":
+        """The difference of two encoders on the same items.
+
+        Raises:
+            ResultError: if the items differ.
+        """
+        if not (np.array_equal(self.left, other.left) and np.array_equal(self.right, other.right)):
+            raise ResultError("the two have other items or another order; run one of them again")
+        return replace(self, value=self.value - other.value, influence=self.influence - other.influence, bounded=False)
+
+    def interval(self, level: float = LEVEL) -> Interval:
+        """In which the score of the encoder over other items of this kind lies; asymmetric near the ends of -1..1."""
+        return normal_interval(self.value, math.sqrt(self.variance), level=level, bounded=self.bounded)
+
+
+def average(estimates: Sequence[Estimate]) -> Estimate:
+    """The mean of scores on several tasks; a sentence that is in two of them ties their errors together."""
+    count = len(estimates)
+    return Estimate(
+        value=sum(one.value for one in estimates) / count,
+        influence=np.concatenate([one.influence / count for one in estimates]),
+        left=np.concatenate([one.left for one in estimates]),
+        right=np.concatenate([one.right for one in estimates]),
+        bounded=all(one.bounded for one in estimates),
+    )
+
+
+def normal_interval(value: float, error: float, *, level: float = LEVEL, bounded: bool = True) -> Interval:
+    """Value +- z error; for a score in -1..1 on Fisher's scale, atanh, which keeps the interval inside."""
+    from statistics import NormalDist
+
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    if not bounded or abs(value) >= 1:
+        return Interval(value - z * error, value + z * error)
+    centre, half = math.atanh(value), z * error / (1 - value**2)
+    return Interval(math.tanh(centre - half), math.tanh(centre + half))
+
+
+def dyadic_variance(influence: Vector, left: Ids, right: Ids) -> float:
+    """The sum of influence_i influence_j over all items i, j that share a sentence, each item with itself included.
+
+    With S_s the sum over the items that hold the sentence s, the sum of S_s^2 counts items that share two sentences
+    twice, and each item of two distinct sentences twice; sums over equal pairs of sentences take that back. Where the
+    estimate falls below a tenth of the variance of independent items, which chance can do, that tenth is taken.
+
+    Args:
+        influence: (n,).
+        left: (n,) ids of first sentences.
+        right: (n,) ids of second sentences.
+    """
+    _, codes = np.unique(np.concatenate([left, right]), return_inverse=True)
+    one, other = codes[: len(left)], codes[len(left) :]
+    single = one == other
+    by_sentence = np.bincount(one, influence) if len(one) else np.zeros(0)
+    size = int(codes.max()) + 1 if len(codes) else 0
+    by_sentence = np.bincount(one, influence, size) + np.bincount(other[~single], influence[~single], size)
+    low, high = np.minimum(one, other)[~single], np.maximum(one, other)[~single]
+    _, pairs = np.unique(low.astype(np.int64) * size + high, return_inverse=True)
+    by_pair = np.bincount(pairs, influence[~single]) if len(pairs) else np.zeros(0)
+    return max(float((by_sentence**2).sum() - (by_pair**2).sum()), float((influence**2).sum()) / 10)
+
+
+def spearman_influence(x: Vector, y: Vector) -> Vector:
+    """First-order contributions (n,) of each pair to Spearman's correlation of x and y, ties by mid-ranks.
+
+    With u and v the centred mid-ranks divided by n, and K(a, b) = 1 if a < b, 1/2 if a = b, the contribution of item i
+    to the covariance A of u and v is u_i v_i + mean_j K(x_i, x_j) v_j + mean_j K(y_i, y_j) u_j - 3 A, to the variance B
+    of u it is u_i^2 + 2 mean_j K(x_i, x_j) u_j - 3 B, and the delta method joins them to that of A / sqrt(B C).
+
+    Raises:
+        ZeroDivisionError: if all values of x or of y are equal, for which there is no correlation.
+    """
+    n = len(x)
+    (u, above_x), (v, above_y) = _ranked(x), _ranked(y)
+    covariance, spread_u, spread_v = float(np.mean(u * v)), float(np.mean(u * u)), float(np.mean(v * v))
+    if spread_u == 0 or spread_v == 0:
+        raise ZeroDivisionError("all values are equal, so there is no correlation")
+    scale = math.sqrt(spread_u * spread_v)
+    rho = covariance / scale
+    of_covariance = u * v + above_x(v) + above_y(u) - 3 * covariance
+    of_u = u * u + 2 * above_x(u) - 3 * spread_u
+    of_v = v * v + 2 * above_y(v) - 3 * spread_v
+    influence: Vector = (of_covariance / scale - rho / 2 * (of_u / spread_u + of_v / spread_v)) / n
+    centred: Vector = influence - influence.mean()
+    return centred
+
+
+def _ranked(x: Vector):  # type: ignore[no-untyped-def]  # the mid-ranks, and the function that sums over what is above
+    n = len(x)
+    values, group, counts = np.unique(x, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    u = ((last - (counts - 1) / 2)[group] - (n + 1) / 2) / n
+
+    def above(weights: Vector) -> Vector:
+        """Mean over j of K(x_i, x_j) weights_j, for each i."""
+        sums = np.bincount(group, weights, len(values))
+        greater = sums.sum() - np.cumsum(sums)
+        result: Vector = (greater + sums / 2)[group] / n
+        return result
+
+    return u, above
+
+
+def pearson_influence(x: Vector, y: Vector) -> Vector:
+    """First-order contributions (n,) of each pair to Pearson's correlation. Source: Devlin et al. 1975, (2.5)."""
+    a, b = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
+    r = float(np.mean(a * b))
+    influence: Vector = (a * b - r * (a * a + b * b) / 2) / len(x)
+    return influence
+
+
+_INFLUENCE = {"spearman": spearman_influence, "pearson": pearson_influence}
+
+
+def estimate(result: Result, key: str) -> Estimate | None:
+    """A stored score with its contributions; None for a score that has no items, such as uniformity.
+
+    Args:
+        result: of a similarity, classification or regression task.
+        key: of one of its scores: correlations over `all`, `mean` and `wmean`, and accuracies on the test split.
+
+    Raises:
+        ResultError: if the per-item file is missing or damaged.
+    """
+    parsed = ScoreKey.parse(key)
+    if key not in result.scores or parsed.bound:
+        return None
+    items = result.items()
+    if isinstance(items, PairItems) and parsed.metric in _INFLUENCE and parsed.aggregation in _WEIGHTS:
+        return _of_pairs(items, parsed, result.scores[key])
+    if isinstance(items, RowItems) and parsed.metric == "accuracy" and parsed.split == "test":
+        return _of_rows(items, result.scores[key])
+    return None
+
+
+def _equal_weights(sizes: Sequence[int]) -> Vector:
+    return np.full(len(sizes), 1 / len(sizes))
+
+
+def _size_weights(sizes: Sequence[int]) -> Vector:
+    return np.asarray(sizes) / sum(sizes)
+
+
+_WEIGHTS = {"all": None, "mean": _equal_weights, "wmean": _size_weights}
+
+
+def _of_pairs(items: PairItems, key: ScoreKey, value: float) -> Estimate:
+    gold, cosine = items.gold.astype(np.float64), items.cosine.astype(np.float64)
+    weigh, of = _WEIGHTS[key.aggregation], _INFLUENCE[key.metric]
+    if weigh is None:
+        influence = of(gold, cosine)
+    else:
+        parts = subset_slices(items.subset)
+        weights = weigh([part.stop - part.start for part in parts])
+        influence = np.concatenate([w * of(gold[p], cosine[p]) for w, p in zip(weights, parts, strict=True)])
+    return Estimate(value=value, influence=influence, left=np.array(items.left), right=np.array(items.right))
+
+
+def _of_rows(items: RowItems, value: float) -> Estimate:
+    correct = (np.asarray(items.gold) == np.asarray(items.predicted)).astype(np.float64)
+    left = np.array(items.first)
+    right = left if items.second is None else np.array(items.second)
+    influence = (correct - correct.mean()) / len(correct)
+    return Estimate(value=value, influence=influence, left=left, right=right, bounded=False)
+
+
+def subset_slices(subsets: Sequence[str]) -> list[slice]:
+    """Where each subset's pairs are; a subset's pairs follow one another."""
+    starts = [i for i, name in enumerate(subsets) if i == 0 or name != subsets[i - 1]]
+    return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], len(subsets)], strict=True)]
+
+
+def effective_chains(left: Sequence[str], right: Sequence[str]) -> float:
+    """How many independent chains of shared sentences the pairs amount to: 1 / sum of squared shares, 1..n.
+
+    A chain is a connected component of the graph whose nodes are sentences and whose edges are pairs.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    _, codes = np.unique(np.concatenate([np.array(left), np.array(right)]), return_inverse=True)
+    one, other = codes[: len(left)], codes[len(left) :]
+    size = int(codes.max()) + 1
+    _, component = connected_components(coo_array((np.ones(len(one)), (one, other)), (size, size)), directed=False)
+    shares = np.bincount(component[one]) / len(one)
+    return float(1 / (shares**2).sum())
+
+
+def few_chains(items: PairItems) -> Mapping[str, float]:
+    """The subsets with fewer than `FEW_CHAINS` effective chains, and their number of them."""
+    found = {}
+    for part in subset_slices(items.subset):
+        chains = effective_chains(items.left[part], items.right[part])
+        if chains < FEW_CHAINS:
+            found[items.subset[part.start]] = chains
+    return found
