@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BENCH := .venv/bin/bench
 
-.PHONY: setup bench test test-faults lint clean
+.PHONY: setup bench test test-faults test-docs test-matrix coverage lint docs release clean
 
 setup: .venv/installed
 
@@ -31,6 +31,35 @@ lint: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+# The site, in build/site: no warning, and every link inside it leads somewhere.
+docs: setup
+	.venv/bin/python -m pip install --quiet --constraint constraints.txt ".[docs]"
+	.venv/bin/python tools/reference.py
+	.venv/bin/zensical build --clean --strict
+	.venv/bin/python tools/check_links.py build/site
+
+# Every example of the documentation and of the notebooks, run.
+test-docs: setup
+	.venv/bin/python -m pip install --quiet --constraint constraints.txt ".[docs]"
+	.venv/bin/python -m pytest -m "slow or not slow" tests/test_docs.py tests/test_notebooks.py
+
+coverage: setup
+	.venv/bin/python -m pip install --quiet --constraint constraints.txt pytest-cov
+	.venv/bin/python -m pytest -n 2 --cov --cov-report=term --cov-report=html:build/coverage
+
+# The quick tests on every Python that is here, with the lowest and the highest versions that pyproject.toml allows.
+test-matrix: setup
+	.venv/bin/python -m pip install --quiet --constraint constraints.txt uv
+	.venv/bin/python tools/test_matrix.py
+
+# Builds the wheel and the source archive in dist, and tries the wheel in an empty environment.
+release: setup
+	.venv/bin/python -m pip install --quiet --constraint constraints.txt build twine
+	rm -rf dist
+	.venv/bin/python -m build
+	.venv/bin/python -m twine check --strict dist/*
+	.venv/bin/python tools/check_wheel.py dist/*.whl
 
 clean:
 	rm -rf .venv build dist *.egg-info

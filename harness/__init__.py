@@ -47,7 +47,14 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'harness' has no attribute {name!r}; it has {', '.join(sorted(_HOME))}")
-    return getattr(import_module(_HOME[name]), name)
+    try:
+        return getattr(import_module(_HOME[name]), name)
+    except ModuleNotFoundError as error:
+        from harness.errors import missing_torch
+
+        if (said := missing_torch(error)) is None:
+            raise
+        raise said from error
 
 
 def __dir__() -> list[str]:

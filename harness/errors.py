@@ -33,3 +33,16 @@ class ResultError(BenchError):
 
 class WriteError(BenchError):
     """A file or folder that cannot be written: a full disk, missing permission, a read-only file system."""
+
+
+_NEEDS_TORCH = {"torch", "transformers", "tokenizers"}
+
+
+def missing_torch(error: ModuleNotFoundError) -> UsageError | None:
+    """The sentence for a missing package of the extra `torch`, or None where another module is missing."""
+    if (error.name or "").split(".")[0] not in _NEEDS_TORCH:
+        return None
+    return UsageError(
+        f"{error.name} is not installed, and encoders, probes and training need it; "
+        "install it with: pip install 'simcse-bench[torch]'"
+    )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.console import err
-from harness.errors import BenchError, UsageError
+from harness.errors import BenchError, UsageError, missing_torch
 
 if TYPE_CHECKING:
     from harness.encoders.context import Context
@@ -156,6 +156,11 @@ def endings() -> Iterator[None]:
     except BenchError as error:
         report_error(error)
         raise typer.Exit(error.exit_code) from None
+    except ModuleNotFoundError as error:
+        if (said := missing_torch(error)) is None:
+            raise
+        report_error(said)
+        raise typer.Exit(said.exit_code) from None
     except KeyboardInterrupt:
         err.print("bench: interrupted; what is finished is kept, the same command goes on from there", soft_wrap=True)
         raise typer.Exit(130) from None

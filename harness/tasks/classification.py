@@ -19,8 +19,6 @@ from harness.encoders.protocol import Embeddings, Encoder, embed
 from harness.errors import DataError
 from harness.results.items import RowItems, text_id
 from harness.tasks.outcome import Outcome, Prepared
-from harness.tasks.probes.cores import probe_device
-from harness.tasks.probes.schemes import kfold_then_test, nested_kfold, train_dev_test
 from harness.tasks.probes.settings import MODES, Examples, ProbeScore, ProbeSettings
 from harness.tasks.similarity import as_senteval_text
 
@@ -100,6 +98,10 @@ class ClassificationTask:
         )
 
     def _fit(self, examples: Sequence[Examples], context: Context) -> ProbeScore:
+        # Here and not above, so that tasks can be listed and their data checked without torch.
+        from harness.tasks.probes.cores import probe_device
+        from harness.tasks.probes.schemes import kfold_then_test, nested_kfold, train_dev_test
+
         def tell(done: int, total: int, epoch: int) -> None:
             context.progress(f"{self.name} probes", done, total)
 

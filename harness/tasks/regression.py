@@ -18,8 +18,6 @@ from harness.encoders.protocol import Encoder, embed
 from harness.results.items import RowItems, text_id
 from harness.tasks.classification import pair_features
 from harness.tasks.outcome import Outcome, Prepared
-from harness.tasks.probes.cores import probe_device
-from harness.tasks.probes.relatedness import MOST_PASSES, Scored, relatedness
 from harness.tasks.similarity import as_senteval_text
 
 
@@ -61,6 +59,10 @@ class RegressionTask:
         )
 
     def _score(self, splits: tuple[Pairs, ...], encoder: Encoder, context: Context) -> Outcome:
+        # Here and not above, so that tasks can be listed and their data checked without torch.
+        from harness.tasks.probes.cores import probe_device
+        from harness.tasks.probes.relatedness import MOST_PASSES, Scored, relatedness
+
         def scored(split: Pairs) -> Scored:
             x = pair_features(embed(encoder, split.left), embed(encoder, split.right))
             return Scored(f"{self.name}, {split.name}", x, np.asarray(split.gold))

@@ -1,0 +1,105 @@
+"""Writes the pages of the documentation that are generated from the code, into docs/reference.
+
+    python tools/reference.py
+
+They are made whenever the site is built, and are not committed.
+"""
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from harness.cli.main import app
+from harness.data.manifest import datasets
+from harness.encoders.registry import declared, known_encoders
+from harness.names import value_text
+from harness.tasks.suites import SUITES, TASKS
+
+REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
+
+
+def commands() -> Iterator[str]:
+    """The page of the command line: each command with its arguments and options."""
+    yield "# Command line\n\nThis page is generated from the program. `bench COMMAND --help` prints the same.\n"
+    yield from _command("bench", typer.main.get_command(app), level=2)
+
+
+def _command(name: str, one: Any, level: int) -> Iterator[str]:
+    yield f"{'#' * level} `{name}`\n\n{_text(one)}\n"
+    rows = [_row(parameter) for parameter in one.params if parameter.name != "help"]
+    if rows:
+        yield "| option | meaning | default | variable |\n| --- | --- | --- | --- |"
+        yield "\n".join(rows) + "\n"
+    for child, command in getattr(one, "commands", {}).items():
+        yield from _command(f"{name} {child}", command, level + 1)
+
+
+def _text(command: Any) -> str:
+    """The help text; an indented or `For example` line stays as it is."""
+    return inspect.cleandoc(command.help or "").replace("\\[", "[").replace("\b", "")
+
+
+def _row(parameter: Any) -> str:
+    argument = parameter.param_type_name == "argument"
+    names = (
+        f"`{(parameter.metavar or parameter.name).upper()}`"
+        if argument
+        else ", ".join(f"`{name}`" for name in parameter.opts)
+    )
+    default = "" if parameter.default in (None, False, "", ()) else f"`{parameter.default}`"
+    default = "required" if parameter.required else default
+    variable = f"`{parameter.envvar}`" if parameter.envvar else ""
+    meaning = (getattr(parameter, "help", "") or "").replace("\\[", "[").replace("|", "\\|")
+    return f"| {names} | {meaning} | {default} | {variable} |"
+
+
+def encoders() -> Iterator[str]:
+    """The page of the encoders: each method with its parameters."""
+    yield (
+        "# Encoders and their parameters\n\nThis page is generated from the program; `bench list models NAME` prints "
+        "the same. A specification is `name[parameter=value,...]`; what is not given has its default.\n"
+    )
+    for entry in known_encoders().values():
+        yield f"## `{entry.name}`\n\n{entry.summary[:1].upper()}{entry.summary[1:]}.\n"
+        found = declared(entry)
+        if found:
+            yield "| parameter | default | values | meaning |\n| --- | --- | --- | --- |"
+            yield "\n".join(
+                f"| `{p.name}` | {_code(value_text(p.default))} | {' '.join(p.choices) or p.bounds} | {_cell(p.help)} |"
+                for p in found
+            )
+            yield ""
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def tasks() -> Iterator[str]:
+    """The page of the tasks, the suites and the data files."""
+    yield "# Tasks, suites and data files\n\nThis page is generated from the program.\n\n## Suites\n"
+    yield "| suite | tasks |\n| --- | --- |"
+    yield "\n".join(f"| `{name}` | {' '.join(names)} |" for name, names in SUITES.items())
+    yield "\n## Tasks\n\n| task | what it is | protocol | main score |\n| --- | --- | --- | --- |"
+    yield "\n".join(f"| `{t.name}` | {t.title} | `{t.protocol}` | `{t.metric}` |" for t in TASKS.values())
+    yield "\n## Data files\n\n`bench data check` holds your copy to these facts.\n"
+    for dataset in datasets().values():
+        yield f"### {dataset.title}\n\n{dataset.paper}\n\nLicence: {dataset.licence}\n"
+        yield "| file | lines | sha256 of the copy that the numbers were measured on |\n| --- | ---: | --- |"
+        for path, facts in dataset.files.items():
+            digest = f"`{facts.sha256[:16]}…`" if facts.sha256 else "measured on none yet"
+            yield f"| `{path}` | {facts.lines:,} | {digest} |"
+        yield ""
+
+
+if __name__ == "__main__":
+    REFERENCE.mkdir(parents=True, exist_ok=True)
+    for name, lines in {"commands": commands(), "encoders": encoders(), "tasks": tasks()}.items():
+        (REFERENCE / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
