@@ -20,6 +20,8 @@ STS_B_DEV = "STS-B dev"  # the development set on which the paper selects checkp
 _SHORT = {
     "STSBenchmark": "STS-B",
     "STSBenchmark-dev": "STS-B dev",
+    "STSBenchmark.v2": "STS-B v2",
+    "STSBenchmark.v2-dev": "STS-B v2 dev",
     "SICKRelatedness": "SICK-R",
     "SICKRelatedness-dev": "SICK-R dev",
     "SICKRelatedness-full": "SICK-R (all)",

@@ -27,7 +27,7 @@ from harness.tasks.outcome import Outcome, Prepared, Task
 OTHER_COPY = "another copy of the data than the known one"
 FITTED_ON_TARGET = "fitted on the evaluated sentences"
 SELECTED_ON_STS_B = f"selected on {STS_B_DEV}"
-_SEEN_IN_SELECTION = (*YEARS, "STSBenchmark-dev")  # tasks with pairs of STS-B dev
+_SEEN_IN_SELECTION = (*YEARS, "STSBenchmark-dev", "STSBenchmark.v2-dev")  # tasks with pairs of STS-B dev
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """Fixtures: the measured data where they are present, a tiny random BERT, and a clean environment for every test."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,18 @@ for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_ENDPOINT", "HF_TOKEN"
 
 SHARED = Path(__file__).parents[2] / "shared"
 WORDS = "a man is playing the guitar on stage woman dog runs in park while it rains and nobody looks up".split()
+
+
+@contextmanager
+def as_ordinary_user() -> Iterator[None]:
+    """Permissions do not bind root, as whom tests run in many containers."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,18 +6,21 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from conftest import as_ordinary_user
 from typer.testing import CliRunner
 
-from harness.cli.data import dataset_of
 from harness.cli.main import app
-from harness.data import locate, sts
+from harness.data import files, locate, sts
 from harness.data.classification import LOADERS
 from harness.data.files import Copy, read_text_file
 from harness.data.locate import BUNDLED, data_root
-from harness.data.manifest import datasets, facts_of
+from harness.data.manifest import FileFacts, dataset_of, datasets, facts_of
 from harness.data.records import parse_fields, parse_gold
-from harness.errors import DataError
-from harness.tasks.suites import TASKS
+from harness.data.sts import sts_benchmark_v2
+from harness.errors import DataError, UsageError
+from harness.tasks import suites
+from harness.tasks.check import check_data
+from harness.tasks.suites import TASKS, find_task
 
 INPUT = "downstream/STS/MINI-en-test/STS.input.captions.txt"
 GOLD = "downstream/STS/MINI-en-test/STS.gs.captions.txt"
@@ -298,3 +301,97 @@ def test_scored_subsets_of_sts15_and_sts16(shared):
         "postediting": 244,
         "question-question": 209,
     }
+
+
+def test_pairs_that_were_seen_elsewhere_are_not_in_the_second_version(tmp_path, monkeypatch):
+    rows = {
+        "train": [("a", "b"), ("c", "d")],
+        "dev": [("e", "f"), ("f", "e"), ("g", "h"), ("i", "j")],
+        "test": [("b", "a"), ("j", "i"), ("k", "l"), ("a", "c")],
+    }
+    for split, pairs in rows.items():
+        path = tmp_path / f"downstream/STS/STSBenchmark/sts-{split}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"genre\tfile\tyear\t{n}\t{n}.5\t{a}\t{b}\n" for n, (a, b) in enumerate(pairs)))
+    lines = {f"downstream/STS/STSBenchmark/sts-{split}.csv": len(pairs) for split, pairs in rows.items()}
+    monkeypatch.setattr(files, "facts_of", lambda path: FileFacts(lines=lines[path], encoding="utf-8"))
+    (dev,) = sts_benchmark_v2(tmp_path, split="dev").subsets
+    assert (dev.left, dev.right, dev.gold) == (["g"], ["h"], [2.5])
+    (test,) = sts_benchmark_v2(tmp_path, split="test").subsets
+    assert (test.left, test.right, test.gold) == (["k", "a"], ["l", "c"], [2.5, 3.5])
+
+
+@pytest.mark.shared
+def test_the_second_version_has_mtebs_counts(shared):
+    root = shared / "data" / "senteval"
+    counts = {split: len(sts_benchmark_v2(root, split=split).subsets[0].gold) for split in ("dev", "test")}
+    assert counts == {"dev": 1485, "test": 1362}
+    assert TASKS["STSBenchmark.v2"].metric == "spearman/all/test"
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("STSBenchmark", "STSBenchmark"),
+        ("sts-b", "STSBenchmark"),
+        ("STSB", "STSBenchmark"),
+        ("STS-B dev", "STSBenchmark-dev"),
+        ("STSBenchmark.v2", "STSBenchmark.v2"),
+        ("SICK-R", "SICKRelatedness"),
+        ("sickr", "SICKRelatedness"),
+        ("SICK-R (all)", "SICKRelatedness-full"),
+        ("SICK-E", "SICKEntailment"),
+        ("sts12", "STS12"),
+        ("SST-2", "SST2"),
+        ("mrpc", "MRPC"),
+    ],
+)
+def test_tasks_are_found_by_the_names_that_others_use(name, task):
+    assert find_task(name).name == task
+
+
+def test_an_unknown_task_is_refused_with_the_nearest_name():
+    with pytest.raises(UsageError, match="no task is named 'STS99'; did you mean 'STS"):
+        find_task("STS99")
+
+
+def test_aliases_name_tasks_and_hide_none():
+    assert set(suites._ALIASES.values()) <= set(TASKS)
+    assert all(find_task(name) is task for name, task in TASKS.items())
+
+
+def test_data_of_another_scheme_are_refused():
+    task = replace(TASKS["mini-mr"], scheme="folds, test")
+    with pytest.raises(DataError) as caught:
+        task.prepare(BUNDLED)
+    assert str(caught.value) == (
+        "mini-mr: its data have the parts all, expected train, test for the scheme 'folds, test'; mend the row of the "
+        "task"
+    )
+
+
+def test_findings_name_each_file_each_damage_and_what_is_absent(mini):
+    (mini / GOLD).write_text("4\n")
+    findings = check_data(mini, [TASKS[name] for name in ("mini-sts", "mini-geometry", "STS12")])
+    assert [finding.dataset for finding in findings if finding.absent] == ["STS12"]
+    assert len([finding for finding in findings if finding.problem]) == 1  # two tasks read the file
+    assert {finding.copy for finding in findings if finding.file} == {Copy.KNOWN}
+
+
+def test_a_folder_that_may_not_be_read_is_not_called_empty(tmp_path):
+    (tmp_path / "data" / "downstream").mkdir(parents=True)
+    (tmp_path / "data").chmod(0)
+    with as_ordinary_user(), pytest.raises(DataError) as caught:
+        data_root(tmp_path / "data", tmp_path, offline=True, progress=False)
+    (tmp_path / "data").chmod(0o755)
+    assert str(caught.value) == (
+        f"--data-dir {tmp_path / 'data'}: cannot be read (Permission denied), expected a folder that contains "
+        "downstream/; give read permission, or name another folder"
+    )
+
+
+def test_a_pointer_of_git_lfs_is_called_one(mini):
+    (mini / GOLD).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n")
+    assert refused(TASKS["mini-sts"].load, mini) == (
+        f"{mini / GOLD}: holds a pointer of Git LFS, expected the file itself; run `git lfs pull` there"
+    )

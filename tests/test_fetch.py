@@ -11,10 +11,10 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from conftest import as_ordinary_user
 from hub_server import COMMIT, HubServer
 from typer.testing import CliRunner
 
@@ -76,18 +76,6 @@ def sentence(cache: Path, *, offline: bool = False) -> str:
     with pytest.raises((DataError, WriteError)) as caught:
         fetch_senteval(cache, offline=offline)
     return str(caught.value)
-
-
-@contextmanager
-def as_ordinary_user() -> Iterator[None]:
-    """Permissions do not bind root, as whom tests run in many containers."""
-    before = os.geteuid()
-    if before == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(before)
 
 
 def test_archive_is_fetched_unpacked_and_recorded_and_never_asked_for_again(hub, tmp_path, monkeypatch):

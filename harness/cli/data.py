@@ -1,6 +1,5 @@
 """`bench data`."""
 
-from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
@@ -10,23 +9,15 @@ import typer
 from harness.cli import options
 from harness.cli.console import Rows, err, show_rows
 from harness.cli.options import command, context_of, report_error
-from harness.errors import BenchError, DataError
+from harness.errors import DataError
+from harness.names import split_names
 from harness.progress import silent
 
 if TYPE_CHECKING:
-    from harness.data.files import TextFile
     from harness.encoders.context import Context
+    from harness.tasks.check import Finding
 
 data_app = typer.Typer(no_args_is_help=True, help="Check the data files, fetch them, or give names to texts.")
-
-
-# The datasets of tasks that have not their dataset's own name.
-_DATASET = {
-    **dict.fromkeys(("STSBenchmark-dev", "STSBenchmark-finetune", "geometry-stsb"), "STSBenchmark"),
-    **dict.fromkeys(("SICKRelatedness", "SICKRelatedness-dev", "SICKRelatedness-full"), "SICK"),
-    **dict.fromkeys(("SICKRelatedness-finetune", "SICKEntailment"), "SICK"),
-    "mini-geometry": "mini-sts",
-}
 
 
 @data_app.command()
@@ -44,86 +35,42 @@ def check(
     Without --suite, a dataset of which no file is there is named and is no error.
     """
     from harness.data.locate import BUNDLED, data_root
-    from harness.tasks.suites import TASKS
+    from harness.tasks.check import check_data
+    from harness.tasks.suites import TASKS, select
 
-    tasks = _tasks_of(suite)
-    if all(TASKS[name].bundled for name in tasks):
+    tasks = select(split_names(suite, "--suite"), ()) if suite else list(TASKS.values())
+    tasks = [task for task in tasks if not task.bundled] or tasks
+    if all(task.bundled for task in tasks):
         root = BUNDLED
     else:
         root = data_root(data_dir, cache_dir or options.default_cache_dir(), offline=offline, progress=not quiet)
-    by_dataset: dict[str, list[str]] = {}
-    for name in tasks:
-        by_dataset.setdefault(dataset_of(name), []).append(name)
-    present, absent = _present(root, by_dataset)
-    if not present and not suite:
+    findings = check_data(root, tasks)
+    absent = ", ".join(finding.dataset for finding in findings if finding.absent)
+    if not suite and all(finding.absent for finding in findings):
         raise DataError(f"{root}: none of the known files is there, expected downstream/STS/..., downstream/SICK/...")
-    rows, problems = _checked(root, {name: by_dataset[name] for name in present}, full=json)
+    problems = list(dict.fromkeys(finding.problem for finding in findings if finding.problem))
     if absent and suite:
         problems.append(
-            f"{root}: no files of {', '.join(absent)}, expected those of --suite {suite}; get them with "
+            f"{root}: no files of {absent}, expected those of --suite {suite}; get them with "
             "`bench data fetch`, or name another folder with --data-dir"
         )
     for problem in problems:
         report_error(DataError(problem))
     if absent and not suite and not quiet:
-        err.print(f"{root}: no files of {', '.join(absent)}, so these were not checked", markup=False, soft_wrap=True)
-    show_rows(rows, json=json)
+        err.print(f"{root}: no files of {absent}, so these were not checked", markup=False, soft_wrap=True)
+    show_rows([_row(finding, full=json) for finding in findings if finding.file], json=json)
     if problems:
         raise typer.Exit(2)
 
 
-def _tasks_of(suite: str) -> list[str]:
-    """Names of the suites' tasks, or of all; the bundled ones only where no other is asked for."""
-    from harness.names import pick, split_names
-    from harness.tasks.suites import SUITES, TASKS
-
-    named = [task for name in split_names(suite, "--suite") for task in pick("suite", SUITES, name)] if suite else TASKS
-    return [name for name in named if not TASKS[name].bundled] or list(named)
-
-
-def dataset_of(task: str) -> str:
-    """The manifest's name of the dataset that the task reads."""
-    return _DATASET.get(task, task)
-
-
-def _present(root: Path, names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The datasets of which at least one file is there, and the others."""
-    from harness.data.manifest import datasets
-
-    there = {name: any((root / path).exists() for path in datasets()[name].files) for name in names}
-    return [name for name in there if there[name]], [name for name in there if not there[name]]
-
-
-def _checked(root: Path, tasks: Mapping[str, Sequence[str]], *, full: bool) -> tuple[Rows, list[str]]:
-    """One row per readable file of the datasets, and what is wrong; their tasks are read as `bench run` reads them."""
-    from harness.data.files import read_text_file
-    from harness.data.manifest import datasets
-    from harness.tasks.suites import TASKS
-
-    rows: Rows = []
-    problems: dict[str, None] = {}  # tasks share files, and one damage is one problem
-    for name, readers in tasks.items():
-        for path in datasets()[name].files:
-            try:
-                rows.append(_row(name, read_text_file(root, path), full=full))
-            except BenchError as error:
-                problems[str(error)] = None
-        for reader in readers:
-            try:
-                TASKS[reader].prepare(root)
-            except BenchError as error:
-                problems[str(error)] = None
-    return rows, list(problems)
-
-
-def _row(dataset: str, file: "TextFile", *, full: bool) -> dict[str, object]:
+def _row(finding: "Finding", *, full: bool) -> dict[str, object]:
     """For people the file's name and the first digits of its sha256, so that a row fits 80 columns in one line."""
     return {
-        "dataset": dataset,
-        "file": file.path if full else PurePosixPath(file.path).name,
-        "lines": len(file.lines),
-        "copy": file.copy,
-        "sha256": file.sha256 if full else file.sha256[:12],
+        "dataset": finding.dataset,
+        "file": finding.file if full else PurePosixPath(finding.file).name,
+        "lines": finding.lines,
+        "copy": finding.copy,
+        "sha256": finding.sha256 if full else finding.sha256[:12],
     }
 
 

@@ -41,6 +41,21 @@ class DatasetFacts:
     files: Mapping[str, FileFacts]
 
 
+# The datasets of tasks that have not their dataset's own name.
+_DATASET = {
+    **dict.fromkeys(("STSBenchmark-dev", "STSBenchmark.v2", "STSBenchmark.v2-dev"), "STSBenchmark"),
+    **dict.fromkeys(("STSBenchmark-finetune", "geometry-stsb"), "STSBenchmark"),
+    **dict.fromkeys(("SICKRelatedness", "SICKRelatedness-dev", "SICKRelatedness-full"), "SICK"),
+    **dict.fromkeys(("SICKRelatedness-finetune", "SICKEntailment"), "SICK"),
+    "mini-geometry": "mini-sts",
+}
+
+
+def dataset_of(task: str) -> str:
+    """The name of the dataset that a task reads."""
+    return _DATASET.get(task, task)
+
+
 @cache
 def datasets() -> Mapping[str, DatasetFacts]:
     """Every dataset that the harness knows, by name."""

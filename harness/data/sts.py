@@ -4,7 +4,9 @@ Source: SentEval (5d6dc11) senteval/sts.py and senteval/sick.py as changed in Si
 their behaviour. Lines with a blank gold score were not annotated and are dropped; STS13 has no SMT subset (licence).
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.data.files import TextFile, read_text_file
@@ -76,6 +78,34 @@ def sts_benchmark(root: Path, *, splits: tuple[str, ...], folder: str = "STSBenc
     read = [read_text_file(root, f"downstream/STS/{folder}/sts-{split}.csv") for split in splits]
     pairs = [_table(root, split, file, _Layout(4, 5, 6, low=0)) for split, file in zip(splits, read, strict=True)]
     return SimilarityData(tuple(pairs), *provenance(read))
+
+
+def sts_benchmark_v2(root: Path, *, split: str) -> SimilarityData:
+    """STS-B without the evaluation pairs that were seen elsewhere: mteb's STSBenchmark.v2, 1,485 dev and 1,362 test.
+
+    Dropped is every pair of "dev" or "test" that, in either order of its sentences, occurs more than once in its split
+    or in another split.
+
+    Raises:
+        DataError: if a file is missing or damaged, or a line is not what it should be.
+
+    Source: the data set that mteb evaluates on, https://huggingface.co/datasets/mteb/stsbenchmark-sts, by its counts.
+    """
+    data = sts_benchmark(root, splits=("train", "dev", "test"))
+    seen = Counter(pair for subset in data.subsets for pair in _unordered(subset))
+    subset = next(subset for subset in data.subsets if subset.name == split)
+    kept = [row for row, pair in enumerate(_unordered(subset)) if seen[pair] == 1]
+    pairs = Pairs(
+        split,
+        [subset.left[row] for row in kept],
+        [subset.right[row] for row in kept],
+        [subset.gold[row] for row in kept],
+    )
+    return replace(data, subsets=(pairs,))
+
+
+def _unordered(subset: Pairs) -> Iterator[tuple[str, ...]]:
+    return (tuple(sorted(pair)) for pair in zip(subset.left, subset.right, strict=True))
 
 
 def sick_relatedness(root: Path, *, splits: tuple[str, ...]) -> SimilarityData:

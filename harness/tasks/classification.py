@@ -4,7 +4,7 @@ Source: SentEval (5d6dc11) senteval/{binary,sst,trec,mrpc,sick}.py and evaluatio
 classifiers themselves are in `harness.tasks.probes`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,12 @@ from harness.tasks.probes.settings import MODES, Examples, ProbeScore, ProbeSett
 from harness.tasks.similarity import as_senteval_text
 
 Protocol = Literal["senteval", "senteval-sklearn"]
+Scheme = Literal["nested folds", "folds, test", "train, dev, test"]
+_PARTS: Mapping[Scheme, tuple[str, ...]] = {
+    "nested folds": ("all",),
+    "folds, test": ("train", "test"),
+    "train, dev, test": ("train", "dev", "test"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +38,9 @@ class ClassificationTask:
     Attributes:
         name: e.g. `MR`.
         title: for people.
-        load: reads the data; the names of its parts (`all`; `train`, `test`; `train`, `dev`, `test`) select the scheme.
+        scheme: what chooses the regulariser and what is tested. `nested folds`: inner folds of one set choose, outer
+            folds of it are tested. `folds, test`: folds of the training rows choose. `train, dev, test`: dev rows do.
+        load: reads the parts that the scheme needs: `all`; `train`, `test`; or `train`, `dev`, `test`.
         mode: `test` and `fasttest` report test accuracy, `dev` the dev accuracy that chose the regulariser.
         classifier: `senteval` (the reference's PyTorch classifier) or `senteval-sklearn` (its logistic regression).
         bundled: whether the data come with the package.
@@ -40,6 +48,7 @@ class ClassificationTask:
 
     name: str
     title: str
+    scheme: Scheme
     load: Callable[[Path], ClassificationData]
     mode: str = "test"
     classifier: Protocol = "senteval"
@@ -64,6 +73,12 @@ class ClassificationTask:
     def prepare(self, root: Path) -> Prepared:
         """Read the data; see `Prepared`."""
         data = self.load(root)
+        expected = _PARTS[self.scheme]
+        if tuple(data.parts) != expected:
+            raise DataError(
+                f"{self.name}: its data have the parts {', '.join(data.parts)}, expected {', '.join(expected)} for the "
+                f"scheme {self.scheme!r}; mend the row of the task"
+            )
         parts = {name: senteval_order(part) for name, part in data.parts.items()}
         texts = [text for part in parts.values() for text in [*part.first, *(part.second or [])]]
         return Prepared(
@@ -106,16 +121,14 @@ class ClassificationTask:
             context.progress(f"{self.name} probes", done, total)
 
         device = probe_device(context.device)
-        match examples:
-            case [everything]:
-                return nested_kfold(everything, self._settings, device=device, progress=tell)
-            case [train, test]:
-                return kfold_then_test(train, test, self._settings, device=device, progress=tell)
-            case [train, dev, test]:
+        match self.scheme:
+            case "nested folds":
+                return nested_kfold(examples[0], self._settings, device=device, progress=tell)
+            case "folds, test":
+                return kfold_then_test(examples[0], examples[1], self._settings, device=device, progress=tell)
+            case "train, dev, test":
+                train, dev, test = examples
                 return train_dev_test((train, dev, test), self._settings, device=device, progress=tell)
-        raise DataError(
-            f"{self.name}: {len(examples)} parts, expected 1 (folds), 2 (train, test) or 3 (train, dev, test)"
-        )
 
 
 def _share(percent: float) -> float:

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 from harness.data import sts
 from harness.data.classification import LOADERS
 from harness.data.probing import PROBING_LOADERS
 from harness.errors import UsageError
-from harness.names import STS, pick
-from harness.tasks.classification import ClassificationTask, Protocol
+from harness.names import STS, pick, short_task
+from harness.tasks.classification import ClassificationTask, Protocol, Scheme
 from harness.tasks.geometry import GeometryTask
 from harness.tasks.outcome import Task
 from harness.tasks.probes.settings import MODES
@@ -34,6 +34,16 @@ def _sts_benchmark(name: str, split: str) -> SimilarityTask:
     )
 
 
+def _sts_benchmark_v2(name: str, split: str) -> SimilarityTask:
+    return SimilarityTask(
+        name=name,
+        title=f"STS Benchmark, {split}, without pairs seen elsewhere (mteb)",
+        split=split,
+        load=partial(sts.sts_benchmark_v2, split=split),
+        load_target=partial(sts.sts_benchmark, splits=_ALL_SPLITS),
+    )
+
+
 def _sick(name: str, split: str, splits: tuple[str, ...]) -> SimilarityTask:
     return SimilarityTask(
         name=name,
@@ -44,16 +54,16 @@ def _sick(name: str, split: str, splits: tuple[str, ...]) -> SimilarityTask:
     )
 
 
-_CLASSIFICATION = {
-    "MR": "film review sentiment",
-    "CR": "product review sentiment",
-    "SUBJ": "subjective or objective",
-    "MPQA": "opinion polarity of phrases",
-    "SST2": "Stanford Sentiment Treebank, two classes",
-    "TREC": "question type, six classes",
-    "MRPC": "paraphrase or not",
-    "SST5": "Stanford Sentiment Treebank, five classes",
-    "SICKEntailment": "SICK entailment, three classes",
+_CLASSIFICATION: dict[str, tuple[Scheme, str]] = {
+    "MR": ("nested folds", "film review sentiment"),
+    "CR": ("nested folds", "product review sentiment"),
+    "SUBJ": ("nested folds", "subjective or objective"),
+    "MPQA": ("nested folds", "opinion polarity of phrases"),
+    "SST2": ("train, dev, test", "Stanford Sentiment Treebank, two classes"),
+    "TREC": ("folds, test", "question type, six classes"),
+    "MRPC": ("folds, test", "paraphrase or not"),
+    "SST5": ("train, dev, test", "Stanford Sentiment Treebank, five classes"),
+    "SICKEntailment": ("train, dev, test", "SICK entailment, three classes"),
 }
 
 _mini_sts = partial(sts.semeval, year="MINI")
@@ -69,6 +79,8 @@ _ROWS: tuple[Task, ...] = (
     _sts_benchmark("STSBenchmark-dev", "dev"),
     _sick("SICKRelatedness-dev", "dev", ("dev",)),
     _sick("SICKRelatedness-full", "full", _ALL_SPLITS),
+    _sts_benchmark_v2("STSBenchmark.v2", "test"),
+    _sts_benchmark_v2("STSBenchmark.v2-dev", "dev"),
     SimilarityTask(
         name="mini-sts",
         title="bundled mini suite, sentence pairs",
@@ -77,10 +89,23 @@ _ROWS: tuple[Task, ...] = (
         load_target=_mini_sts,
         bundled=True,
     ),
-    *(ClassificationTask(name=name, title=title, load=LOADERS[name]) for name, title in _CLASSIFICATION.items()),
-    ClassificationTask(name="mini-mr", title="bundled mini suite, sentiment", load=LOADERS["mini-mr"], bundled=True),
+    *(
+        ClassificationTask(name=name, title=title, scheme=scheme, load=LOADERS[name])
+        for name, (scheme, title) in _CLASSIFICATION.items()
+    ),
     ClassificationTask(
-        name="mini-mrpc", title="bundled mini suite, paraphrase", load=LOADERS["mini-mrpc"], bundled=True
+        name="mini-mr",
+        title="bundled mini suite, sentiment",
+        scheme="nested folds",
+        load=LOADERS["mini-mr"],
+        bundled=True,
+    ),
+    ClassificationTask(
+        name="mini-mrpc",
+        title="bundled mini suite, paraphrase",
+        scheme="folds, test",
+        load=LOADERS["mini-mrpc"],
+        bundled=True,
     ),
     RegressionTask(
         name="STSBenchmark-finetune",
@@ -108,14 +133,34 @@ _ROWS: tuple[Task, ...] = (
         load_target=_mini_sts,
         bundled=True,
     ),
-    *(ClassificationTask(name=name, title=f"probing: {name}", load=load) for name, load in PROBING_LOADERS.items()),
+    *(
+        ClassificationTask(name=name, title=f"probing: {name}", scheme="train, dev, test", load=load)
+        for name, load in PROBING_LOADERS.items()
+    ),
 )
 TASKS: Mapping[str, Task] = {row.name: row for row in _ROWS}
+
+# Other names of tasks, in mteb, sentence-transformers, GLUE and papers, as `_plain` writes them. A table's head is such
+# a name too. mteb's SICK-R is all of SICK, here SICKRelatedness-full; papers, and this table, mean the test set.
+_ALIASES = {
+    "stsbtest": "STSBenchmark",
+    "stsbenchmarktest": "STSBenchmark",
+    "stsbenchmarkvalidation": "STSBenchmark-dev",
+    "stsbvalidation": "STSBenchmark-dev",
+    "stsbv2": "STSBenchmark.v2",
+    "sickrtest": "SICKRelatedness",
+    "sickrfull": "SICKRelatedness-full",
+    "sickrmteb": "SICKRelatedness-full",
+    "sicke": "SICKEntailment",
+    "moviereviews": "MR",
+    "customerreviews": "CR",
+}
 
 SUITES = {
     "sts": STS,
     "sts-dev": ("STSBenchmark-dev", "SICKRelatedness-dev"),
     "sts-mteb": (*STS[:-1], "SICKRelatedness-full"),
+    "sts-mteb-v2": (*STS[:-2], "STSBenchmark.v2", "SICKRelatedness-full"),
     "transfer": ("MR", "CR", "SUBJ", "MPQA", "SST2", "TREC", "MRPC"),
     "transfer-extra": ("SST5", "SICKEntailment", "STSBenchmark-finetune", "SICKRelatedness-finetune"),
     "probing": tuple(PROBING_LOADERS),
@@ -144,4 +189,24 @@ def select(
         raise UsageError(f"give either a suite ({', '.join(SUITES)}) or tasks (`bench list tasks`)")
     names = [name for suite in suites for name in pick("suite", SUITES, suite)] if suites else tasks
     chosen = pick("classifier", CLASSIFIERS, classifier)
-    return [under(pick("task", TASKS, name), mode=mode, classifier=chosen) for name in dict.fromkeys(names)]
+    return [under(find_task(name), mode=mode, classifier=chosen) for name in dict.fromkeys(names)]
+
+
+def find_task(name: str) -> Task:
+    """The task of that name, of its head in tables (`STS-B`), or of another name that is in use (`stsb`, `SICK-R`).
+
+    Raises:
+        UsageError: if there is none; the nearest name is in the message.
+    """
+    return TASKS[name] if name in TASKS else pick("task", TASKS, _other_names().get(_plain(name), name))
+
+
+@cache
+def _other_names() -> dict[str, str]:
+    heads = {_plain(text): name for name in TASKS for text in (name, short_task(name))}
+    return _ALIASES | heads
+
+
+def _plain(name: str) -> str:
+    """Letters and digits alone, in lower case."""
+    return "".join(filter(str.isalnum, name.lower()))
