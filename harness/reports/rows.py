@@ -224,10 +224,26 @@ def _comparison(layout: Layout, judged: Row, group: Sequence[_Measured]) -> list
     )
     cells = []
     for i, task in enumerate(_tasks(layout)):
-        values = [value for one in group if (value := one.row.cells[i].value) is not None]
-        known = task in match.values and values
-        cells.append(Cell(verdict=verdicts.judge(values, card, match, task, layout.metric)) if known else Cell())
+        values = [one.row.cells[i].value for one in group]
+        if task not in match.values or None in values:
+            cells.append(Cell())  # the verdict of a mean comes only where the row has its mean
+            continue
+        place = verdicts.Place(
+            task=task,
+            metric=layout.metric,
+            aggregation=layout.aggregation,
+            split=layout.columns[0].split,
+            rows=_rows(group[0].results, task),
+        )
+        runs = [value for value in values if value is not None]
+        cells.append(Cell(verdict=verdicts.judge(runs, [one.results[0].encoder for one in group], match, place)))
     return [other, difference, _verdict_row(cells)]
+
+
+def _rows(results: Sequence[Result], task: str) -> int | None:
+    """How many rows an accuracy is a share of: those of the test part, or all where folds are tested in turn."""
+    counts = next((result.counts for result in results if result.task == task), {})
+    return counts.get("rows/test") or counts.get("rows/all")
 
 
 def _verdict_row(cells: Sequence[Cell]) -> Row:

@@ -1,15 +1,11 @@
-"""What may be said of scores: intervals, differences, ties, and whether a mean is equivalent to a published value."""
+"""What may be said of scores: intervals, differences, ties."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, fmean, stdev
 
 import numpy as np
 from numpy.typing import NDArray
-
-_MOST_SEEDS = 10_000
-_OWN_SPREAD = 5  # seeds; below that their standard deviation is too rough to be preferred to a known one
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,70 +127,3 @@ def mcnemar(only_a: int, only_b: int) -> float:
 
     n = only_a + only_b
     return 1.0 if n == 0 else min(1.0, 2 * float(bdtr(min(only_a, only_b), n, 0.5)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Equivalence:
-    """Whether a mean over seeds is equivalent to a value.
-
-    Attributes:
-        equivalent: True or False at the level asked for, None where the seeds cannot tell.
-        difference: mean minus value.
-        interval: of the difference, or None where there is one seed and no known spread.
-        more_seeds: about how many more would tell, if mean and spread stayed as they are; None if that cannot be said.
-    """
-
-    equivalent: bool | None
-    difference: float
-    interval: Interval | None
-    more_seeds: int | None
-
-
-def equivalence(
-    values: Sequence[float], target: float, margin: float, spread: float | None = None, alpha: float = 0.05
-) -> Equivalence:
-    """Two one-sided tests (TOST) of |mean - target| < margin, and the same interval against it.
-
-    The interval of the difference at level 1 - 2 alpha is inside the margin: equivalent; all of it is outside: not;
-    otherwise the seeds do not tell. Student's t with the seeds' own deviation from five seeds on; below that the
-    normal distribution with the known spread, if there is one.
-
-    Args:
-        values: one per seed, at least one.
-        target: what they should be equivalent to.
-        margin: differences below it do not matter; > 0.
-        spread: known standard deviation of one seed, or None.
-        alpha: of each of the two tests.
-
-    Source: Schuirmann 1987, A comparison of the two one-sided tests procedure and the power approach.
-    """
-    n, difference = len(values), fmean(values) - target
-    known = spread if n < _OWN_SPREAD else None
-    if known is None and n < 2:
-        return Equivalence(equivalent=None, difference=difference, interval=None, more_seeds=None)
-    deviation = stdev(values) if known is None else known
-    half = _half_width(n, deviation, known is not None, alpha)
-    interval = Interval(difference - half, difference + half)
-    if abs(difference) + half < margin:
-        equivalent = True
-    elif abs(difference) - half > margin:
-        equivalent = False
-    else:
-        more = _more_seeds(n, deviation, known is not None, abs(margin - abs(difference)), alpha)
-        return Equivalence(equivalent=None, difference=difference, interval=interval, more_seeds=more)
-    return Equivalence(equivalent=equivalent, difference=difference, interval=interval, more_seeds=0)
-
-
-def _half_width(n: int, deviation: float, known: bool, alpha: float) -> float:
-    if known:
-        return NormalDist().inv_cdf(1 - alpha) * deviation / math.sqrt(n)
-    from scipy.special import stdtrit
-
-    return float(stdtrit(n - 1, 1 - alpha)) * deviation / math.sqrt(n)
-
-
-def _more_seeds(n: int, deviation: float, known: bool, room: float, alpha: float) -> int | None:
-    for total in range(n + 1, _MOST_SEEDS):
-        if _half_width(total, deviation, known and total < _OWN_SPREAD, alpha) < room:
-            return total - n
-    return None
