@@ -10,7 +10,7 @@ from torch import Tensor
 from harness.encoders.batching import Tokens, pad, plan_batches
 from harness.encoders.checkpoint import load
 from harness.encoders.context import Context
-from harness.encoders.pooling import needs_all_layers, pool
+from harness.encoders.pooling import forward_pooled
 from harness.encoders.transformer import TransformerEncoder
 
 _BUDGET = 1024  # padded tokens that go through the encoder together: less padding, and the processor's cache is enough
@@ -29,7 +29,7 @@ class DropoutVectors:
         self._encoder, self._sentences, self._device = encoder, sentences, context.device
         self._loaded = load(encoder.backbone.checkpoint, dtype=getattr(torch, context.dtype))
         self._loaded.model.train()
-        for module in (self._loaded.model, self._loaded.head, *(linear for linear, _ in self._loaded.dense)):
+        for module in (self._loaded.model, self._loaded.head):
             if module is not None:
                 module.to(context.device)
 
@@ -47,9 +47,4 @@ class DropoutVectors:
     def _forward(self, ids: Sequence[Tokens]) -> Tensor:
         loaded, pooling = self._loaded, self._encoder.pooling
         padded, mask = (x.to(self._device) for x in pad(ids, loaded.tokenizer.pad_token_id or 0))
-        every = needs_all_layers([pooling])
-        output = loaded.model(input_ids=padded, attention_mask=mask, output_hidden_states=every)
-        x = pool(pooling, output.hidden_states if every else (output.last_hidden_state,), mask, loaded.head)
-        for linear, activation in loaded.dense:
-            x = activation(linear(x))
-        return x.float().cpu()
+        return forward_pooled(loaded.model, padded, mask, [pooling], loaded.head)[pooling].float().cpu()

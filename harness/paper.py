@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.data.named_texts import find_text
-from harness.encoders.checkpoint import open_checkpoint, weights_sha256
+from harness.encoders.checkpoint import open_checkpoint
 from harness.encoders.context import Context
 from harness.encoders.protocol import Transductive
 from harness.encoders.registry import Resolved, resolve
@@ -178,7 +178,7 @@ def _logs(cards: Mapping[str, EncoderCard], places: Places) -> Iterator[Trajecto
     """The logs of the runs that made these weights; what has none is told."""
     trained = places.context.cache_dir / "trained"
     folders = [path.parent for path in sorted(trained.glob("*/card.json")) if (path.parent / LOG).is_file()]
-    by_weights = {weights_sha256(open_checkpoint(folder, str(folder))): folder for folder in folders}
+    by_weights = {open_checkpoint(folder, str(folder)).weights_sha256: folder for folder in folders}
     for label, card in cards.items():
         folder = by_weights.get(card.weights_sha256 or "")
         if folder is None:

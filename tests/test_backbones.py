@@ -197,7 +197,10 @@ def test_offline_with_nothing_cached(hub, tmp_path, name):
 def test_a_repository_that_the_hub_does_not_have(hub, tmp_path):
     with pytest.raises(UsageError) as caught:
         build("declutr", Context(cache_dir=tmp_path))
-    assert str(caught.value) == "johngiorgi/declutr-base: the hub answers 401; check the name and HF_TOKEN"
+    assert str(caught.value) == (
+        "johngiorgi/declutr-base: the hub answers 401; check the name, and HF_TOKEN if the repository is private or "
+        "gated"
+    )
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ from transformers import (
     XLMRobertaModel,
 )
 
-from harness.encoders.checkpoint import token_ids
 from harness.encoders.context import Context
 from harness.encoders.fast_bert import FastBert, attend, fits
 from harness.encoders.registry import build
+from harness.encoders.tokens import token_ids
 
 SMALL = {
     "vocab_size": 50,

@@ -241,7 +241,7 @@ def test_a_backbone_without_a_tokenizer_is_refused(tmp_path):
         job_of(tmp_path)
     assert str(caught.value) == (
         f"{folder}: no tokenizer, expected one of tokenizer.json, vocab.txt, vocab.json, sentencepiece.bpe.model, "
-        "spiece.model, tokenizer.model; copy the tokenizer's files there"
+        "spiece.model, tokenizer.model, spm.model, source.spm; copy the tokenizer's files there"
     )
 
 
@@ -250,7 +250,7 @@ def test_a_backbone_without_a_tokenizer_is_refused(tmp_path):
     [
         ("config.json", "{", "config.json: damaged (Expecting property name"),
         ("config.json", "[]", "config.json: holds a list, expected an object of settings; copy it again"),
-        ("model.safetensors", "no weights", ": cannot be loaded as a checkpoint: "),
+        ("model.safetensors", "no weights", "model.safetensors: damaged (Error while deserializing header"),
     ],
 )
 def test_a_damaged_backbone_is_one_sentence(tmp_path, name, content, message):

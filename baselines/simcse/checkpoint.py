@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from baselines.simcse.model import SentenceModel
 from harness import files
-from harness.encoders.checkpoint import TOKENIZER_FILES, Checkpoint, read_config
+from harness.encoders.checkpoint import Checkpoint, read_config
+from harness.encoders.tokens import TOKENIZER_FILES
 from harness.errors import ResultError, UsageError
 
 CARD, LOG, WEIGHTS = "card.json", "log.jsonl", "model.safetensors"

@@ -22,7 +22,7 @@ from baselines.simcse.ablations import Masked, masked_loss
 from baselines.simcse.settings import Settings
 from harness.data.records import Pairs
 from harness.encoders.batching import pad, plan_batches
-from harness.encoders.checkpoint import Checkpoint, loading, read_config
+from harness.encoders.checkpoint import Checkpoint, loading
 from harness.encoders.pooling import Head, needs_all_layers, pool
 from harness.errors import EncoderError, UsageError
 from harness.tasks.geometry_metrics import alignment, uniformity
@@ -74,7 +74,7 @@ def make_model(checkpoint: Checkpoint, settings: Settings) -> SentenceModel:
     from transformers import AutoModel
 
     folder = checkpoint.transformer
-    family = read_config(checkpoint).get("model_type")
+    family = checkpoint.configuration.kind
     if family not in _FAMILIES:
         raise UsageError(f"{checkpoint.name}: model_type {family} cannot be trained, expected {', '.join(_FAMILIES)}")
     changes = {}
@@ -83,7 +83,13 @@ def make_model(checkpoint: Checkpoint, settings: Settings) -> SentenceModel:
     pooler = {} if family == "electra" else {"add_pooling_layer": False}
     with loading(checkpoint):
         backbone, report = AutoModel.from_pretrained(
-            str(folder), dtype=torch.float32, local_files_only=True, output_loading_info=True, **pooler, **changes
+            str(folder),
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **pooler,
+            **changes,
         )
     missing = [key for key in report["missing_keys"] if "position_ids" not in key]
     if missing:

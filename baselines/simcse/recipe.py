@@ -43,7 +43,7 @@ from baselines.simcse.data import DROPOUT, INIT, MASKING, Batch, Batches, Corpus
 from baselines.simcse.model import DevSet, Optimizer, Trainee, contrastive_loss, make_model
 from baselines.simcse.settings import Settings, SimcseSup, SimcseUnsup
 from harness import files
-from harness.encoders.checkpoint import Checkpoint, load_tokenizer, weights_sha256
+from harness.encoders.checkpoint import Checkpoint, load_tokenizer
 from harness.errors import EncoderError, UsageError
 from harness.progress import Progress, silent
 
@@ -107,8 +107,12 @@ class Job:
 
 def _backbone(checkpoint: Checkpoint) -> dict[str, str]:
     """Its weights; of a folder also the other files that decide the network, and not how its path was written."""
-    facts = {"name": checkpoint.title, "sha256": weights_sha256(checkpoint)}
-    return facts | ({"revision": checkpoint.revision} if checkpoint.revision else {})
+    facts = {"name": checkpoint.title, "sha256": checkpoint.weights_sha256}
+    if checkpoint.revision:
+        return facts | {"revision": checkpoint.revision}
+    if checkpoint.name != str(checkpoint.folder):  # bundled
+        return facts
+    return facts | {key: str(value) for key, value in checkpoint.content.items() if key in ("config", "tokenizer")}
 
 
 def fingerprint(identity: Mapping[str, Any]) -> str:

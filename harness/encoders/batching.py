@@ -19,7 +19,7 @@ class Batch:
     padded: int  # rows x longest
 
 
-def plan_batches(lengths: Sequence[int], budget: int) -> list[Batch]:
+def plan_batches(lengths: Sequence[int], budget: int, *, padding: bool = True) -> list[Batch]:
     """Cut the sentences, longest first, into batches of at most `budget` padded tokens (one sentence at the least).
 
     Longest first shows a lack of memory at once instead of at the end. Batches have at most a few different lengths,
@@ -28,12 +28,15 @@ def plan_batches(lengths: Sequence[int], budget: int) -> list[Batch]:
     Args:
         lengths: n token counts.
         budget: padded tokens per batch.
+        padding: whether a batch may hold sentences of different lengths. Without it a sentence is computed in the same
+            way whatever stands beside it.
     """
     order = np.argsort(-np.asarray(lengths), kind="stable")
     batches: list[Batch] = []
     rows: list[int] = []
     for row in order.tolist():
-        if rows and lengths[rows[0]] * (len(rows) + 1) > budget:
+        full = bool(rows) and lengths[rows[0]] * (len(rows) + 1) > budget
+        if full or (rows and not padding and lengths[row] != lengths[rows[0]]):
             batches.append(_batch(rows, lengths))
             rows = []
         rows.append(row)

@@ -10,7 +10,8 @@ import numpy as np
 
 from harness.encoders.context import Context
 from harness.encoders.foreign import foreign
-from harness.encoders.protocol import Embeddings, Encoder, checked, embed
+from harness.encoders.library import LibraryEncoder
+from harness.encoders.protocol import Embeddings, Encoder, Releasable, checked, embed
 from harness.encoders.store import EmbeddingStore
 from harness.encoders.transformer import TransformerEncoder, encode_poolings
 from harness.names import EncoderCard
@@ -56,6 +57,11 @@ class CachedEncoder:
             return rows
         return rows[np.fromiter((position[s] for s in sentences), dtype=np.intp, count=len(sentences))]
 
+    def release(self) -> None:
+        """Drop the encoder's weights; they are loaded again if a sentence is missing on disk."""
+        if isinstance(self.encoder, Releasable):
+            self.encoder.release()
+
     def _encode_and_store(self, sentences: list[str]) -> Iterator[tuple[list[int], Embeddings]]:
         """Positions of the sentences and their rows, piece by piece, each stored before it is given."""
         if not isinstance(self.encoder, TransformerEncoder):
@@ -94,22 +100,21 @@ def _pieces(batches: Batches) -> Batches:
 
 
 def cache_embeddings(encoder: T, context: Context) -> "T | CachedEncoder":
-    """A transformer with the cache on disk in front of it; anything else is returned as it is."""
-    if isinstance(encoder, TransformerEncoder):
+    """A model of some size with the store on disk in front of it; anything else is returned as it is."""
+    if isinstance(encoder, TransformerEncoder | LibraryEncoder):
         return CachedEncoder(encoder, context.cache_dir / "embeddings")
     return encoder
 
 
 def share_passes(encoders: Sequence[CachedEncoder]) -> None:
     """Link encoders that are poolings of one checkpoint, so that one forward pass fills the caches of all of them."""
-    transformers = [e for e in encoders if isinstance(e.encoder, TransformerEncoder)]
-    for cached in transformers:
-        cached.companions = [other for other in transformers if other is not cached and _same_pass(cached, other)]
-
-
-def _same_pass(one: CachedEncoder, other: CachedEncoder) -> bool:
-    a, b = one.card, other.card
-    return (a.weights_sha256, a.max_tokens, a.dtype) == (b.weights_sha256, b.max_tokens, b.dtype)
+    passes: dict[str, list[CachedEncoder]] = {}
+    for cached in encoders:
+        if isinstance(cached.encoder, TransformerEncoder):
+            passes.setdefault(cached.encoder.backbone.identity, []).append(cached)
+    for members in passes.values():
+        for cached in members:
+            cached.companions = [other for other in members if other is not cached]
 
 
 class Encoded:

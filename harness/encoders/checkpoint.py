@@ -1,52 +1,74 @@
-"""Checkpoints: where a name leads, and the model and tokenizer that its files hold. Nothing is unpickled."""
+"""Checkpoints: where a name leads, what decides its vectors, and the model and tokenizer that its files hold.
+
+Nothing is unpickled, and no code of a folder is run.
+"""
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
-from harness.encoders.batching import Tokens
-from harness.encoders.folder import Declared, Dense, read_modules, read_object, read_training_card
+from harness import files
+from harness.encoders.configuration import Configuration, one_line, read_configuration
+from harness.encoders.folder import MAIN, MODULES, SENTENCE_CONFIGS, ModelFolder, Module, read_folder
+from harness.encoders.jsonfiles import read_object
+from harness.encoders.model import load_model
 from harness.encoders.pooling import Head
+from harness.encoders.repository import download
+from harness.encoders.tokens import TOKENIZER_FILES, TOKENIZERS, cls_place, load_tokenizer_of
+from harness.encoders.weights import check_weights, describe_absence, find_weights, read_tensors, weights_digest
 from harness.errors import EncoderError, UsageError
-from harness.names import STS_B_DEV
+from harness.names import STS_B_DEV, Value
 
-_CONFIGURATION = ["*.json", "*.txt", "*.model", "1_*/*", "2_*/*", "3_*/*"]
-_WEIGHTS = ("*.safetensors", "*.bin")
-# One of the first six is in every folder that has a tokenizer.
-TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
-TOKENIZER_FILES = (*TOKENIZERS, "tokenizer_config.json", "merges.txt", "special_tokens_map.json", "added_tokens.json")
-_FILES = "files:"
-_READ = ("config.json", "modules.json", "sentence_bert_config.json", "[1-9]_*/config.json", *TOKENIZER_FILES)
+# Weights whose origin is known wherever the files lie: sha256 -> repository.
+KNOWN_WEIGHTS = {
+    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db": "sentence-transformers/all-MiniLM-L6-v2",
+}
+_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Checkpoint:
     """A model folder on this machine.
 
     Attributes:
         name: a hub repository, the bundled `tiny`, or the folder as it was written.
-        folder: where the files are.
-        revision: the hub's commit; of a user's folder, `files:` and a digest of its configuration and tokenizer, which
-            decide the vectors as the weights do. None for bundled models.
-        declared: what the folder says of itself, None for nothing.
+        model: what the folder says of itself.
+        revision: the hub's commit; None for folders and for bundled models.
+        base: of an adapter without its base model, that model.
     """
 
     name: str
-    folder: Path
+    model: ModelFolder
     revision: str | None = None
-    declared: Declared | None = None
+    base: "Checkpoint | None" = None
+
+    @property
+    def folder(self) -> Path:
+        return self.model.root
+
+    @property
+    def transformer(self) -> Path:
+        """The folder of config.json and the weights; of an adapter, the base model's."""
+        return self.base.transformer if self.base else self.model.transformer
+
+    @property
+    def tokenizer(self) -> Path:
+        """The folder of the tokenizer; an adapter may bring its own."""
+        own = any((self.model.transformer / name).is_file() for name in TOKENIZERS)
+        return self.model.transformer if own or not self.base else self.base.tokenizer
 
     @property
     def title(self) -> str:
-        """For cards: the hub's name with a revision, else the folder's own."""
-        return self.name if self.revision and not self.revision.startswith(_FILES) else self.folder.resolve().name
+        """For cards: the hub's name, or that of a bundled model; of any other folder, its own name without the path."""
+        return self.folder.resolve().name if self.name == str(self.folder) else self.name
 
     @property
     def selected_on(self) -> str | None:
@@ -54,95 +76,113 @@ class Checkpoint:
         released = self.name.startswith(("princeton-nlp/sup-simcse-", "princeton-nlp/unsup-simcse-"))
         return STS_B_DEV if released else None
 
-    @property
-    def transformer(self) -> Path:
-        return self.declared.transformer if self.declared else self.folder
+    @cached_property
+    def configuration(self) -> Configuration:
+        """The checked config.json; see `read_configuration` for what it raises."""
+        return read_configuration(self.transformer, declares_modules=self.model.declares_modules)
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Sha256 (hex) of the weight file; of several, the digest of their digests in name order.
+
+        Raises:
+            EncoderError: if a file is no weight file but, for instance, a Git LFS pointer.
+        """
+        paths = weight_files(self)
+        check_weights(paths)
+        return weights_digest(paths)
+
+    @cached_property
+    def content(self) -> dict[str, Value | None]:
+        """Digests of every file that decides the vectors, for the card; read once."""
+        adapter = [self.model.adapter / name for name in _ADAPTER_FILES] if self.model.adapter else []
+        return {
+            "weights": self.weights_sha256,
+            "config": _digest([self.transformer / "config.json"]),
+            "tokenizer": _digest([self.tokenizer / name for name in TOKENIZER_FILES]),
+            "adapter": _digest(adapter) if adapter else None,
+        }
 
 
-def open_checkpoint(folder: Path, name: str) -> Checkpoint:
-    """The checkpoint in a folder of ours, under the name that it goes by."""
-    return Checkpoint(name, folder)
+@dataclass(slots=True)
+class Loaded:
+    """A model in evaluation mode with its tokenizer.
+
+    Attributes:
+        model: gives hidden states.
+        tokenizer: see `token_ids`.
+        head: the trained layer over CLS, if the weights hold one.
+        cls: the place of the token that the architecture calls CLS, 0 or -1.
+    """
+
+    model: nn.Module
+    tokenizer: Any
+    head: Head | None
+    cls: int = 0
 
 
-def find_checkpoint(name: str, *, offline: bool) -> Checkpoint:
-    """A folder as it is; anything else is a hub repository, downloaded if need be.
+def open_checkpoint(folder: Path, name: str, *, pooling_is_given: bool = False) -> Checkpoint:
+    """The checkpoint in a folder, under the name that it goes by.
 
     Raises:
-        UsageError: if the folder is not a checkpoint, or nothing of that name can be had.
+        UsageError: as `find_checkpoint`.
+    """
+    return _complete(Checkpoint(name, read_folder(folder, pooling_is_given=pooling_is_given)), offline=True)
+
+
+def find_checkpoint(name: str, *, offline: bool, pooling_is_given: bool = False) -> Checkpoint:
+    """A folder as it is; anything else is a hub repository, downloaded if need be.
+
+    Args:
+        name: a folder, `org/model`, or `org/model@revision`.
+        offline: never use the network.
+        pooling_is_given: a declared pooling that is unknown is then no reason to refuse.
+
+    Raises:
+        UsageError: if the folder is not a checkpoint or holds what is not understood, or nothing of that name can be
+            had.
     """
     if not name:
         raise UsageError("hf: names no checkpoint, expected a folder or a hub repository, such as hf:org/model")
-    folder = Path(name)
+    folder = Path(name).expanduser()
     if folder.is_dir():
-        found = _checked(Checkpoint(name, folder))
-        return replace(found, revision=f"{_FILES}{_files_sha256(found)[:16]}")
+        found = Checkpoint(str(folder), read_folder(folder, pooling_is_given=pooling_is_given))
+        return _complete(found, offline=offline)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UsageError(f"{name}: no such folder; expected a checkpoint folder or a hub repository such as org/model")
-    folder = _download(name, offline=offline)
-    return _checked(Checkpoint(name, folder, revision=folder.name))
+    repository, folder = download(name, offline=offline)
+    model = read_folder(folder, pooling_is_given=pooling_is_given)
+    return _complete(Checkpoint(repository, model, folder.name), offline=offline)
 
 
-def _files_sha256(checkpoint: Checkpoint) -> str:
-    """Of what loading reads beside the weights, names and bytes."""
-    digest = hashlib.sha256()
-    folders = {checkpoint.folder, checkpoint.transformer}
-    for path in sorted({path for folder in folders for pattern in _READ for path in folder.glob(pattern)}):
-        name, content = path.relative_to(checkpoint.folder), path.read_bytes()
-        digest.update(f"{name}\n{hashlib.sha256(content).hexdigest()}\n".encode())
-    return digest.hexdigest()
-
-
-def _checked(found: Checkpoint) -> Checkpoint:
-    modules = found.folder / "modules.json"
-    declared = read_modules(found.folder) if modules.is_file() else read_training_card(found.folder)
-    checkpoint = Checkpoint(found.name, found.folder, found.revision, declared)
-    if not (checkpoint.transformer / "config.json").is_file():
-        raise UsageError(f"{checkpoint.transformer}: no config.json, expected a Hugging Face checkpoint folder")
-    read_config(checkpoint)
-    if not weight_files(checkpoint):
-        raise UsageError(
-            f"{checkpoint.transformer}: no weights, expected *.safetensors or pytorch_model*.bin; copy them there"
-        )
-    return checkpoint
-
-
-def _download(repo: str, *, offline: bool) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    try:
-        for weights in _WEIGHTS:
-            path = Path(snapshot_download(repo, allow_patterns=[*_CONFIGURATION, weights], local_files_only=offline))
-            if any(path.glob(weights)) or any(path.glob(f"*/{weights}")):
-                return path
-    except HFValidationError as error:
-        raise UsageError(f"{repo}: not a folder and not a repository name ({error})") from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        raise UsageError(
-            f"{repo}: not on this machine, and the hub cannot be asked; copy the checkpoint here and name its folder, "
-            "or run once with a network"
-        ) from error
-    except HfHubHTTPError as error:
-        raise UsageError(
-            f"{repo}: the hub answers {error.response.status_code}; check the name and HF_TOKEN"
-        ) from error
-    raise UsageError(f"{repo}: the repository has no weights, expected *.safetensors or *.bin")
-
-
-def weight_files(checkpoint: Checkpoint) -> list[Path]:
-    """The weight files that loading reads, safetensors first, those of Dense modules included."""
-    folders = [
-        checkpoint.transformer,
-        *(dense.folder for dense in (checkpoint.declared.dense if checkpoint.declared else ())),
-    ]
-    found: list[Path] = []
-    for folder in folders:
-        found += sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+def _complete(found: Checkpoint, *, offline: bool) -> Checkpoint:
+    """The checkpoint with the base of its adapter; refuses what has no configuration or no weights."""
+    folder = found.model.transformer
+    if found.model.library and not (folder / "config.json").is_file():
+        return found
+    if found.model.adapter and not ((folder / "config.json").is_file() and find_weights(folder)):
+        return Checkpoint(found.name, found.model, found.revision, _find_base(found.model.adapter, offline=offline))
+    if not (folder / "config.json").is_file():
+        raise UsageError(f"{folder}: no config.json, expected a Hugging Face checkpoint folder")
+    read_object(folder / "config.json")
+    if not find_weights(folder):
+        raise UsageError(f"{folder}: {describe_absence(folder)}")
     return found
 
 
+def _find_base(adapter: Path, *, offline: bool) -> Checkpoint:
+    path = adapter / "adapter_config.json"
+    base = read_object(path).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise UsageError(f"{path}: an adapter that names no base model, expected base_model_name_or_path")
+    try:
+        return find_checkpoint(base, offline=offline)
+    except UsageError as error:
+        raise UsageError(f"{path}: an adapter of the base model {base}, which cannot be had: {error}") from error
+
+
 def read_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The model's `config.json`.
+    """The model's `config.json` as it stands.
 
     Raises:
         UsageError: if it is damaged.
@@ -150,23 +190,37 @@ def read_config(checkpoint: Checkpoint) -> dict[str, Any]:
     return read_object(checkpoint.transformer / "config.json")
 
 
-def weights_sha256(checkpoint: Checkpoint) -> str:
-    """Sha256 (hex) of the weight file; of several, the digest of their digests in name order."""
-    digests = []
-    for path in weight_files(checkpoint):
-        with path.open("rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+def weight_files(checkpoint: Checkpoint) -> list[Path]:
+    """The weight files that loading reads: the transformer's, those of further modules, the adapter's."""
+    folders = [checkpoint.transformer, *(module.folder for module in checkpoint.model.modules)]
+    found = [path for folder in folders for path in find_weights(folder)]
+    adapter = checkpoint.model.adapter
+    return found + ([path for name in _ADAPTER_FILES[1:] if (path := adapter / name).is_file()] if adapter else [])
 
 
-@dataclass(slots=True)
-class Loaded:
-    """A model in evaluation mode with its tokenizer; `head` is the trained layer over CLS, if the weights hold one."""
+def modules_content(modules: Sequence[Module]) -> str | None:
+    """The layers after the pooling, for the card; None where there are none. The digest of weights has theirs."""
+    layers = [{key: value for key, value in asdict(module).items() if key != "folder"} for module in modules]
+    return json.dumps(layers, sort_keys=True) if layers else None
 
-    model: nn.Module
-    tokenizer: Any
-    head: Head | None
-    dense: list[tuple[nn.Linear, nn.Module]] = field(default_factory=list)
+
+def library_content(checkpoint: Checkpoint) -> dict[str, Value | None]:
+    """Digests of every file of a folder that sentence-transformers reads by itself."""
+    names = (MODULES, MAIN, *SENTENCE_CONFIGS)
+    read = {".json", ".txt", ".model", ".safetensors", ".bin", ".spm"}
+    paths = [path for path in checkpoint.folder.rglob("*") if path.suffix in read and path.is_file()]
+    kept = [path for path in paths if path.parent != checkpoint.folder or path.name not in ("README.md", "card.json")]
+    return {"library": _digest([*(checkpoint.folder / name for name in names), *sorted(kept)], checkpoint.folder)}
+
+
+def _digest(paths: list[Path], root: Path | None = None) -> str:
+    """Sha256 over names and contents of those files that are there; names are relative to the root, or without path."""
+    digest = hashlib.sha256()
+    for path in paths:
+        if path.is_file():
+            name = path.relative_to(root).as_posix() if root else path.name
+            digest.update(f"{name}\n{files.sha256(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def quiet_transformers() -> None:
@@ -183,110 +237,48 @@ def loading(checkpoint: Checkpoint) -> Iterator[None]:
     quiet_transformers()
     try:
         yield
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+    except (EncoderError, UsageError):
+        raise
+    except Exception as error:  # parsers of many formats, each with its own errors
         place = checkpoint.transformer
-        raise EncoderError(f"{place}: cannot be loaded as a checkpoint: {_first_line(error)}") from error
+        for path in find_weights(place):
+            read_tensors(path, prefixes=("\0",))  # says what is wrong with the file if that is the reason
+        raise EncoderError(f"{place}: cannot be loaded as a checkpoint: {one_line(error)}") from error
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Any:
-    """The checkpoint's fast tokenizer.
+    """The checkpoint's tokenizer.
 
     Raises:
         EncoderError: if its files are missing or damaged.
     """
-    from transformers import AutoTokenizer
-
-    folder: Path = checkpoint.transformer
-    if not any((folder / name).is_file() for name in TOKENIZERS):  # transformers would make one up
-        raise EncoderError(
-            f"{folder}: no tokenizer, expected one of {', '.join(TOKENIZERS)}; copy the tokenizer's files there"
-        )
-    with loading(checkpoint):
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    quiet_transformers()
+    return load_tokenizer_of(checkpoint.tokenizer)
 
 
 def load(checkpoint: Checkpoint, *, dtype: torch.dtype) -> Loaded:
     """Load weights and tokenizer; the model is in evaluation mode on the CPU.
 
     Raises:
-        EncoderError: if the weights do not fit the configuration.
+        EncoderError: if the weights do not fit the configuration, hold tensors that go nowhere, or are fewer than the
+            tokenizer's tokens.
+        UsageError: if the configuration holds what is not understood.
     """
-    from transformers import AutoModel
-
-    folder = str(checkpoint.transformer)
-    with loading(checkpoint):
-        model, report = AutoModel.from_pretrained(folder, dtype=dtype, output_loading_info=True, local_files_only=True)
+    configuration = checkpoint.configuration
+    weights = find_weights(checkpoint.transformer)
+    check_weights(weights)
     tokenizer = load_tokenizer(checkpoint)
-    missing = [key for key in report["missing_keys"] if "pooler" not in key and "position_ids" not in key]
-    if missing:
+    with loading(checkpoint):
+        model, head = load_model(checkpoint.transformer, configuration, weights, dtype, checkpoint.model.adapter)
+    _check_rows(checkpoint, model, tokenizer)
+    return Loaded(model.eval(), tokenizer, head.to(dtype).eval() if head else None, cls_place(tokenizer))
+
+
+def _check_rows(checkpoint: Checkpoint, model: Any, tokenizer: Any) -> None:
+    embeddings = model.get_input_embeddings()
+    rows = getattr(embeddings, "num_embeddings", None) if embeddings is not None else None
+    if isinstance(rows, int) and len(tokenizer) > rows:
         raise EncoderError(
-            f"{folder}: the weights lack {len(missing)} tensors of the configuration, first {missing[0]}; "
-            "they would stay random"
+            f"{checkpoint.tokenizer}: the tokenizer has {len(tokenizer)} tokens, and the model has rows for {rows}; "
+            "the added tokens would have no vector"
         )
-    has_pooler = not any("pooler" in key for key in report["missing_keys"])
-    head = _head(model, checkpoint, has_pooler=has_pooler)
-    dense = [_load_dense(layer, dtype) for layer in (checkpoint.declared.dense if checkpoint.declared else ())]
-    return Loaded(model.eval(), tokenizer, head.to(dtype).eval() if head else None, dense)
-
-
-def _head(model: nn.Module, checkpoint: Checkpoint, *, has_pooler: bool) -> Head | None:
-    """The MLP of an unconverted SimCSE checkpoint, or else the pooler; None if neither is in the weights."""
-    for path in weight_files(checkpoint)[:1]:
-        tensors = _read_tensors(path, prefix="mlp.dense.")
-        if tensors:
-            return Head(tensors["mlp.dense.weight"], tensors["mlp.dense.bias"])
-    pooler = getattr(getattr(model, "pooler", None), "dense", None)
-    return Head(pooler.weight, pooler.bias) if has_pooler and isinstance(pooler, nn.Linear) else None
-
-
-def _read_tensors(path: Path, prefix: str) -> dict[str, torch.Tensor]:
-    if path.suffix == ".bin":
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return {key: value for key, value in state.items() if key.startswith(prefix)}
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}
-
-
-def _load_dense(layer: Dense, dtype: torch.dtype) -> tuple[nn.Linear, nn.Module]:
-    path = next(iter(sorted(layer.folder.glob("*.safetensors")) or sorted(layer.folder.glob("*.bin"))))
-    tensors = _read_tensors(path, prefix="linear.")
-    weight, bias = tensors["linear.weight"], tensors.get("linear.bias")
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    linear.load_state_dict({"weight": weight} | ({"bias": bias} if bias is not None else {}))
-    activation = {"Tanh": nn.Tanh, "Identity": nn.Identity, "ReLU": nn.ReLU, "GELU": nn.GELU}.get(
-        layer.activation.rsplit(".", 1)[-1]
-    )
-    if activation is None:
-        raise EncoderError(f"{layer.folder}: activation {layer.activation} is not supported, expected Tanh or Identity")
-    return linear.to(dtype).eval(), activation()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def token_ids(tokenizer: Any, sentences: Sequence[str], max_tokens: int | None) -> list[Tokens]:
-    """What `tokenizer(sentences)` gives as input ids, in half its time.
-
-    Args:
-        tokenizer: of `load_tokenizer`.
-        sentences: n texts.
-        max_tokens: longer sentences are cut, special tokens included; None for no limit.
-
-    Returns:
-        n lists of ids.
-    """
-    if not tokenizer.is_fast:
-        cut = {"truncation": max_tokens is not None, "max_length": max_tokens}
-        ids: list[Tokens] = tokenizer(list(sentences), **cut)["input_ids"]
-        return ids
-    # The compiled tokenizer itself: around it the library builds a dictionary with offsets and masks per sentence.
-    compiled = tokenizer.backend_tokenizer
-    compiled.no_padding()
-    if max_tokens is None:
-        compiled.no_truncation()
-    else:
-        compiled.enable_truncation(max_tokens, direction=tokenizer.truncation_side)
-    return [encoding.ids for encoding in compiled.encode_batch_fast(list(sentences))]

@@ -35,7 +35,7 @@ def export(encoder: TransformerEncoder, output: Path, layout: str) -> Path:
         UsageError: if the folder is not empty, the layout is unknown, or sentence-transformers has no such pooling.
         DataError: if the disk is full or refuses; nothing is left then.
     """
-    pooling, dense = encoder.pooling, encoder.backbone.checkpoint.declared
+    pooling = encoder.pooling
     if layout not in FORMATS:
         raise UsageError(f"--format {layout} is unknown; known: {', '.join(FORMATS)}")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -47,9 +47,11 @@ def export(encoder: TransformerEncoder, output: Path, layout: str) -> Path:
             f"{encoder.card.name}: sentence-transformers has no pooling {pooling}, expected one of "
             f"{', '.join(_POOLING_MODES)}; export with --format huggingface"
         )
-    if dense is not None and dense.dense:
+    model = encoder.backbone.checkpoint.model
+    if model.adapter or model.truncate_dim or any(module.kind != "Normalize" for module in model.modules):
         raise UsageError(
-            f"{encoder.card.name}: has Dense modules, expected a plain checkpoint; copy its folder instead"
+            f"{encoder.card.name}: has further layers, an adapter or fewer dimensions, expected a plain checkpoint; "
+            "copy its folder instead"
         )
     loaded = load(encoder.backbone.checkpoint, dtype=torch.float32)
     with files.writing(output):

@@ -13,9 +13,11 @@ from transformers.activations import GELUActivation
 class PackedLinear(nn.Module):
     """`torch.nn.Linear` for inference on the CPU in float32, and a GELU after it if asked: (..., in) -> (..., out)."""
 
-    def __init__(self, linear: nn.Linear, *, gelu: bool = False) -> None:
+    def __init__(self, linear: nn.Linear, *, gelu: bool = False, keep_weight: bool = False) -> None:
         super().__init__()
         self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
+        if keep_weight:  # some models look at its type, or multiply by it themselves
+            self.weight = linear.weight
         self.bias = linear.bias
         self.then: tuple[str, list[float], str] = ("gelu", [], "none") if gelu else ("none", [], "")
 
@@ -29,13 +31,16 @@ def can_pack() -> bool:
 
 
 def pack_linears(module: nn.Module) -> None:
-    """Replace every plain float32 `nn.Linear` below `module`; the module can no longer be trained or saved."""
+    """Replace every plain float32 `nn.Linear` below `module`; the module can no longer be trained or saved.
+
+    Its weights are in memory twice afterwards, once in each layout.
+    """
     # The first half of the feed-forward in relatives of BERT, such as MPNet.
     if isinstance(getattr(module, "intermediate_act_fn", None), GELUActivation):
-        module.dense = PackedLinear(module.dense, gelu=True)  # type: ignore[arg-type]
+        module.dense = PackedLinear(module.dense, gelu=True, keep_weight=True)  # type: ignore[arg-type]
         module.intermediate_act_fn = nn.Identity()
     for name, child in module.named_children():
         if type(child) is nn.Linear and child.weight.dtype == torch.float32:
-            setattr(module, name, PackedLinear(child))
+            setattr(module, name, PackedLinear(child, keep_weight=True))
         else:
             pack_linears(child)

