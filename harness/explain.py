@@ -21,7 +21,8 @@ from harness.encoders.protocol import Embeddings, Encoder, Transductive
 from harness.encoders.registry import build, declared, resolve
 from harness.errors import EncoderError, TaskError, UsageError
 from harness.names import Spec
-from harness.tasks.metrics import METRICS, Vector, cosine
+from harness.results.correlation import METRICS
+from harness.tasks.metrics import Vector, cosine
 from harness.tasks.similarity import SimilarityTask, aggregate, as_senteval_text
 from harness.tasks.suites import TASKS
 

@@ -21,7 +21,7 @@ from harness.errors import BenchError, DataError, EncoderError, ResultError
 from harness.names import STS_B_DEV, EncoderCard, Spec
 from harness.results import store
 from harness.results.machine import provenance
-from harness.results.record import SCHEMA, Result
+from harness.results.record import Result
 from harness.tasks.outcome import Outcome, Prepared, Task
 
 OTHER_COPY = "another copy of the data than the known one"
@@ -74,8 +74,11 @@ def run(plan: Plan) -> list[Cell]:
         DataError: if the data folder cannot be had.
     """
     models = {_name(model): model for model in plan.models}
-    if plan.force or not _all_there(models, plan):
+    try:
         _check_writable(plan.results_dir)
+    except ResultError:
+        if plan.force or not _all_there(models, plan):
+            raise
     prepared = _prepare(plan)
     encoders = {name: _built(model, plan.context) for name, model in models.items()}
     share_passes([encoder for encoder in encoders.values() if isinstance(encoder, CachedEncoder)])
@@ -95,11 +98,12 @@ def _name(model: Resolved | Built) -> str:
 
 def _all_there(models: Iterable[str], plan: Plan) -> bool:
     """Whether every cell has its file, so that a folder nobody may write to can still be shown."""
-    cells = ((name, task) for name in models for task in plan.tasks)
     try:
-        return all(store.cell_path(plan.results_dir, name, task.name, task.protocol).exists() for name, task in cells)
-    except OSError:  # a path that cannot be looked up cannot be written either, and that is said then
+        found = store.read_all(plan.results_dir, check=False)[0]
+    except ResultError:  # a folder that cannot be read cannot be written either, and that is said then
         return False
+    there = {(result.encoder.name, result.task, result.protocol) for result in found}
+    return all((name, task.name, task.protocol) in there for name in models for task in plan.tasks)
 
 
 def _check_writable(folder: Path) -> None:
@@ -192,11 +196,11 @@ def _finished(task: Task, data: Prepared, card: EncoderCard, plan: Plan) -> Cell
     if plan.force:
         return None
     try:
-        if not store.finished(plan.results_dir, task.name, task.protocol, card, data.files):
-            return None
-        result = store.read(store.cell_path(plan.results_dir, card.name, task.name, task.protocol))
+        result = store.finished(plan.results_dir, task.name, task.protocol, card, data.files)
     except BenchError as error:
         return Cell(encoder=card.name, task=task.name, error=error)
+    if result is None:
+        return None
     return Cell(encoder=card.name, task=task.name, result=result, skipped=True)
 
 
@@ -225,7 +229,6 @@ def _score(encoder: Built, task: Task, data: Prepared, encoding_seconds: float, 
     started, clock = datetime.now(UTC), time.perf_counter()
     outcome: Outcome = data.score(_fitted(encoder, task, data), plan.context)
     result = Result(
-        schema=SCHEMA,
         task=task.name,
         protocol=task.protocol,
         metric=task.metric,
@@ -235,7 +238,6 @@ def _score(encoder: Built, task: Task, data: Prepared, encoding_seconds: float, 
         flags=_flags(encoder.card, task, data, plan),
         encoder=encoder.card,
         seed=task.seed,
-        sidecar=None,
         run=provenance(
             started=started.isoformat(timespec="seconds"),
             seconds=time.perf_counter() - clock,
@@ -244,8 +246,7 @@ def _score(encoder: Built, task: Task, data: Prepared, encoding_seconds: float, 
             threads=torch.get_num_threads(),
         ),
     )
-    store.write(result, outcome.items, plan.results_dir)
-    return result
+    return store.write(result.with_items(outcome.items), plan.results_dir)
 
 
 def _fitted(encoder: Built, task: Task, data: Prepared) -> Encoder:

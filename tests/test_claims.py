@@ -105,7 +105,7 @@ def test_every_claim_is_well_formed():
 
 def test_the_command_prints_verdicts_or_json(tmp_path):
     for result in collapse(0.6, 0.3):
-        store.write(result, None, tmp_path)
+        store.write(result, tmp_path)
     runner = CliRunner()
     done = runner.invoke(app, ["claims", "simcse", "--results-dir", str(tmp_path)])
     assert done.exit_code == 0, done.output

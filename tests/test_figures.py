@@ -4,7 +4,7 @@ import csv
 import json
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -29,9 +29,9 @@ from harness.reports.figures.names import short_names
 from harness.reports.figures.similarity_density import _density, similarity_density
 from harness.reports.figures.spectrum import spectrum
 from harness.reports.figures.trajectory import Point, Trajectory, read_log, trajectory
-from harness.results import store
+from harness.results import layout, store
 from harness.results.items import SeriesItems
-from harness.results.record import SCHEMA, Result, Run
+from harness.results.record import Result, Run
 from harness.tasks import suites
 from harness.tasks.geometry import GeometryTask
 
@@ -56,9 +56,9 @@ def task(name: str, load=MINI) -> GeometryTask:
 
 
 def result(card: EncoderCard, name: str, protocol: str, scores: dict[str, float], **values: object) -> Result:
-    blank = dict(metric=next(iter(scores)), counts={}, data={}, flags=(), seed=None, sidecar=None, run=RUN)
+    blank = dict(metric=next(iter(scores)), counts={}, data={}, flags=(), seed=None, run=RUN)
     encoder = EncoderCard(**asdict(card))
-    return Result(schema=SCHEMA, task=name, protocol=protocol, scores=scores, encoder=encoder, **(blank | values))
+    return Result(task=name, protocol=protocol, scores=scores, encoder=encoder, **(blank | values))
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +70,9 @@ def folder(tmp_path_factory) -> Path:
         encoder = build(model, context)
         outcome = task("geometry-stsb").prepare(BUNDLED).score(encoder, context)
         own = result(encoder.card, "geometry-stsb", "geometry[alpha=2,t=2]", outcome.scores, counts=outcome.counts)
-        store.write(own, outcome.items, root)
+        store.write(own.with_items(outcome.items), root)
         for i, name in enumerate(COLOUR_TASKS["geometry-stsb"] if model != MODELS[-1] else ()):
-            store.write(result(encoder.card, name, "sts", {"spearman/all/test": 0.1 * number + 0.01 * i}), None, root)
+            store.write(result(encoder.card, name, "sts", {"spearman/all/test": 0.1 * number + 0.01 * i}), root)
     return root
 
 
@@ -397,15 +397,14 @@ def test_what_is_missing_is_evaluated(only_csv, tmp_path, monkeypatch):
     assert (again.exit_code, again.stderr) == (0, "")
 
 
-def test_an_edited_sidecar_is_refused(folder, tmp_path):
+def test_edited_points_are_refused(folder, tmp_path):
     one = find(folder, "geometry-stsb", MODELS[:1]).measured[0]
     items = SeriesItems(series=["pairs/test"], x=np.ones(1), y=np.ones(1))
-    path = store.write(replace(one.result, sidecar=None), items, tmp_path)
-    written = store.read(path)
-    store.sidecar_path(path, str(written.sidecar)).write_bytes(b"edited")
+    written = store.write(one.result.with_items(items), tmp_path)
+    layout.scores_file(written.file).write_bytes(b"edited")
     done = call("spectrum", "--results-dir", tmp_path, "-o", tmp_path)
     assert done.exit_code == 2
-    assert "is missing or not the file that geometry-stsb@geometry[alpha=2,t=2].json names" in done.stderr
+    assert f"left out: {layout.scores_file(written.file)}: cannot be read as Parquet" in done.stderr
 
 
 def test_drawing_needs_no_torch(folder, tmp_path):

@@ -7,7 +7,8 @@ from scipy.spatial import distance
 
 from harness.data.records import Pairs
 from harness.errors import TaskError
-from harness.tasks.metrics import cosine, pearson, spearman
+from harness.results.correlation import pearson, spearman
+from harness.tasks.metrics import cosine
 from harness.tasks.similarity import aggregate, as_senteval_text
 
 

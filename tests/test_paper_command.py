@@ -26,7 +26,7 @@ def call(tmp_path, *arguments):
 
 def test_the_commands_find_a_rerun_by_its_options(tmp_path):
     for one in rerun_results():
-        store.write(one, None, tmp_path / "results")
+        store.write(one, tmp_path / "results")
     dry = call(tmp_path, "--table", "5", *RERUN_OPTIONS, "--dry-run", "--json")
     assert json.loads(dry.stdout) == []
     folders = ["--results-dir", str(tmp_path / "results"), "--json"]
@@ -56,7 +56,7 @@ def test_the_command_lists_and_names_what_is_missing(tmp_path):
 def test_the_command_runs_renders_and_keeps_what_failed_as_an_exit_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     unsup = dev("simcse-unsup[backbone=tiny]", 0.5, backbone="tiny", seed=42)
-    store.write(unsup, None, tmp_path / "results")
+    store.write(unsup, tmp_path / "results")
     done = call(tmp_path, "--table", "3", "--backbone", "tiny", "--data-dir", tmp_path / "nothing")
     assert done.exit_code == 2
     assert len(set(done.stderr.splitlines())) == len(done.stderr.splitlines())
@@ -66,7 +66,7 @@ def test_the_command_runs_renders_and_keeps_what_failed_as_an_exit_code(tmp_path
 
 
 def test_no_run_renders_what_is_measured(tmp_path):
-    store.write(dev("simcse-unsup[backbone=tiny]", 0.5, backbone="tiny", seed=42), None, tmp_path / "results")
+    store.write(dev("simcse-unsup[backbone=tiny]", 0.5, backbone="tiny", seed=42), tmp_path / "results")
     output = tmp_path / "paper"
     done = call(tmp_path, "--table", "3", "--backbone", "tiny", "--no-run", "-o", output, "-f", "md")
     assert done.exit_code == 0
@@ -88,9 +88,9 @@ SERIES = SeriesItems(
 def write_geometry(folder, cards, counts):
     for one in cards:
         geometry = result(one, "geometry-stsb", GEOMETRY, protocol="geometry[alpha=2,t=2]", counts=counts)
-        store.write(geometry, SERIES, folder)
+        store.write(geometry.with_items(SERIES), folder)
         for task in STS:
-            store.write(result(one, task, {"spearman/all/test": 0.5}), None, folder)
+            store.write(result(one, task, {"spearman/all/test": 0.5}), folder)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from harness.reports.render import escape, grid, latex, markdown, tidy_csv, tidy
 from harness.reports.report import report
 from harness.reports.tables import Table, build, text
 from harness.results import store
-from harness.results.record import SCHEMA, Result, Run
+from harness.results.record import Result, Run
 
 SHARED = Path(__file__).parents[2] / "shared" / "published"
 STS = ("STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark", "SICKRelatedness")
@@ -43,6 +43,7 @@ def card(name: str, **values: object) -> EncoderCard:
         fitted_on=None,
         trained_on=None,
         seed=None,
+        content={"name": name},
     )
     return EncoderCard(name=name, **(blank | values))
 
@@ -60,7 +61,7 @@ def result(encoder: EncoderCard, task: str, scores: dict[str, float], **values: 
         threads=2,
     )
     blank = dict(protocol="sts", metric=next(iter(scores)), counts={}, data={f"{task}.txt": "ab"}, flags=(), seed=None)
-    return Result(schema=SCHEMA, task=task, scores=scores, encoder=encoder, sidecar=None, run=run, **(blank | values))
+    return Result(task=task, scores=scores, encoder=encoder, run=run, **(blank | values))
 
 
 def sts(encoder: EncoderCard, values: dict[str, float], **rest: object) -> list[Result]:
@@ -447,8 +448,8 @@ def test_csv_is_tidy_and_at_full_precision():
 
 def test_a_report_has_all_formats_and_names_what_it_left_out(tmp_path):
     for one in [*sts(card("minilm"), MINILM), result(card("minilm"), "uniformity", {"uniformity": -3.8})]:
-        store.write(one, None, tmp_path / "results")
-    bad = tmp_path / "results" / "minilm" / "STS12@sts.json"
+        store.write(one, tmp_path / "results")
+    (bad,) = tmp_path.glob("results/minilm_*/STS12.sts.json")
     bad.write_text("")
     summary = report(tmp_path / "results", tmp_path / "out")
     names = [table.name for table in summary.tables]
@@ -486,14 +487,14 @@ def test_nothing_to_report_and_unknown_formats_are_sentences(tmp_path):
 def test_a_thousand_results_take_less_than_ten_seconds(tmp_path):
     for i in range(143):
         for one in sts(card(f"hf:model-{i}[pooling=avg]"), MINILM):
-            store.write(one, None, tmp_path / "results")
+            store.write(one, tmp_path / "results")
     start = time.perf_counter()
     assert report(tmp_path / "results", tmp_path / "out").n_results == 1001
     assert time.perf_counter() - start < 10
 
 
 def test_a_report_needs_no_torch_and_nothing_that_measures(tmp_path):
-    store.write(sts(card("minilm"), MINILM)[0], None, tmp_path / "results")
+    store.write(sts(card("minilm"), MINILM)[0], tmp_path / "results")
     program = (
         "import sys; sys.modules['torch'] = None\n"  # any import of it would now fail
         "from pathlib import Path\n"

@@ -76,7 +76,7 @@ def test_finished_cells_are_kept_and_force_replaces_them(tmp_path):
 
 def test_the_record_names_data_counts_and_surroundings(tmp_path):
     (cell,) = running.run(plan(tmp_path, ["random"]))
-    result = store.read(store.cell_path(tmp_path / "results", "random", "mini-sts", "sts"))
+    result = store.read(cell.result.file)
     assert result.counts["pairs"] == sum(v for k, v in result.counts.items() if k.startswith("pairs/")) == 336
     assert result.counts["zero vectors"] == 0
     assert len(result.data) == 6
@@ -134,7 +134,7 @@ def test_one_failing_encoder_does_not_sink_the_others(tmp_path, with_broken):
     )
     assert {cell.error.exit_code for cell in cells.values() if cell.error} == {1}
     assert cells["random"].result is not None
-    assert len(list((tmp_path / "results").rglob("*.json"))) == 1
+    assert len(list((tmp_path / "results").rglob("*.sts.json"))) == 1
 
 
 def test_one_damaged_task_does_not_sink_the_others(tmp_path):
@@ -192,13 +192,14 @@ def test_the_flag_of_selection_has_the_numbers_of_shared_pairs(shared, tmp_path,
 
 def test_a_finished_cell_of_another_card_is_not_overwritten(tmp_path, bert_folder):
     name = f"hf:{bert_folder}[pooling=avg]"
-    running.run(plan(tmp_path, [name]))
+    (first,) = running.run(plan(tmp_path, [name]))
     changed = plan(tmp_path, [name])
     changed = replace(changed, context=replace(changed.context, dtype="bfloat16"))
-    (cell,) = running.run(changed)
-    assert "holds a result with another dtype ('float32', now 'bfloat16')" in str(cell.error)
-    (cell,) = running.run(replace(changed, force=True))
-    assert cell.result.encoder.dtype == "bfloat16"
+    (second,) = running.run(changed)
+    assert (second.skipped, second.result.encoder.dtype) == (False, "bfloat16")
+    assert store.read(first.result.file) == first.result
+    (problem,) = store.read_all(tmp_path / "results")[1]
+    assert f"holds earlier results of {name}, made with other vectors" in problem
 
 
 def test_poolings_of_one_checkpoint_share_a_pass(tmp_path, bert_folder, monkeypatch):
@@ -265,7 +266,7 @@ def test_interrupting_keeps_what_is_finished(tmp_path):
     names = [f"random[seed={seed}]" for seed in range(400)]
     process = bench(tmp_path, "run", "--suite", "mini", "--models", ",".join(names))
     deadline = time.monotonic() + 60
-    while len(list((tmp_path / "results").rglob("*.json"))) < 2 and time.monotonic() < deadline:
+    while len(list((tmp_path / "results").rglob("*.sts.json"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)

@@ -84,10 +84,10 @@ def test_the_reports_table_keeps_names_apart(tmp_path, width):
     names = [f"{LONG[:-1]},length_groups={i}]" for i in range(3)]
     for name in names:
         for one in sts(card(name), MINILM, flags=("a flag",)):
-            store.write(one, None, tmp_path / "results")
+            store.write(one, tmp_path / "results")
     marked = replace(sts(card("minilm"), MINILM)[0], flags=("another flag",))
     for one in (marked, *sts(card("minilm"), MINILM)[1:]):
-        store.write(one, None, tmp_path / "results")
+        store.write(one, tmp_path / "results")
     done = subprocess.run(
         [sys.executable, "-m", "harness", "report", "--results-dir", "results", "--output", "out", "--resamples", "0"],
         cwd=tmp_path,

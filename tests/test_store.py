@@ -3,21 +3,27 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from harness import files
 from harness.errors import ResultError, WriteError
 from harness.names import EncoderCard
-from harness.results import machine, store
-from harness.results.items import RowItems
-from harness.results.record import SCHEMA, Result, Run
+from harness.results import layout, machine, store
+from harness.results.check import check
+from harness.results.frame import frame
+from harness.results.items import PairItems, RowItems, columns
+from harness.results.parquet import to_parquet
+from harness.results.record import Result, Run
 
 CARD = EncoderCard(
     name="bert[pooling=avg,backbone=tiny]",
@@ -47,66 +53,134 @@ RUN = Run(
     threads=2,
 )
 RESULT = Result(
-    schema=SCHEMA,
     task="STS12",
     protocol="sts",
     metric="spearman/all/test",
-    scores={"spearman/all/test": 0.1 + 0.2, "spearman/subset:MSRpar/test": -1 / 3},
-    counts={"pairs": 3108},
+    scores={"spearman/all/test": 1.0, "spearman/subset:MSRpar/test": 1.0, "other/all/test": 0.1 + 0.2},
+    counts={"pairs": 3},
     data={"STS/STS12-en-test/STS.gs.MSRpar.txt": "ab" * 32},
     flags=("fitted on the evaluated sentences",),
     encoder=CARD,
     seed=None,
-    sidecar=None,
     run=RUN,
 )
 
 
-def items(gold: list[float]) -> RowItems:
-    return RowItems(first=["5f"] * len(gold), second=None, gold=np.array(gold), predicted=np.zeros(len(gold)))
+def pairs(cosine: Sequence[float] = (0.1, 0.2, 0.9), gold: Sequence[float] = (1.0, 2.0, 4.5)) -> PairItems:
+    n = len(gold)
+    return PairItems(
+        subset=["MSRpar"] * n,
+        left=["5f" * 8] * n,
+        right=[f"{i:016x}" for i in range(n)],
+        words=np.arange(n),
+        overlap=np.zeros(n),
+        gold=np.array(gold),
+        cosine=np.array(cosine),
+    )
 
 
-ITEMS = items([1.0, 4.5])
+ITEMS = pairs()
+FULL = RESULT.with_items(ITEMS)
 
 
-def edit(path: Path, **changes: object) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.*")) if path.is_file()}
 
 
-def refusal(path: Path) -> str:
+def edit(path: Path, *, honest: bool = False, **changes: object) -> None:
+    """Change a document; an honest forger makes the checksum fit."""
+    document = json.loads(path.read_text()) | changes
+    if honest:
+        del document["checksum"]
+        canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
+        document["checksum"] = hashlib.sha256(canonical.encode()).hexdigest()
+    path.write_text(json.dumps(document))
+
+
+def refusal(path: Path, **options: bool) -> str:
     with pytest.raises(ResultError) as caught:
-        store.read(path)
+        store.read(path, **options)
     return str(caught.value)
 
 
 def test_a_result_comes_back_as_it_was_with_its_items(tmp_path):
-    path = store.write(RESULT, ITEMS, tmp_path)
-    again = store.read(path)
-    assert path == tmp_path / "bert[pooling=avg,backbone=tiny]" / "STS12@sts.json"
-    assert replace(again, sidecar=None) == RESULT
-    assert again.items() == ITEMS and again.items() != items([1.0, 4.0])
-    assert again.sidecar == hashlib.sha256(store.sidecar_path(path, again.sidecar).read_bytes()).hexdigest()
+    written = store.write(FULL, tmp_path)
+    again = store.read(written.file)
+    assert written.file == tmp_path / f"bert_tiny_{CARD.identity[:8]}" / "STS12.sts.json"
+    assert again == written == FULL
+    for one in (written, again, store.read(written.file, check=False)):
+        assert one.items() == ITEMS and one.items() != pairs((0.1, 0.2, 0.8))
+    assert store.finished(tmp_path, "STS12", "sts", CARD, RESULT.data) == FULL
+
+
+def test_the_layout_is_the_documented_one(tmp_path):
+    store.write(FULL, tmp_path)
+    folder = f"bert_tiny_{CARD.identity[:8]}"
+    shared = f"STS12.sts.{FULL.shared_sha256[:12]}.parquet"
+    assert set(contents(tmp_path)) == {
+        ".lock",
+        "index.csv",
+        f"items/{shared}",
+        f"{folder}/encoder.json",
+        f"{folder}/STS12.sts.json",
+        f"{folder}/STS12.sts.scores.parquet",
+    }
+    assert (tmp_path / "index.csv").read_text() == (
+        f'encoder,folder,task,protocol,score,seed,commit\n"{CARD.name}",{folder},STS12,sts,1.0,,\n'
+    )
 
 
 def test_equal_results_give_equal_bytes(tmp_path):
-    one, two = (store.write(RESULT, ITEMS, tmp_path / name) for name in "ab")
-    assert one.read_bytes() == two.read_bytes()
-    assert sorted(p.name for p in one.parent.iterdir()) == sorted(p.name for p in two.parent.iterdir())
+    for name in "ab":
+        store.write(FULL, tmp_path / name)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
-def test_names_are_safe_and_distinct(tmp_path):
-    names = ["hf:a/b", "hf:a%2Fb", "..", ".", "x" * 300, "x" * 299 + "y", "a+b", "a@b", "ü", "name with space"]
-    paths = [store.cell_path(tmp_path, name, "MR", "senteval[mode=test]") for name in names]
-    assert paths[0] == tmp_path / "hf%3Aa%2Fb" / "MR@senteval[mode=test].json"
-    assert len({path.parent for path in paths}) == len(names)
-    assert all(path.parent.parent == tmp_path and len(path.parent.name) <= 120 for path in paths)
-    assert not any(path.parent.name.startswith(".") for path in paths)
-    assert store.cell_path(tmp_path, "a", "MR", "senteval[mode=fasttest]") != paths[0].with_name("MR")
+def test_the_items_of_a_task_are_there_once(tmp_path):
+    for name in ("one", "two"):
+        store.write(replace(FULL, encoder=replace(CARD, name=name, weights_sha256=name)), tmp_path)
+    assert len(list(tmp_path.glob("items/*"))) == 1 and len(list(tmp_path.glob("*/*.scores.parquet"))) == 2
+    first, second = store.read_all(tmp_path)[0]
+    assert first.items().gold is second.items().gold
+
+
+def test_items_that_no_result_needs_any_more_go(tmp_path):
+    store.write(FULL, tmp_path)
+    other = replace(FULL, encoder=replace(CARD, name="other", weights_sha256="99ff"))
+    store.write(other, tmp_path)
+    changed = RESULT.with_items(pairs(gold=(1.0, 2.0, 5.0)))
+    store.write(changed, tmp_path)
+    assert len(list(tmp_path.glob("items/*"))) == 2  # the other encoder still needs the first
+    store.write(
+        replace(other, shared_sha256=changed.shared_sha256, items_sha256=changed.items_sha256, held=changed.held),
+        tmp_path,
+    )
+    assert len(list(tmp_path.glob("items/*"))) == 1
+    store.write(RESULT, tmp_path)
+    assert not list((tmp_path / f"bert_tiny_{CARD.identity[:8]}").glob("*.parquet"))
+    assert check(tmp_path) == []
+
+
+def test_names_are_short_plain_and_distinct(tmp_path):
+    methods = ["hf", "..", ".", "x" * 300, "a+b", "ü", "name with space", "Mine/2"]
+    cards = [replace(CARD, method=method, backbone=f"org/{method}") for method in methods]
+    folders = [layout.encoder_folder(tmp_path, card) for card in cards]
+    assert len(set(folders)) == len(methods)
+    tasks = ["STS12", "SICKRelatedness-finetune", "probing: a/b", "y" * 100, "y" * 99 + "z", "..", "A.b"]
+    protocols = ["sts", "senteval[mode=test]", "geometry[alpha=2,t=2]", "senteval-regressor"]
+    places = [layout.result_file(folders[0], task, protocol) for task in tasks for protocol in protocols]
+    assert len(set(places)) == len(tasks) * len(protocols)
+    items = [layout.items_file(tmp_path, task, protocol, "ab" * 32) for task in tasks for protocol in protocols]
+    names = [path.name for path in [*folders, *places, *map(layout.scores_file, places), *items]]
+    assert max(map(len, names)) <= 60
+    assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name) for name in names)
+    assert all(name == name.lower() for name in names[: len(folders)])
+    assert layout.result_file(folders[0], "MR", "senteval[mode=test]").name == "MR.senteval-mode-test.json"
 
 
 def test_two_protocols_of_a_task_live_side_by_side(tmp_path):
     for mode in ("test", "fasttest"):
-        store.write(replace(RESULT, protocol=f"senteval[mode={mode}]"), None, tmp_path)
+        store.write(replace(RESULT, protocol=f"senteval[mode={mode}]"), tmp_path)
     results, problems = store.read_all(tmp_path)
     assert [r.protocol for r in results] == ["senteval[mode=fasttest]", "senteval[mode=test]"]
     assert problems == []
@@ -115,8 +189,8 @@ def test_two_protocols_of_a_task_live_side_by_side(tmp_path):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_an_undefined_score_is_refused_and_nothing_is_written(tmp_path, value):
     with pytest.raises(ResultError) as caught:
-        store.write(replace(RESULT, scores={"spearman/all/test": value}), ITEMS, tmp_path)
-    path = store.cell_path(tmp_path, CARD.name, "STS12", "sts")
+        store.write(replace(RESULT, scores={"spearman/all/test": value}), tmp_path)
+    path = layout.result_file(layout.encoder_folder(tmp_path, CARD), "STS12", "sts")
     assert str(caught.value) == (
         f"{path}: score spearman/all/test is {value}, expected a finite number; "
         "nothing was written; look for a constant prediction or an empty set"
@@ -125,97 +199,209 @@ def test_an_undefined_score_is_refused_and_nothing_is_written(tmp_path, value):
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_the_old_result(tmp_path, monkeypatch):
-    path = store.write(RESULT, ITEMS, tmp_path)
-    before = path.read_bytes()
+    before = store.write(FULL, tmp_path)
+    content = contents(tmp_path)
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(WriteError) as caught:
-        store.write(replace(RESULT, counts={"pairs": 1}), None, tmp_path)
-    assert str(caught.value) == (
-        f"{path}: cannot be written (No space left on device); "
-        "make room or give write permission, or name another folder"
-    )
-    assert path.read_bytes() == before
-    assert not list(tmp_path.rglob("*.tmp"))
+    with pytest.raises(WriteError, match=r"cannot be written \(No space left on device\)"):
+        store.write(RESULT.with_items(pairs((0.2, 0.3, 0.4))), tmp_path)
+    assert contents(tmp_path) == content
+    assert store.read(before.file) == before
 
 
 def test_a_file_where_the_folder_should_be_is_one_sentence(tmp_path):
     (tmp_path / "results").write_text("")
-    with pytest.raises(WriteError) as caught:
-        store.write(RESULT, None, tmp_path / "results")
-    path = store.cell_path(tmp_path / "results", CARD.name, "STS12", "sts")
-    assert str(caught.value) == (
-        f"{path}: cannot be written (Not a directory); make room or give write permission, or name another folder"
-    )
+    with pytest.raises(WriteError, match="cannot be written"):
+        store.write(RESULT, tmp_path / "results")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_can_be_read_and_refuses_in_one_sentence(tmp_path):
+    written = store.write(FULL, tmp_path)
+    (tmp_path / ".lock").unlink()
+    for folder in (written.file.parent, tmp_path):
+        folder.chmod(0o500)
+    try:
+        assert store.read_all(tmp_path) == ([written], [])
+        with pytest.raises(WriteError, match=r"cannot be written \(Permission denied\)"):
+            store.write(FULL, tmp_path)
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_refused_lock_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(WriteError, match=r"\.lock: cannot be written"):
+        store.write(FULL, tmp_path)
 
 
 def test_what_is_wrong_with_a_file_is_named(tmp_path):
-    path = store.write(RESULT, None, tmp_path)
+    path = store.write(RESULT, tmp_path).file
     good = path.read_text()
     edit(path, scores={"spearman/all/test": 0.99})
     assert refusal(path) == f"{path}: was edited after it was written; run its task again with --force"
-    edit(path, scores={"spearman/all/test": "0.99"})
+    edit(path, honest=True, scores={"spearman/all/test": "0.99"})
     assert refusal(path) == (
         f"{path}: scores.spearman/all/test: Input should be a valid number; run its task again with --force"
     )
-    edit(path, scores={"spearman/all/test": float("nan")})
+    edit(path, honest=True, scores={"spearman/all/test": float("nan")})
     assert refusal(path) == (
         f"{path}: score spearman/all/test is nan, expected a finite number; run its task again with --force"
     )
     path.write_text(good)
-    edit(path, surprise=1)
+    edit(path, honest=True, surprise=1)
     assert refusal(path) == f"{path}: surprise: Unexpected keyword argument; run its task again with --force"
-    path.write_text(good)
-    edit(path, encoder=asdict(CARD) | {"colour": "red"})
-    assert refusal(path) == f"{path}: encoder.colour: Unexpected keyword argument; run its task again with --force"
-    edit(path, schema=2)
+    edit(path, schema=3)
     assert refusal(path) == (
-        f"{path}: schema is 2, this version reads 1; "
-        "read it with the version that wrote it, or run its task again with --force"
+        f"{path}: schema is 3, this version reads 2; `bench results migrate` converts results of schema 1"
     )
     path.write_text(good[:100])
     assert refusal(path).startswith(f"{path}: is not JSON (")
     path.write_text("[" * 200_000)
-    assert refusal(path) == (
-        f"{path}: is not JSON (maximum recursion depth exceeded while decoding a JSON array from a unicode string); "
-        "run its task again with --force"
-    )
+    assert refusal(path).startswith(f"{path}: is not JSON (maximum recursion depth exceeded")
     path.write_text("[]")
     assert refusal(path) == f"{path}: holds no result but a list; move it out of the results folder"
     path.unlink()
     assert refusal(path) == (f"{path}: cannot be read (No such file or directory); check the path and its permissions")
 
 
-def test_bad_files_are_named_and_left_out_and_the_copy_in_its_own_place_counts(tmp_path):
-    path = store.write(RESULT, ITEMS, tmp_path)
-    other = store.write(replace(RESULT, task="STS13"), ITEMS, tmp_path)
-    other.write_text("{")
-    copy = tmp_path / "a copy" / path.name
-    copy.parent.mkdir()
-    copy.write_bytes(path.read_bytes())
-    results, problems = store.read_all(tmp_path)
-    assert [replace(r, sidecar=None) for r in results] == [RESULT]
-    assert problems == [
-        f"{copy}: repeats the result in {path}; delete one of them",
-        f"{other}: is not JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); "
-        "run its task again with --force",
-    ]
-
-
-def test_a_finished_cell_is_one_of_the_same_encoder_and_data(tmp_path):
-    assert not store.finished(tmp_path, "STS12", "sts", CARD, RESULT.data)
-    path = store.write(RESULT, ITEMS, tmp_path)
-    assert store.finished(tmp_path, "STS12", "sts", CARD, RESULT.data)
-    assert not store.finished(tmp_path, "STS12", "senteval", CARD, RESULT.data)
-    with pytest.raises(ResultError) as caught:
-        store.finished(tmp_path, "STS12", "sts", replace(CARD, weights_sha256="99ff"), RESULT.data)
-    assert str(caught.value) == (
-        f"{path}: holds a result with another weights_sha256 ('53aa', now '99ff'); "
-        "replace it with --force, or choose another --results-dir"
+def test_an_edited_score_is_refused_even_if_its_checksum_fits(tmp_path):
+    path = store.write(FULL, tmp_path).file
+    edit(path, honest=True, scores=FULL.scores | {"spearman/all/test": 0.99})
+    assert refusal(path) == (
+        f"{path}: score spearman/all/test is 0.99, but the per-item scores give 1.0; run STS12 again with --force"
     )
+    results, problems = store.read_all(tmp_path)
+    assert results == [] and problems == [refusal(path)]
+    assert store.read(path, check=False).scores["spearman/all/test"] == 0.99
+
+
+def test_random_cosines_under_right_scores_are_refused(tmp_path):
+    """The cosines of another result, its checksum and digests made to fit."""
+    path = store.write(FULL, tmp_path).file
+    random_ = RESULT.with_items(pairs((0.9, 0.1, 0.2)))
+    layout.scores_file(path).write_bytes(to_parquet(columns(random_.items(), own=True)))
+    edit(path, honest=True, items_sha256=random_.items_sha256)
+    assert "score spearman/all/test is 1.0, but the per-item scores give -0.5" in refusal(path)
+
+
+def test_a_score_that_its_items_do_not_give_is_not_written(tmp_path):
+    with pytest.raises(ResultError, match=r"score spearman/all/test is 1.0, but the per-item scores give -0.5"):
+        store.write(RESULT.with_items(pairs((0.9, 0.1, 0.2))), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_accuracies_are_held_against_the_rows_up_to_their_rounding(tmp_path):
+    rows = RowItems(first=["5f"] * 3, second=None, gold=np.array([0, 1, 1]), predicted=np.array([0, 1, 0]))
+    made = replace(RESULT, metric="accuracy/test", scores={"accuracy/test": 0.6667}).with_items(rows)
+    path = store.write(made, tmp_path).file
+    edit(path, honest=True, scores={"accuracy/test": 0.6669})
+    assert "score accuracy/test is 0.6669, but the per-item scores give 0.666" in refusal(path)
+    edit(path, honest=True, counts={"rows/all": 3})
+    assert store.read(path).scores == {"accuracy/test": 0.6669}  # folds of different sizes
+
+
+@pytest.mark.parametrize("which", ["scores", "items"])
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"PAR1"), None])
+def test_damaged_items_are_named_and_the_result_is_not_finished(tmp_path, which, damage):
+    written = store.write(FULL, tmp_path)
+    (shared,) = tmp_path.glob("items/*")
+    file = shared if which == "items" else layout.scores_file(written.file)
+    other = pairs((0.1, 0.3, 0.9), gold=(1.0, 2.5, 4.5))  # the same correlation, other values
+    damage = damage or (lambda path: path.write_bytes(to_parquet(columns(other, own=which == "scores"))))
+    damage(file)
+    assert refusal(written.file).startswith(f"{file}: ")
+    assert store.finished(tmp_path, "STS12", "sts", CARD, RESULT.data) is None
+    assert [problem for problem in check(tmp_path) if problem.startswith(f"{file}: ")]
+    store.write(FULL, tmp_path)
+    assert store.read_all(tmp_path) == ([written], []) and check(tmp_path) == []
+
+
+def test_a_kill_between_the_two_writes_leaves_a_result_that_is_not_finished(tmp_path, monkeypatch):
+    store.write(FULL, tmp_path)
+    real = files.replace
+
+    def killed(path: Path, content: bytes) -> None:
+        if path.suffix == ".json":
+            raise KeyboardInterrupt
+        real(path, content)
+
+    monkeypatch.setattr(files, "replace", killed)
+    later = RESULT.with_items(pairs((0.2, 0.3, 0.4)))
+    with pytest.raises(KeyboardInterrupt):
+        store.write(later, tmp_path)
+    monkeypatch.undo()
+    assert store.finished(tmp_path, "STS12", "sts", CARD, RESULT.data) is None
+    assert "is not the file that STS12.sts.json was written with" in store.read_all(tmp_path)[1][0]
+    store.write(later, tmp_path)
+    assert store.read_all(tmp_path)[0] == [later] and check(tmp_path) == []
+
+
+def test_a_folder_in_a_wrong_place_is_named_and_left_out(tmp_path):
+    written = store.write(FULL, tmp_path)
+    copy = tmp_path / "a copy"
+    shutil.copytree(written.file.parent, copy)
+    results, problems = store.read_all(tmp_path)
+    assert results == [written]
+    place = written.file.parent.name
+    assert problems == [
+        f"{copy}: is not the place of the results of {CARD.name}, expected {place}; rename or delete it "
+        "(a copy is left out)"
+    ]
+    shutil.rmtree(copy)
+    moved = written.file.with_name("STS13.sts.json")
+    moved.write_bytes(written.file.read_bytes())
+    assert store.read_all(tmp_path) == (
+        [written],
+        [f"{moved}: is not the place of the result of STS12, expected STS12.sts.json; rename or delete it"],
+    )
+
+
+def test_an_encoders_card_is_checked(tmp_path):
+    path = store.write(FULL, tmp_path).file.with_name("encoder.json")
+    good = path.read_bytes()
+    edit(path, honest=True, weights_sha256="99ff")
+    results, problems = store.read_all(tmp_path)
+    assert results == []
+    again = "run its task again with --force"
+    assert problems == [f"{path}: was edited after it was written; {again} ({path.parent.name} is left out)"]
+    path.write_bytes(good)
+    other = store.write(replace(FULL, encoder=replace(CARD, name="other", weights_sha256="99ff")), tmp_path)
+    path.with_name("STS12.sts.json").write_bytes(other.file.read_bytes())
+    assert "belongs to another encoder than the card beside it" in store.read_all(tmp_path)[1][0]
+
+
+def test_of_two_encoders_with_one_name_the_newest_counts(tmp_path):
+    old = store.write(FULL, tmp_path)
+    run = replace(RUN, started="2026-02-02T03:04:05+00:00")
+    new = store.write(replace(FULL, encoder=replace(CARD, weights_sha256="99ff"), run=run), tmp_path)
+    results, problems = store.read_all(tmp_path)
+    assert results == [new]
+    assert (
+        problems
+        == check(tmp_path)
+        == [
+            f"{old.file.parent}: holds earlier results of {CARD.name}, made with other vectors than those in "
+            f"{new.file.parent.name}; they are left out, delete one of the folders"
+        ]
+    )
+
+
+def test_results_of_the_earlier_layout_are_named(tmp_path):
+    (tmp_path / "minilm").mkdir()
+    (tmp_path / "minilm" / "STS12@sts.json").write_text("{}")
+    expected = f"{tmp_path}: holds results of an earlier layout; `bench results migrate {tmp_path} NEW` converts them"
+    assert store.read_all(tmp_path) == ([], [expected])
+
+
+def test_a_finished_result_is_one_of_the_same_data(tmp_path):
+    assert store.finished(tmp_path, "STS12", "sts", CARD, RESULT.data) is None
+    path = store.write(FULL, tmp_path).file
+    assert store.finished(tmp_path, "STS12", "senteval", CARD, RESULT.data) is None
+    assert store.finished(tmp_path, "STS12", "sts", replace(CARD, weights_sha256="99ff"), RESULT.data) is None
     with pytest.raises(ResultError) as caught:
         store.finished(tmp_path, "STS12", "sts", CARD, {"STS/STS12-en-test/STS.gs.MSRpar.txt": "cd"})
     assert str(caught.value) == (
@@ -224,65 +410,90 @@ def test_a_finished_cell_is_one_of_the_same_encoder_and_data(tmp_path):
     )
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"PAR1")])
-def test_a_cell_without_its_sidecar_is_not_finished(tmp_path, damage):
-    path = store.write(RESULT, ITEMS, tmp_path)
-    result = store.read(path)
-    sidecar = store.sidecar_path(path, result.sidecar)
-    damage(sidecar)
-    assert not store.finished(tmp_path, "STS12", "sts", CARD, RESULT.data)
-    with pytest.raises(ResultError) as caught:
-        result.items()
-    assert str(caught.value) == f"{sidecar}: is missing or not the file that STS12@sts.json names; run the task again"
+def test_the_check_names_what_nobody_names(tmp_path):
+    written = store.write(FULL, tmp_path)
+    assert check(tmp_path) == []
+    folder = written.file.parent
+    orphans = [
+        tmp_path / "items" / f"STS13.sts.{'0' * 12}.parquet",
+        folder / "STS13.sts.scores.parquet",
+        folder / ".x.tmp",
+    ]
+    for orphan in orphans:
+        orphan.write_text("")
+    index = tmp_path / "index.csv"
+    index.write_text(index.read_text().replace("1.0", "0.9"))
+    problems = check(tmp_path)
+    assert [problem.partition(": ")[0] for problem in problems] == sorted(map(str, [*orphans, index]))
+    written.file.unlink()
+    assert f"{folder}: holds an encoder's card and no result; delete it" in check(tmp_path)
+
+
+def test_a_lost_index_is_made_anew_and_never_believed(tmp_path):
+    store.write(FULL, tmp_path)
+    whole = (tmp_path / "index.csv").read_text()
+    for damage in ("", "nonsense", whole[:-10], "encoder\n"):
+        (tmp_path / "index.csv").write_text(damage)
+        assert (store.read_all(tmp_path)[0][0], check(tmp_path)[0].count("index.csv")) == (FULL, 1)
+        store.write(replace(FULL, task="STS13"), tmp_path)
+        assert len((tmp_path / "index.csv").read_text().splitlines()) == 3
+        assert check(tmp_path) == []
 
 
 def test_leftovers_are_swept_a_day_later_and_not_before(tmp_path):
-    path = store.write(RESULT, ITEMS, tmp_path)
-    first = store.sidecar_path(path, store.read(path).sidecar)
-    old, young, foreign = (path.with_name(n) for n in (".old.tmp", ".young.tmp", f"STS13@sts-{'0' * 12}.parquet"))
-    for leftover in (old, young, foreign):
+    folder = store.write(FULL, tmp_path).file.parent
+    old, young = folder / ".old.tmp", folder / ".young.tmp"
+    for leftover in (old, young):
         leftover.write_text("")
-    for leftover in (old, first, foreign):
-        os.utime(leftover, (time.time() - 90_000,) * 2)
-    store.write(RESULT, items([2.0, 3.0]), tmp_path)
-    assert not old.exists() and not first.exists()
-    assert young.exists() and foreign.exists()
+    os.utime(old, (time.time() - 90_000,) * 2)
+    store.write(FULL, tmp_path)
+    assert not old.exists() and young.exists()
+
+
+def test_a_frame_has_a_line_per_score(tmp_path):
+    store.write(FULL, tmp_path)
+    store.write(replace(RESULT, task="STS13", scores={"spearman/all/test": 0.5, "accuracy/dev": 0.25}), tmp_path)
+    table = frame(store.read_all(tmp_path)[0])
+    assert len(table) == 5 and set(table["encoder"]) == {CARD.name}
+    line = table[(table["task"] == "STS12") & table["main"]].iloc[0]
+    assert (line["metric"], line["aggregation"], line["split"], line["score"]) == ("spearman", "all", "test", 1.0)
+    assert table[table["metric"] == "accuracy"].iloc[0]["aggregation"] == ""
+    assert set(frame([]).columns) == set(table.columns)
 
 
 def write_for_ever(root: Path, seed: int) -> None:
     draw = random.Random(seed)
     while True:
-        gold = [draw.random() for _ in range(2000)]
-        store.write(replace(RESULT, scores={"spearman/all/test": gold[0]}), items(gold), root)
+        order = [draw.random() for _ in range(500)]
+        made = replace(RESULT, counts={"seed": seed}).with_items(pairs(order, gold=order))
+        store.write(made, root)
 
 
-def assert_whole(root: Path) -> None:
-    results, problems = store.read_all(root)
-    assert problems == []
-    for result in results:
-        assert result.items().gold[0] == result.scores["spearman/all/test"]
-
-
-def test_killed_writers_never_leave_a_half_written_cell(tmp_path):
-    store.write(replace(RESULT, scores={"spearman/all/test": 0.5}), items([0.5]), tmp_path)
-    pause = random.Random(0)
-    for round_ in range(12):
+def test_killed_writers_never_leave_a_result_that_is_wrong(tmp_path):
+    store.write(FULL, tmp_path)
+    pause, seen = random.Random(0), set()
+    for round_ in range(10):
         writers = [
             multiprocessing.get_context("fork").Process(target=write_for_ever, args=(tmp_path, 2 * round_ + i))
             for i in range(2)
         ]
         for writer in writers:
             writer.start()
-        time.sleep(0.02 + 0.05 * pause.random())
+        time.sleep(0.03 + 0.05 * pause.random())
         for writer in writers:
             writer.kill()
             writer.join()
-        assert_whole(tmp_path)
-    assert len(list(tmp_path.glob("*/*.parquet"))) > 12  # they did write
+        results, problems = store.read_all(tmp_path)
+        unfinished = [problem for problem in problems if "run the task again" in problem]
+        assert len(results) + len(unfinished) == 1 and problems == unfinished
+        seen |= {result.items_sha256 for result in results}
+    assert len(seen) > 3  # they did write
+    store.write(FULL, tmp_path)
+    assert store.read_all(tmp_path)[0] == [FULL]
 
 
-def test_a_reader_beside_two_writers_always_sees_a_whole_cell(tmp_path):
-    store.write(replace(RESULT, scores={"spearman/all/test": 0.5}), items([0.5]), tmp_path)
+def test_a_reader_beside_two_writers_always_sees_a_whole_result(tmp_path):
+    file = store.write(FULL, tmp_path).file
     writers = [
         multiprocessing.get_context("fork").Process(target=write_for_ever, args=(tmp_path, seed)) for seed in (1, 2)
     ]
@@ -291,14 +502,28 @@ def test_a_reader_beside_two_writers_always_sees_a_whole_cell(tmp_path):
     try:
         seen = set()
         while len(seen) < 20:
-            path = store.cell_path(tmp_path, CARD.name, "STS12", "sts")
-            result = store.read(path)
-            assert result.items().gold[0] == result.scores["spearman/all/test"]
-            seen.add(result.sidecar)
+            seen.add(store.read(file).items_sha256)
     finally:
         for writer in writers:
             writer.kill()
             writer.join()
+
+
+def write_one(root: Path, number: int) -> None:
+    for task in ("STS12", "STS13"):
+        store.write(
+            replace(FULL, task=task, encoder=replace(CARD, name=f"n{number}", weights_sha256=str(number))), root
+        )
+
+
+def test_writers_side_by_side_lose_nothing(tmp_path):
+    writers = [multiprocessing.get_context("fork").Process(target=write_one, args=(tmp_path, i)) for i in range(6)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert len(store.read_all(tmp_path)[0]) == 12 and check(tmp_path) == []
+    assert len((tmp_path / "index.csv").read_text().splitlines()) == 13
 
 
 def test_provenance_names_versions_and_no_place():

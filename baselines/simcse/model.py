@@ -25,8 +25,9 @@ from harness.encoders.batching import pad, plan_batches
 from harness.encoders.checkpoint import Checkpoint, loading
 from harness.encoders.pooling import Head, needs_all_layers, pool
 from harness.errors import EncoderError, UsageError
+from harness.results.correlation import spearman
 from harness.tasks.geometry_metrics import alignment, uniformity
-from harness.tasks.metrics import cosine, spearman
+from harness.tasks.metrics import cosine
 
 _FIRST_TOKEN = ("cls", "cls_before_pooler")
 _FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")

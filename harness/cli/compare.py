@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import options
-from harness.cli.console import err, print_json
+from harness.cli.console import err, out, print_json
 from harness.cli.options import command
 from harness.cli.scores import Line, print_scores
 from harness.errors import ResultError, UsageError
 from harness.names import pick, short_task
+from harness.reports.match import without_seed
 
 if TYPE_CHECKING:
-    from harness.reports.comparison import Difference
+    from harness.reports.comparison import Comparison
     from harness.results.record import Result
 
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 def compare(
     a: Annotated[str, typer.Argument(help="An encoder, by its name in the results.")],
     b: Annotated[str, typer.Argument(help="Another one.")],
-    resamples: Annotated[int, typer.Option(min=100, help="Resamples of the paired bootstrap.")] = 10_000,
     results_dir: options.ResultsDir = Path("results"),
     backbone: options.Backbone = None,
     json: options.Json = False,
@@ -32,8 +32,9 @@ def compare(
 ) -> None:
     """Compare two encoders, task by task, on the same pairs and rows.
 
-    Needs results of both with per-item scores, and nothing else. The interval is that of the difference, 95 %, from a
-    bootstrap over the pairs within their subsets, clustered by shared sentences; Holm's correction is over all tasks.
+    Needs results of both with per-item scores, and nothing else. A name without a seed stands for all seeds of an
+    encoder. The interval, 95 %, is that of the difference; it contains the noise of the items (pairs that share a
+    sentence depend on each other) and of the seeds. Holm's correction is over all tasks.
 
     For example: bench compare minilm bag-of-words
     """
@@ -44,16 +45,17 @@ def compare(
     one, other = (_measured(name, beside, results, results_dir, backbone) for name, beside in ((a, b), (b, a)))
     if one == other:
         raise UsageError(f"compare {a} {b}: both are {one}, expected two encoders; name another one")
-    found = compared(results, (one, other), resamples)
+    found = compared(results, (one, other))
     if json:
-        rows = [asdict(row) for row in found.rows]
-        print_json({"a": one, "b": other, "resamples": resamples, "rows": rows, "left_out": list(found.left_out)})
+        print_json(asdict(found))
         return
     for sentence in found.left_out:
         err.print(f"bench: left out: {sentence}", markup=False, soft_wrap=True)
-    _show(one, other, found.rows)
+    _show(found)
+    for note in found.notes:
+        out.print(note, markup=False, highlight=False, soft_wrap=True)
     if not quiet:
-        err.print(f"p: paired bootstrap, {resamples:,} resamples; McNemar for accuracies. An average is not corrected.")
+        err.print("95 %: items and seeds; p of Student's t, Holm's correction over tasks. An average is not corrected.")
 
 
 def _measured(text: str, beside: str, results: "Sequence[Result]", results_dir: Path, backbone: str | None) -> str:
@@ -63,7 +65,7 @@ def _measured(text: str, beside: str, results: "Sequence[Result]", results_dir: 
         ResultError: if there are none of an encoder that could be measured.
         UsageError: if there is no such encoder.
     """
-    known = {result.encoder.name: result.encoder.name for result in results}
+    known = {name: name for result in results for name in (result.encoder.name, without_seed(result.encoder.name))}
     name = text if text in known else _resolved(text, backbone) or pick("result's encoder", known, text)
     if name not in known:
         raise ResultError(
@@ -88,14 +90,16 @@ def _suites(encoder: str, results: "Sequence[Result]") -> str:
     """Those that the encoder has results of, as another one can be compared with it on nothing else."""
     from harness.tasks.suites import SUITES
 
-    measured = {result.task for result in results if result.encoder.name == encoder}
+    measured = {
+        result.task for result in results if encoder in (result.encoder.name, without_seed(result.encoder.name))
+    }
     return ",".join(name for name, tasks in SUITES.items() if measured.issuperset(tasks)) or "sts"
 
 
-def _show(a: str, b: str, rows: "Sequence[Difference]") -> None:
+def _show(found: "Comparison") -> None:
     lines = []
-    for row in rows:
-        several = sum(row.task == other.task for other in rows) > 1
+    for row in found.rows:
+        several = sum(row.task == other.task for other in found.rows) > 1
         cells = (
             f"{row.a:.2f}",
             f"{row.b:.2f}",
@@ -103,8 +107,12 @@ def _show(a: str, b: str, rows: "Sequence[Difference]") -> None:
             f"{row.low:+.2f}..{row.high:+.2f}",
             f"{row.p:.4f}",
             f"{row.p_holm:.4f}",
-            {"a": "A", "b": "B", "tied": "tied"}[row.verdict],
+            {"a": "A", "b": "B"}.get(row.higher, row.higher),
         )
         label = f"{short_task(row.task)} ({row.table})" if several else short_task(row.task)
         lines.append(Line(label, cells, "bold" if row.task == "average" else ""))
-    print_scores(f"A {a}\nB {b}", Line("task", ("A", "B", "A - B", "95 %", "p", "Holm", "higher")), lines)
+    heads = [
+        f"{name}{f', mean of {n} seeds' if n > 1 else ''}"
+        for name, n in zip((found.a, found.b), found.seeds, strict=True)
+    ]
+    print_scores(f"A {heads[0]}\nB {heads[1]}", Line("task", ("A", "B", "A - B", "95 %", "p", "Holm", "higher")), lines)

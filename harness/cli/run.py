@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -123,11 +122,10 @@ def _flush(waiting: list[BenchError]) -> None:
 
 
 def _document(cell: "Cell") -> dict[str, object]:
-    result = None if cell.result is None else asdict(replace(cell.result, file=None, held=None))
     return {
         "encoder": cell.encoder,
         "task": cell.task,
-        "result": result and {key: value for key, value in result.items() if key not in ("file", "held")},
+        "result": cell.result.as_dict() if cell.result else None,
         "error": str(cell.error) if cell.error else None,
         "skipped": cell.skipped,
     }

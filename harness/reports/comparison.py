@@ -1,26 +1,34 @@
-"""Two encoders on the same items: paired differences, from result files and their per-item files alone."""
+"""Two encoders on the same items: differences with the noise of items and of seeds, from result files alone.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+Items and seeds are crossed: every run of an encoder is scored on the same items. The variance of a difference is that
+of the items (of the means over runs) plus, for each trained encoder, the variance between its runs divided by their
+number.
+"""
 
-import numpy as np
-from numpy.typing import NDArray
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from statistics import fmean, variance
+from typing import TYPE_CHECKING, Literal
 
-from harness.errors import ResultError, UsageError
-from harness.reports.bootstrap import draw
-from harness.reports.draws import make_statistic, task_seed
+from harness.errors import ResultError
+from harness.names import EncoderCard, ScoreKey
 from harness.reports.layouts import LAYOUTS, Layout
+from harness.reports.letters import holm
+from harness.reports.match import recipe_of, without_seed
 from harness.reports.rows import score_key
-from harness.reports.statistics import bootstrap_p, holm, mcnemar, percentile_interval, williams
-from harness.results.items import PairItems, RowItems
+from harness.reports.uncertainty import Estimate, average, estimate
 from harness.results.record import Result
 
-Verdict = Literal["a", "b", "tied"]
-Vector = NDArray[np.float64]
+if TYPE_CHECKING:
+    import pandas as pd
+
+Higher = Literal["a", "b", "not told apart"]
 
 LEVEL = 0.05
 AVERAGE = "average"
+WEIGHTS_ONLY = "was trained with one seed here, so the comparison is about these weights and not about the method"
+_GEOMETRY = ("alignment/gt4/test", "uniformity/unique/test")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,15 +41,14 @@ class Difference:
         protocol: of both results.
         score: key of the score, e.g. `spearman/all/test`.
         n: pairs or rows; of all tasks for an average.
-        a: percent.
-        b: percent.
-        difference: a minus b in points.
-        low: of the 95% paired bootstrap interval of the difference.
-        high: of it.
-        p: two-sided; McNemar's for accuracies, else that of the paired bootstrap.
-        p_williams: of Williams' test, which takes pairs for independent; None where it does not apply.
+        a: the score of a, mean of its runs, in percent; of alignment and uniformity in their own unit.
+        b: likewise of b.
+        difference: a minus b.
+        low: lower end of the 95 % interval of the difference.
+        high: its upper end.
+        p: two-sided p-value of "no difference".
         p_holm: p adjusted for all tasks of the comparison (an average, which repeats them, is not adjusted).
-        verdict: which one is higher at 5 % after the adjustment.
+        higher: which one is higher at 5 % after the adjustment.
     """
 
     table: str
@@ -55,172 +62,258 @@ class Difference:
     low: float
     high: float
     p: float
-    p_williams: float | None
     p_holm: float
-    verdict: Verdict
+    higher: Higher
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Every difference, tables in order, the average after its tasks.
+
+    Attributes:
+        a: name of the first encoder, without its seed where several runs of it are compared.
+        b: name of the second.
+        seeds: how many runs of each.
+        rows: the differences.
+        notes: what a reader must know, e.g. that one seed says nothing of a method.
+        left_out: one sentence per task that could not be compared.
+    """
+
+    a: str
+    b: str
+    seeds: tuple[int, int]
+    rows: tuple[Difference, ...]
+    notes: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+    def frame(self) -> "pd.DataFrame":
+        """One row per difference."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(row) for row in self.rows])
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """Every difference, tables in order, the average after its tasks; and one sentence per task left out."""
+class _Side:
+    """One encoder on one score: the mean over its runs, and the score of each run by the encoder's identity."""
 
-    rows: tuple[Difference, ...]
-    left_out: tuple[str, ...]
+    mean: Estimate
+    runs: Mapping[str, float]
+
+    @property
+    def freedom(self) -> int:
+        return len(self.runs) - 1
+
+    @property
+    def seed_variance(self) -> float:
+        """Of the mean over runs; 0 where there is one run, of which nothing is known."""
+        return variance(self.runs.values()) / len(self.runs) if self.freedom else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """A task in both results, before p-values are adjusted: draws are (2, b) in percent."""
+    """A task that both encoders have, in percent or its own unit."""
 
-    result: Result
-    key: str
-    n: int
-    scores: tuple[float, float]
-    draws: NDArray[np.float64]
-    p: float
-    p_williams: float | None
-
-    @property
-    def differences(self) -> Vector:
-        return np.asarray(self.draws[0] - self.draws[1])
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """The tasks of one table under one protocol."""
-
-    layout: Layout
+    layout: str
+    task: str
     protocol: str
-    cells: Sequence[_Cell]
+    key: str
+    sides: tuple[_Side, _Side]
+    scale: float = 100.0
 
 
-def compare(results: Sequence[Result], names: tuple[str, str], resamples: int) -> Comparison:
+def runs_of(name: str, results: Iterable[Result]) -> list[Result]:
+    """The results of an encoder: those of that very name, or of every seed of a recipe that is named without one."""
+    everything = list(results)
+    exact = [result for result in everything if result.encoder.name == name]
+    if exact:
+        return exact
+    found = [result for result in everything if without_seed(result.encoder.name) == name]
+    recipes = dict.fromkeys(recipe_of(result.encoder) for result in found)
+    return [result for result in found if recipe_of(result.encoder) == next(iter(recipes))]
+
+
+def compare(results: Sequence[Result], names: tuple[str, str]) -> Comparison:
     """Compare two encoders on all tasks that both were scored on, from the same data and under the same protocol.
 
     Args:
-        results: of a folder, as `read_all` gives them.
-        names: of encoders a and b, as in results.
-        resamples: of the bootstrap.
+        results: of one folder, or of several.
+        names: of encoders a and b, as in results; a name without its seed stands for all its seeds.
 
     Raises:
         ResultError: if there is no task to compare them on.
-        UsageError: if the resamples are too few to tell any difference on so many tasks.
     """
-    by_place: dict[tuple[str, str], dict[str, Result]] = {}
-    for result in results:
-        if result.encoder.name in names:
-            by_place.setdefault((result.task, result.protocol), {})[result.encoder.name] = result
-    shared = {place: (both[names[0]], both[names[1]]) for place, both in by_place.items() if len(both) == 2}
+    both = [_by_place(runs_of(name, results)) for name in names]
     left_out: list[str] = []
-    groups: list[_Group] = []
-    for layout in _layouts():
-        for protocol in dict.fromkeys(protocol for _, protocol in shared):
-            found: list[_Cell] = []
-            for column in layout.columns:
-                if (column.task, protocol) in shared:
-                    a, b = shared[column.task, protocol]
-                    found += _cell(a, b, score_key(a, layout, column), resamples, left_out)
-            groups += [_Group(layout, protocol, found)] if found else []
+    groups: list[tuple[Layout | None, list[_Cell]]] = []
+    protocols = dict.fromkeys(protocol for _, protocol in both[0] if any(p == protocol for _, p in both[1]))
+    for layout in LAYOUTS:
+        if layout.aggregation not in ("all", ""):
+            continue  # the tables that repeat tasks under other aggregations
+        for protocol in protocols:
+            cells = _cells_of(layout, protocol, both[0], both[1], left_out)
+            groups += [(layout, cells)] if cells else []
+    geometry = _geometry(both[0], both[1])
+    groups += [(None, geometry)] if geometry else []
     if not groups:
         why = f": {left_out[0]}" if left_out else ""
         raise ResultError(
             f"the results hold no task to compare {names[0]} and {names[1]} on{why}; `bench run` both on one suite"
         )
-    _check(resamples, sum(len(group.cells) for group in groups))
-    return Comparison(tuple(_rows(groups)), tuple(left_out))
+    cards = [_cards(one) for one in both]
+    return Comparison(
+        a=names[0],
+        b=names[1],
+        seeds=(len(cards[0]), len(cards[1])),
+        rows=tuple(_rows(groups)),
+        notes=tuple(f"{name} {WEIGHTS_ONLY}" for name, own in zip(names, cards, strict=True) if _is_one_run(own)),
+        left_out=tuple(left_out),
+    )
 
 
-def _check(resamples: int, tasks: int) -> None:
-    """The smallest p-value of a bootstrap, 2 / (resamples + 1), times the number of tasks must be below the level."""
-    enough = round(2 * tasks / LEVEL)
-    if resamples < enough:
-        raise UsageError(
-            f"--resamples {resamples}: too few to tell encoders apart on {tasks} tasks, as no p-value could be below "
-            f"{LEVEL:g} after Holm's correction; give at least {enough}"
-        )
+_Places = Mapping[tuple[str, str], Sequence[Result]]
 
 
-def _layouts() -> list[Layout]:
-    """One per kind of score: the tables that repeat tasks under other aggregations are left out."""
-    return [layout for layout in LAYOUTS if layout.aggregation in ("all", "")]
+def _by_place(results: Sequence[Result]) -> _Places:
+    found: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        found.setdefault((result.task, result.protocol), []).append(result)
+    return found
 
 
-def _cell(a: Result, b: Result, key: str | None, resamples: int, left_out: list[str]) -> list[_Cell]:
-    try:
-        return [] if key is None else _compared(a, b, key, resamples)
-    except ResultError as error:
-        left_out.append(f"{a.task}: {error}")
-        return []
+def _cards(places: _Places) -> list[EncoderCard]:
+    cards = {result.encoder.identity: result.encoder for results in places.values() for result in results}
+    return list(cards.values())
 
 
-def _compared(a: Result, b: Result, key: str, resamples: int) -> list[_Cell]:
-    """One cell, or none where the items do not give that score."""
-    if a.data != b.data:
+def _is_one_run(cards: Sequence[EncoderCard]) -> bool:
+    """Whether the encoder was trained or fitted here with a seed, and there is one run of it."""
+    return len(cards) == 1 and cards[0].seed is not None and bool(cards[0].trained_on or cards[0].fitted_on)
+
+
+def _cells_of(layout: Layout, protocol: str, a: _Places, b: _Places, left_out: list[str]) -> list[_Cell]:
+    cells = []
+    for column in layout.columns:
+        place = (column.task, protocol)
+        if place not in a or place not in b:
+            continue
+        key = score_key(a[place][0], layout, column)
+        try:
+            if key is not None and (sides := _sides(a[place], b[place], key)) is not None:
+                cells.append(_Cell(layout.name, column.task, protocol, key, sides))
+        except ResultError as error:
+            left_out.append(f"{column.task}: {error}")
+    return cells
+
+
+def _sides(a: Sequence[Result], b: Sequence[Result], key: str) -> tuple[_Side, _Side] | None:
+    if any(result.data != a[0].data for result in (*a, *b)):
         raise ResultError("the two were scored on different data files; run one of them again")
-    found = make_statistic(a, key)
-    found_other = make_statistic(b, key)
-    if found is None or found_other is None:
-        return []
-    (design, one), (_, other) = found, found_other
-    gold, predictions = _items(a, b)
-    drawn = 100 * draw(design, [one, other], resamples, task_seed(a.task))
-    p_williams = None
-    if key.startswith("accuracy"):
-        right = [prediction == gold for prediction in predictions]
-        p = mcnemar(int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum()))
-    else:
-        p = bootstrap_p(drawn[0] - drawn[1])
-        metric, aggregation, _ = key.split("/")
-        p_williams = _williams(metric, gold, predictions) if aggregation == "all" else None
-    scores = (100 * a.scores[key], 100 * b.scores[key])
-    return [_Cell(a, key, len(gold), scores, drawn, p, p_williams)]
+    one, other = (_side({run.encoder.identity: estimate(run, key) for run in runs}) for runs in (a, b))
+    if one is None or other is None:
+        return None
+    one.mean.minus(other.mean)  # refuses other items
+    return one, other
 
 
-def _items(a: Result, b: Result) -> tuple[NDArray[np.generic], list[NDArray[np.generic]]]:
-    """Gold (n,) of both, and what each predicts, (n,)."""
-    items = [result.items() for result in (a, b)]
-    golds = [one.gold for one in items if isinstance(one, PairItems | RowItems)]
-    if len(golds) < 2 or not np.array_equal(golds[0], golds[1]):
-        raise ResultError("the two have other items or another order; run one of them again")
-    predictions = [one.predicted if isinstance(one, RowItems) else one.cosine for one in items]  # type: ignore[union-attr]
-    return golds[0], [values.astype(golds[0].dtype) for values in predictions]
+def _side(runs: Mapping[str, Estimate | None]) -> _Side | None:
+    known = {name: run for name, run in runs.items() if run is not None}
+    if len(known) < len(runs):
+        return None
+    first, *others = known.values()
+    influence = sum((run.influence for run in others), first.influence) / len(known)
+    values = {name: run.value for name, run in known.items()}
+    return _Side(replace(first, value=fmean(values.values()), influence=influence), values)
 
 
-def _williams(metric: str, gold: NDArray[np.generic], predictions: Sequence[NDArray[np.generic]]) -> float:
-    from scipy.stats import rankdata
+def _geometry(a: _Places, b: _Places) -> list[_Cell]:
+    """Alignment and uniformity, whose stored intervals are not paired: the interval of the difference is a wide one."""
+    cells = []
+    for task, protocol in (place for place in a if place in b and "geometry" in place[0]):
+        for key in _GEOMETRY:
+            one, other = (_geometry_side(runs[task, protocol], key) for runs in (a, b))
+            if one is not None and other is not None:
+                cells.append(_Cell("geometry", task, protocol, key, (one, other), 1.0))
+    return cells
 
-    columns = [rankdata(x) if metric == "spearman" else x for x in (gold, *predictions)]
-    r = np.corrcoef(np.stack(columns))
-    return williams(float(r[0, 1]), float(r[0, 2]), float(r[1, 2]), len(gold))[1]
+
+def _geometry_side(runs: Sequence[Result], key: str) -> _Side | None:
+    """The mean over runs as an estimate of one item, whose influence is the standard error of the stored interval."""
+    import numpy as np
+
+    ends = [str(ScoreKey.parse(key)._replace(bound=bound)) for bound in ("low", "high")]
+    if any(one not in run.scores for run in runs for one in (key, *ends)):
+        return None
+    values = {run.encoder.identity: run.scores[key] for run in runs}
+    error = fmean((run.scores[ends[1]] - run.scores[ends[0]]) / (2 * 1.959964) for run in runs)
+    ids = np.array([f"{runs[0].encoder.name} {key}"])
+    mean = Estimate(value=fmean(values.values()), influence=np.array([error]), left=ids, right=ids, bounded=False)
+    return _Side(mean, values)
 
 
-def _rows(groups: Sequence[_Group]) -> list[Difference]:
-    adjusted = iter(holm([cell.p for group in groups for cell in group.cells]))
+def _rows(groups: Sequence[tuple[Layout | None, list[_Cell]]]) -> list[Difference]:
+    tests = [[_test(cell.sides) for cell in cells] for _, cells in groups]
+    adjusted = iter(holm([p for group in tests for _, _, p in group]))
     rows = []
-    for group in groups:
-        rows += [_difference(group, cell.result.task, [cell], cell.p, next(adjusted)) for cell in group.cells]
-        if len(group.cells) > 1 and group.layout.average:
-            p = bootstrap_p(np.mean([cell.differences for cell in group.cells], axis=0))
-            rows.append(_difference(group, AVERAGE, group.cells, p, p))
+    for (layout, cells), found in zip(groups, tests, strict=True):
+        rows += [_difference(cell, test, next(adjusted)) for cell, test in zip(cells, found, strict=True)]
+        if layout is not None and layout.average and len(cells) > 1:
+            rows.append(_average_row(cells))
     return rows
 
 
-def _difference(group: _Group, task: str, cells: Sequence[_Cell], p: float, p_holm: float) -> Difference:
-    a, b = (float(np.mean([cell.scores[i] for cell in cells])) for i in (0, 1))
-    interval = percentile_interval(np.mean([cell.differences for cell in cells], axis=0))
+def _average_row(cells: Sequence[_Cell]) -> Difference:
+    """The mean over tasks: items jointly, because tasks share sentences, and each run with its own mean over tasks."""
+    sides = []
+    for i in (0, 1):
+        own = [cell.sides[i] for cell in cells]
+        names = [name for name in own[0].runs if all(name in side.runs for side in own)]
+        runs = {name: fmean(side.runs[name] for side in own) for name in names}
+        sides.append(_Side(average([side.mean for side in own]), runs))
+    joined = replace(cells[0], task=AVERAGE, sides=(sides[0], sides[1]))
+    test = _test(joined.sides)
+    return _difference(joined, test, test[2])
+
+
+def _test(sides: tuple[_Side, _Side]) -> tuple[float, float, float]:
+    """Difference, half-width of its 95 % interval, and p-value, in the score's own unit.
+
+    Student's t with the degrees of freedom of Welch and Satterthwaite, in which the items count as very many.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    a, b = sides
+    items = _item_variance(a.mean, b.mean)
+    total = items + a.seed_variance + b.seed_variance
+    difference = a.mean.value - b.mean.value
+    if total == 0:
+        return difference, 0.0, 1.0 if difference == 0 else 0.0
+    share = sum(side.seed_variance**2 / side.freedom for side in sides if side.freedom > 0)
+    freedom = total**2 / share if share else math.inf
+    freedom = min(freedom, 1e6)
+    error = math.sqrt(total)
+    return difference, float(stdtrit(freedom, 0.975)) * error, float(2 * stdtr(freedom, -abs(difference) / error))
+
+
+def _item_variance(a: Estimate, b: Estimate) -> float:
+    return a.minus(b).variance if len(a.influence) > 1 else a.variance + b.variance
+
+
+def _difference(cell: _Cell, test: tuple[float, float, float], p_holm: float) -> Difference:
+    difference, half, p = test
+    a, b = (cell.scale * side.mean.value for side in cell.sides)
     return Difference(
-        table=group.layout.name,
-        task=task,
-        protocol=group.protocol,
-        score=cells[0].key,
-        n=sum(cell.n for cell in cells),
+        table=cell.layout,
+        task=cell.task if cell.layout != "geometry" else f"{cell.task} {ScoreKey.parse(cell.key).metric}",
+        protocol=cell.protocol,
+        score=cell.key,
+        n=len(cell.sides[0].mean.influence),
         a=a,
         b=b,
         difference=a - b,
-        low=interval.low,
-        high=interval.high,
+        low=cell.scale * (difference - half),
+        high=cell.scale * (difference + half),
         p=p,
-        p_williams=cells[0].p_williams if len(cells) == 1 else None,
         p_holm=p_holm,
-        verdict="tied" if p_holm >= LEVEL else "a" if a > b else "b",
+        higher="not told apart" if p_holm >= LEVEL else "a" if a > b else "b",
     )

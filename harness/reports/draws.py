@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from harness import files
 from harness.errors import ResultError, WriteError
 from harness.reports.bootstrap import KERNELS, Design, Statistic, accuracy, correlation, draw, pairs_design, rows_design
-from harness.results.items import PairItems, RowItems, columns, digest
+from harness.results.items import PairItems, RowItems
 from harness.results.record import Result
 
 Draws = Callable[[Result, str], NDArray[np.float64] | None]  # a result and the key of one of its scores -> (b,)
@@ -34,7 +34,7 @@ class _Shared:
     """
 
     task: str
-    shared: str
+    shared: str | None
     items: PairItems
     predicted: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     keys: dict[str, list[str]] = field(default_factory=dict)
@@ -62,8 +62,8 @@ class StoredDraws:
         """Draw the scores that will be asked for: those with the same items together, which is several times faster."""
         groups: list[_Shared] = []
         for result, key in wanted:
-            name = (result.sidecar or "", result.task, key)
-            if not self.resamples or result.sidecar is None or not _known(key) or name in self._made:
+            name = (result.items_sha256 or "", result.task, key)
+            if not self.resamples or result.items_sha256 is None or not _known(key) or name in self._made:
                 continue
             self._made[name] = _load(self._kept(name))
             if self._made[name] is None and key.startswith(_RANKED):
@@ -73,9 +73,9 @@ class StoredDraws:
 
     def __call__(self, result: Result, key: str) -> NDArray[np.float64] | None:
         """The score's value in each resample, (b,) in its own unit; None where there is nothing to draw from."""
-        if not self.resamples or result.sidecar is None or not _known(key):
+        if not self.resamples or result.items_sha256 is None or not _known(key):
             return None
-        name = (result.sidecar, result.task, key)
+        name = (result.items_sha256, result.task, key)
         self.prepare([(result, key)])
         if self._made[name] is None and not key.startswith(_RANKED):
             self._keep(name, self._alone(result, key))
@@ -91,7 +91,7 @@ class StoredDraws:
 
     def _gather(self, result: Result, key: str, groups: "list[_Shared]") -> None:
         """Add a score to the group with the same items, or to a new one."""
-        known = next((group for group in groups if result.sidecar in group.predicted), None)
+        known = next((group for group in groups if result.items_sha256 in group.predicted), None)
         if known is None:
             try:
                 items = result.items()
@@ -100,33 +100,32 @@ class StoredDraws:
                 return
             if not isinstance(items, PairItems):
                 return
-            shared = digest(columns(items, own=False))
-            known = next((g for g in groups if g.task == result.task and g.shared == shared), None)
+            known = next((g for g in groups if (g.task, g.shared) == (result.task, result.shared_sha256)), None)
             if known is None:
-                known = _Shared(result.task, shared, items)
+                known = _Shared(result.task, result.shared_sha256, items)
                 groups.append(known)
-            known.predicted[str(result.sidecar)] = items.cosine.astype(np.float64)
-        known.keys.setdefault(key, []).append(str(result.sidecar))
+            known.predicted[str(result.items_sha256)] = items.cosine.astype(np.float64)
+        known.keys.setdefault(key, []).append(str(result.items_sha256))
 
     def _draw(self, group: "_Shared") -> None:
         from harness.reports.ranking import draw_spearman
 
         design = pairs_design(group.items.subset, group.items.left, group.items.right)
-        by_sidecars: dict[tuple[str, ...], list[str]] = {}
-        for key, sidecars in group.keys.items():
-            by_sidecars.setdefault(tuple(sidecars), []).append(key)
-        for together, keys in by_sidecars.items():
+        by_digests: dict[tuple[str, ...], list[str]] = {}
+        for key, digests in group.keys.items():
+            by_digests.setdefault(tuple(digests), []).append(key)
+        for together, keys in by_digests.items():
             drawn = draw_spearman(
                 design,
                 group.items.gold,
-                np.stack([group.predicted[sidecar] for sidecar in together]),
+                np.stack([group.predicted[digest] for digest in together]),
                 [key.split("/")[1] for key in keys],
                 self.resamples,
                 task_seed(group.task),
             )
             for key in keys:
-                for sidecar, row in zip(together, drawn[key.split("/")[1]], strict=True):
-                    self._keep((sidecar, group.task, key), row)
+                for digest, row in zip(together, drawn[key.split("/")[1]], strict=True):
+                    self._keep((digest, group.task, key), row)
 
     def _keep(self, name: _Name, drawn: NDArray[np.float64] | None) -> None:
         self._made[name] = drawn

@@ -174,7 +174,7 @@ def _provenance(results: Sequence[Result]) -> dict[str, Any]:
                 "flags": result.flags,
                 "counts": {key: value for key, value in result.counts.items() if "/" not in key},
                 "scores": {key: round(v, 6) for key, v in result.scores.items() if "/subset:" not in key},
-                "sidecar": result.sidecar,
+                "items": result.items_sha256,
                 "card": held("cards", asdict(result.encoder)),
                 "run": held("runs", run),
                 "data": held("data", result.data),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from harness.errors import ResultError
 from harness.reports.layouts import LAYOUTS
-from harness.results.items import PairItems, columns, digest
+from harness.results.items import PairItems
 from harness.results.record import Result
 
 ENCODERS = 12  # more would make every pair one that somebody is wrong about
@@ -57,7 +57,7 @@ def explore(results: Sequence[Result], limit: int, sentences: Mapping[str, str] 
         limit: pairs for each encoder and task, and for each two encoders and task; 0 for none.
         sentences: by `text_id`; a task that has one which is not there is shown without its sentences.
     """
-    usable = [result for result in results if result.protocol == "sts" and result.sidecar and limit]
+    usable = [result for result in results if result.protocol == "sts" and result.items_sha256 and limit]
     encoders = _encoders(usable)
     notes = []
     left_out = len({result.encoder.name for result in usable}) - len(encoders)
@@ -123,6 +123,7 @@ def _encoders(results: Sequence[Result]) -> list[str]:
 
 def _read(results: Sequence[Result], notes: list[str]) -> _Task | None:
     pairs: PairItems | None = None
+    shared: str | None = None
     cosines: dict[str, Floats] = {}
     for result in results:
         name = result.encoder.name
@@ -133,8 +134,9 @@ def _read(results: Sequence[Result], notes: list[str]) -> _Task | None:
             continue
         if not isinstance(items, PairItems):
             continue
-        pairs = pairs or items
-        if digest(columns(items, own=False)) != digest(columns(pairs, own=False)):
+        if pairs is None:
+            pairs, shared = items, result.shared_sha256
+        if result.shared_sha256 != shared:
             notes.append(f"{name} on {result.task} is left out: it was scored on other pairs than the encoders above.")
             continue
         cosines[name] = items.cosine.astype(np.float64)

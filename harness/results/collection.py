@@ -142,7 +142,12 @@ class Results(Sequence[Result]):
         return self.table().to_html(float_format="{:.2f}".format)
 
 
-def load_results(folder: str | Path = "results") -> Results:
-    """Every readable result under a folder; `problems` names what is left out."""
-    results, problems = read_all(Path(folder))
+def load_results(folder: str | Path = "results", *, check: bool = True) -> Results:
+    """Every readable result under a folder; `problems` names what is left out.
+
+    Args:
+        folder: of results.
+        check: whether scores are held against their per-item scores; False only to save time.
+    """
+    results, problems = read_all(Path(folder), check=check)
     return Results(results, Path(folder), problems=problems)

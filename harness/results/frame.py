@@ -1,4 +1,4 @@
-"""Results as a pandas frame, one row per score."""
+"""Results as one tidy table, a line per score, for pandas."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -9,34 +9,46 @@ from harness.results.record import Result
 if TYPE_CHECKING:
     import pandas as pd
 
+_COLUMNS = (
+    "encoder",
+    "method",
+    "backbone",
+    "seed",
+    "folder",
+    "task",
+    "protocol",
+    "metric",
+    "aggregation",
+    "split",
+    "bound",
+    "score",
+    "main",
+    "flags",
+    "identity",
+    "started",
+    "commit",
+)
+
 
 def frame(results: Iterable[Result]) -> "pd.DataFrame":
-    """One row per score, the main score of each result marked.
+    """Every score of some results, a line each.
 
     Returns:
-        Columns encoder, method, backbone, seed, task, protocol, metric, aggregation, split, bound, score (in its own
-        unit: correlations -1..1, accuracies 0..1), main (whether tables show it), identity, commit.
+        Columns: `encoder` (its full name), `method`, `backbone`, `seed` (the encoder's), `folder` (in the results
+        folder, empty in memory), `task`, `protocol`; `metric`, `aggregation`, `split` and `bound` of the score's key;
+        `score` at full precision (correlations -1..1, accuracies 0..1), `main` (whether tables show it), `flags`
+        (joined by "; "), `identity` of the encoder, `started` (UTC) and `commit` of the run.
     """
-    import pandas as pd
+    import pandas as pd  # takes half a second, and only this function needs it
 
-    rows = []
-    for result in results:
-        card = result.encoder
-        for key, score in result.scores.items():
-            parsed = ScoreKey.parse(key)
-            rows.append(
-                {
-                    "encoder": card.name,
-                    "method": card.method,
-                    "backbone": card.backbone,
-                    "seed": card.seed,
-                    "task": result.task,
-                    "protocol": result.protocol,
-                    **parsed._asdict(),
-                    "score": score,
-                    "main": key == result.metric,
-                    "identity": card.identity,
-                    "commit": result.run.commit,
-                }
-            )
-    return pd.DataFrame(rows)
+    return pd.DataFrame([line for result in results for line in _lines(result)], columns=list(_COLUMNS))
+
+
+def _lines(result: Result) -> Iterable[tuple[object, ...]]:
+    card, run = result.encoder, result.run
+    made = (card.name, card.method, card.backbone, card.seed, result.file.parent.name if result.file else "")
+    marks = ("; ".join(result.flags), card.identity, run.started, run.commit)
+    for text, score in result.scores.items():
+        key = ScoreKey.parse(text)
+        place = (result.task, result.protocol, key.metric, key.aggregation, key.split, key.bound)
+        yield (*made, *place, score, text == result.metric, *marks)

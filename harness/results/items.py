@@ -56,7 +56,9 @@ class _Table:
             raise ResultError(f"per-item scores have columns of the lengths {lengths}, expected equal lengths")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, PairItems | RowItems | SeriesItems) and _everything(self) == _everything(other)
+        if not isinstance(self, Items) or not isinstance(other, type(self)):
+            return NotImplemented
+        return all(digest(columns(self, own=own)) == digest(columns(other, own=own)) for own in (False, True))
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -137,5 +139,6 @@ def digest(given: Columns) -> str:
     return seen.hexdigest()
 
 
-def _everything(items: Any) -> tuple[str, str, str]:
-    return type(items).__name__, digest(columns(items, own=False)), digest(columns(items, own=True))
+def digest_of_all(items: Items, shared: str) -> str:
+    """Sha256 (hex) of the encoder's own columns and of the digest of the shared ones, which is given."""
+    return hashlib.sha256(f"{shared} {digest(columns(items, own=True))}".encode()).hexdigest()

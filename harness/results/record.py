@@ -1,18 +1,13 @@
 """The record of one encoder on one task: what a second run must repeat, and `run`, what it need not."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 from harness.errors import ResultError
-
-if TYPE_CHECKING:
-    from harness.results.items import Items
-
 from harness.names import EncoderCard
-
-SCHEMA = 1
+from harness.results.items import Items, columns, digest, digest_of_all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +41,6 @@ class Result:
     """One encoder on one task. Equal inputs must give equal everything-but-`run`.
 
     Attributes:
-        schema: layout number of this file; others are refused.
         task: e.g. `STS12`.
         protocol: how the task was scored, in words that identify it, e.g. `sts` or `senteval[mode=test]`.
         metric: the key of `scores` that tables show.
@@ -57,13 +51,13 @@ class Result:
         flags: conditions a reader must know, e.g. `fitted on the evaluated sentences`.
         encoder: the card.
         seed: of the task's own randomness (probes), or None.
-        sidecar: sha256 of the Parquet file beside this one with per-item gold and prediction, or None.
         run: provenance.
+        shared_sha256: of the content of the per-item columns that all encoders share, or None without items.
+        items_sha256: of the content of all per-item columns, or None without items.
         file: where the result lies, or None in memory.
-        held: the per-item scores in memory, or None while they are only on disk; `items` gives both.
+        held: the per-item scores while they are in memory; `items` gives them from disk as well.
     """
 
-    schema: int
     task: str
     protocol: str
     metric: str
@@ -73,23 +67,33 @@ class Result:
     flags: tuple[str, ...]
     encoder: EncoderCard
     seed: int | None
-    sidecar: str | None
     run: Run
+    shared_sha256: str | None = None
+    items_sha256: str | None = None
     file: Path | None = field(default=None, compare=False)
-    held: Any = field(default=None, compare=False, repr=False)
+    held: Items | None = field(default=None, compare=False, repr=False)
 
-    def items(self) -> "Items":
+    def with_items(self, items: Items) -> Self:
+        """The result with these per-item scores in memory."""
+        shared = digest(columns(items, own=False))
+        return replace(self, shared_sha256=shared, items_sha256=digest_of_all(items, shared), held=items)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as JSON has it: everything but its file and the per-item scores."""
+        facts = asdict(replace(self, file=None, held=None))
+        return {key: value for key, value in facts.items() if key not in ("file", "held")}
+
+    def items(self) -> Items:
         """The per-item scores.
 
         Raises:
             ResultError: if there are none, or not those that the result was written with.
         """
         if self.held is not None:
-            return self.held  # type: ignore[no-any-return]
-        if self.file is None or self.sidecar is None:
-            raise ResultError(
-                f"{self.file or self.encoder.name}: has no per-item scores; run {self.task} again with --force"
-            )
+            return self.held
+        if self.file is None or self.items_sha256 is None:
+            place = self.file or self.encoder.name
+            raise ResultError(f"{place}: has no per-item scores of {self.task}; run it again with --force")
         from harness.results.store import read_items
 
-        return read_items(self.file, self.sidecar)
+        return read_items(self)

@@ -1,221 +1,279 @@
-"""Result files: one JSON per encoder, task and protocol, and beside it a Parquet file of per-item scores.
+"""Result files: written whole or not at all, and believed only after a check. `layout` says where they lie.
 
-    results/minilm/STS12@sts.json
-    results/minilm/STS12@sts-1f0c5a2b9d3e.parquet
-
-A file is written under a temporary name and moved into place, the Parquet file first and named after its content, so
-that a JSON file never names a sidecar that is missing, half written or another run's.
+A result's scores file is replaced first and its JSON, which holds the digest of the per-item scores, last: after a
+crash in between the two do not fit, and the result counts as not finished. Writers hold the folder's lock.
 """
 
 import contextlib
-import hashlib
-import io
-import json
-import math
-import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
-
-from pydantic import TypeAdapter, ValidationError
 
 from harness import files
 from harness.errors import ResultError
 from harness.names import EncoderCard
-from harness.results.items import Items, columns, from_columns
-from harness.results.record import SCHEMA, Result
+from harness.results import documents, index, layout
+from harness.results.follow import check_scores
+from harness.results.items import Columns, Items, columns, digest, digest_of_all, from_columns
+from harness.results.parquet import from_parquet, to_parquet
+from harness.results.record import Result
 
-_READER = TypeAdapter(Result)
-_LONGEST = 120  # a file name may have 255 bytes, and the sidecar adds 21
+Shared = dict[Path, Columns]  # columns that all encoders share, by their file, checked
+
 _STALE = 24 * 3600  # seconds
+_SETTLED = 2  # seconds after which a file is not being written any more
+_TRIES, _PAUSE = 20, 0.01  # seconds between readings
 
 
-def cell_path(root: Path, encoder: str, task: str, protocol: str) -> Path:
-    """Where the result of that encoder, task and protocol lies. Distinct names give distinct paths."""
-    return root / _file_name(encoder) / f"{_file_name(task, protocol)}.json"
-
-
-def sidecar_path(path: Path, sidecar: str) -> Path:
-    """The Parquet file beside the result at `path`, given its sha256 (hex)."""
-    return path.with_name(f"{path.name.removesuffix('.json')}-{sidecar[:12]}.parquet")
-
-
-def write(result: Result, items: Items | None, root: Path) -> Path:
-    """Write one result atomically: after a crash the old files or the new ones are there, never half of one.
+def write(result: Result, root: Path) -> Result:
+    """Write a result with the per-item scores it holds; after a crash it is there whole or counts as not finished.
 
     Args:
-        result: its `sidecar` is replaced by the digest of the file written here.
-        items: per-item gold and prediction, or None.
+        result: in memory.
         root: the results folder; it is made if missing.
 
     Returns:
-        The JSON file.
+        The result, which knows its file.
 
     Raises:
-        ResultError: if a score is not finite, or the files cannot be written.
+        ResultError: if a score is not finite or does not follow from the per-item scores; nothing is written.
+        WriteError: if the disk refuses.
     """
-    path = cell_path(root, result.encoder.name, result.task, result.protocol)
-    _check_finite(result.scores, path, "nothing was written; look for a constant prediction or an empty set")
-    parquet = None if items is None else _parquet(items)
-    digest = None if parquet is None else hashlib.sha256(parquet).hexdigest()
-    document = asdict(replace(result, sidecar=digest, held=None))
-    del document["file"], document["held"]
-    document["checksum"] = _checksum(document)
-    if parquet is not None and digest is not None:
-        files.replace(sidecar_path(path, digest), parquet)
-    files.replace(path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
-    _sweep(path, digest)
-    return path
+    file = layout.result_file(layout.encoder_folder(root, result.encoder), result.task, result.protocol)
+    result = replace(result, file=file)
+    advice = "nothing was written; look for a constant prediction or an empty set"
+    documents.check_finite(result.scores, f"{file}", advice)
+    check_scores(result, result.held)
+    with files.lock(root / layout.LOCK):
+        before = documents.shared_digest(file)
+        place(result, root)
+        _write_index(root, result)
+        if before is not None and before != result.shared_sha256:
+            _drop_unused(layout.items_file(root, result.task, result.protocol, before), file)
+        for folder in (root, root / layout.ITEMS, file.parent):
+            _sweep(folder)
+    return result
 
 
-def read(path: Path) -> Result:
-    """Read and check one result file.
+def place(result: Result, root: Path) -> None:
+    """Write the files of a result that knows its file; the caller holds the lock and sees to the index."""
+    assert result.file is not None
+    if result.held is not None and result.shared_sha256 is not None:
+        shared = layout.items_file(root, result.task, result.protocol, result.shared_sha256)
+        if not _is_whole(shared, result.shared_sha256):
+            files.replace(shared, to_parquet(columns(result.held, own=False)))
+        files.replace(layout.scores_file(result.file), to_parquet(columns(result.held, own=True)))
+    documents.write_card(result.encoder, result.file.with_name(layout.ENCODER))
+    files.replace(result.file, documents.result_bytes(result))
+    if result.items_sha256 is None:
+        layout.scores_file(result.file).unlink(missing_ok=True)
+
+
+def read(file: Path, *, check: bool = True) -> Result:
+    """Read one result.
+
+    Args:
+        file: its JSON file.
+        check: read the per-item scores too and hold the scores against them; False only to save time.
 
     Raises:
-        ResultError: if it is missing, damaged, of another schema, or was edited after it was written.
+        ResultError: if it is missing, damaged, of another layout, not where it belongs, or was edited after it was
+            written, if its per-item scores are not those it was written with, or if its scores do not follow from them.
     """
-    document = _load(path)
-    if document.get("schema") != SCHEMA:
-        raise ResultError(
-            f"{path}: schema is {document.get('schema')!r}, this version reads {SCHEMA}; "
-            "read it with the version that wrote it, or run its task again with --force"
-        )
-    checksum = document.pop("checksum", None)
-    try:
-        result = _READER.validate_json(json.dumps(document), strict=True, extra="forbid")
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ResultError(f"{path}: {place}: {first['msg']}; run its task again with --force") from error
-    _check_finite(result.scores, path, "run its task again with --force")
-    if checksum != _checksum(document):
-        raise ResultError(f"{path}: was edited after it was written; run its task again with --force")
-    return replace(result, file=path)
+    card = documents.read_card(file.with_name(layout.ENCODER))
+    return _read_settled(file, card, {} if check else None)
 
 
-def read_items(path: Path, sidecar: str) -> Items:
-    """The per-item scores of the result at `path`, given their sha256 (hex).
+def read_all(root: Path, *, check: bool = True) -> tuple[list[Result], list[str]]:
+    """Read every result below a folder, in the order of their paths, and one sentence for each thing left out.
+
+    An encoder's name stands for one encoder: of two folders with one name but other vectors the newest counts.
+    The index is not read.
+
+    Args:
+        root: the results folder.
+        check: see `read`.
 
     Raises:
-        ResultError: if they are missing, or not those that the result was written with.
+        ResultError: if the folder is there and cannot be read.
     """
-    import pyarrow.parquet  # half a second that tables do not need, and read_table() would load pandas too
+    results, problems = scan(root, check=check)
+    by_name: dict[str, dict[str, list[Result]]] = {}
+    for result in results:
+        by_name.setdefault(result.encoder.name, {}).setdefault(result.encoder.identity, []).append(result)
+    newest = {id(one) for folders in by_name.values() for one in _newest([*folders.values()], problems)}
+    return [result for result in results if id(result) in newest], sorted(problems)
 
-    if not _sidecar_intact(path, sidecar):
-        missing = sidecar_path(path, sidecar)
-        raise ResultError(f"{missing}: is missing or not the file that {path.name} names; run the task again")
-    with pyarrow.parquet.ParquetFile(sidecar_path(path, sidecar)) as file:
-        return from_columns(file.read().to_pydict())
 
-
-def read_all(root: Path) -> tuple[list[Result], list[str]]:
-    """Every readable result under a folder, in the order of their paths, and one sentence per file left out.
-
-    Of two files with one encoder, task and protocol, the one at its own place counts.
-    """
-    found: dict[tuple[str, str, str], list[tuple[Path, Result]]] = {}
+def scan(root: Path, *, check: bool = True) -> tuple[list[Result], list[str]]:
+    """Read results like `read_all`, those of an earlier encoder with an equal name too."""
+    shared: Shared | None = {} if check else None
     problems: list[str] = []
-    for path in sorted(root.glob("*/*.json")):
-        try:
-            result = read(path)
-        except ResultError as error:
-            problems.append(str(error))
-        else:
-            found.setdefault((result.encoder.name, result.task, result.protocol), []).append((path, result))
-    kept: list[Result] = []
-    for key, copies in found.items():
-        (place, result), *others = sorted(copies, key=lambda copy: (copy[0] != cell_path(root, *key), copy[0]))
-        kept.append(result)
-        problems.extend(f"{path}: repeats the result in {place}; delete one of them" for path, _ in others)
-    return kept, sorted(problems)
+    folders = _folders(root)
+    if any(root.glob("*/*@*.json")):
+        problems.append(f"{root}: holds results of an earlier layout; `bench results migrate {root} NEW` converts them")
+    return [result for folder in folders for result in _read_folder(folder, shared, problems)], problems
 
 
-def finished(root: Path, task: str, protocol: str, card: EncoderCard, data: Mapping[str, str]) -> bool:
-    """Whether that cell is there already, with its sidecar, made by the same encoder from the same data.
+def read_items(result: Result, shared: Shared | None = None) -> Items:
+    """Read the per-item scores of a result that was read from disk.
+
+    Args:
+        result: with its file.
+        shared: what was read already of the columns that all encoders share; it is added to.
 
     Raises:
-        ResultError: if the cell holds something else, which must not be overwritten unasked.
+        ResultError: if they are missing, damaged, or not those that the result was written with.
     """
-    path = cell_path(root, card.name, task, protocol)
-    if not path.exists():
-        return False
-    result = read(path)
-    found, expected = asdict(result.encoder), asdict(card)
-    for key in expected:
-        if found[key] != expected[key]:
-            raise ResultError(_differs(path, key, found[key], expected[key]))
+    assert result.file is not None and result.shared_sha256 is not None
+    root = result.file.parent.parent
+    place = layout.items_file(root, result.task, result.protocol, result.shared_sha256)
+    shared = {} if shared is None else shared
+    if place not in shared:
+        shared[place] = _checked(place, result.shared_sha256)
+    scores = layout.scores_file(result.file)
+    items = from_columns({**shared[place], **from_parquet(scores)})
+    if digest_of_all(items, result.shared_sha256) != result.items_sha256:
+        raise ResultError(f"{scores}: is not the file that {result.file.name} was written with; run the task again")
+    return items
+
+
+def finished(root: Path, task: str, protocol: str, card: EncoderCard, data: Mapping[str, str]) -> Result | None:
+    """The result of an encoder on a task if it is there already, with its per-item scores and from the same data.
+
+    Raises:
+        ResultError: if the result's place holds something else, which must not be overwritten unasked.
+    """
+    file = layout.result_file(layout.encoder_folder(root, card), task, protocol)
+    if not documents.is_there(file):
+        return None
+    result = read(file, check=False)
     for key in sorted({*result.data, *data}):
         if result.data.get(key) != data.get(key):
-            raise ResultError(_differs(path, f"sha256 of {key}", result.data.get(key), data.get(key)))
-    return result.sidecar is None or _sidecar_intact(path, result.sidecar)
-
-
-def _differs(path: Path, what: str, found: object, expected: object) -> str:
-    return (
-        f"{path}: holds a result with another {what} ({found!r}, now {expected!r}); "
-        "replace it with --force, or choose another --results-dir"
-    )
-
-
-def _file_name(*parts: str) -> str:
-    quoted = "@".join(quote(part, safe="[],=") for part in parts)
-    if quoted.startswith("."):
-        quoted = f"%2E{quoted[1:]}"
-    if len(quoted) <= _LONGEST:
-        return quoted
-    return f"{quoted[: _LONGEST - 9]}+{hashlib.sha256(quoted.encode()).hexdigest()[:8]}"  # quote() leaves no "+"
-
-
-def _parquet(items: Items) -> bytes:
-    import pyarrow as pa
-    import pyarrow.parquet
-
-    buffer = io.BytesIO()
-    table = pa.table({**columns(items, own=False), **columns(items, own=True)})
-    pyarrow.parquet.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()
-
-
-def _sidecar_intact(path: Path, sidecar: str) -> bool:
+            raise ResultError(
+                f"{file}: holds a result with another sha256 of {key} ({result.data.get(key)!r}, now "
+                f"{data.get(key)!r}); replace it with --force, or choose another --results-dir"
+            )
     try:
-        content = sidecar_path(path, sidecar).read_bytes()
-    except OSError:
-        return False
-    return hashlib.sha256(content).hexdigest() == sidecar
+        items = None if result.items_sha256 is None else read_items(result)
+    except ResultError:  # lost, damaged, or a crash came between the two files
+        return None
+    check_scores(result, items)
+    return result if items is None else replace(result, held=items)
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _folders(root: Path) -> list[Path]:
+    """The folders of encoders."""
+    if not documents.is_there(root):
+        return []
     try:
-        document = json.loads(path.read_bytes())
+        entries = [path for path in root.iterdir() if path.is_dir() and path.name != layout.ITEMS]
     except OSError as error:
-        raise ResultError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
-    except (ValueError, RecursionError) as error:  # the latter: 200,000 times "[", for instance
-        raise ResultError(f"{path}: is not JSON ({error}); run its task again with --force") from error
-    if not isinstance(document, dict):
-        raise ResultError(f"{path}: holds no result but a {type(document).__name__}; move it out of the results folder")
-    return document
+        raise documents.unreadable(root, error) from error
+    return sorted(path for path in entries if documents.is_there(path / layout.ENCODER, unless=True))
 
 
-def _check_finite(scores: Mapping[str, float], path: Path, advice: str) -> None:
-    for name, value in scores.items():
-        if not math.isfinite(value):
-            raise ResultError(f"{path}: score {name} is {value}, expected a finite number; {advice}")
+def _read_folder(folder: Path, shared: Shared | None, problems: list[str]) -> list[Result]:
+    found = []
+    try:
+        card = documents.read_card(folder / layout.ENCODER)
+        _check_place(folder, layout.encoder_folder(folder.parent, card), f"results of {card.name}")
+    except ResultError as error:
+        problems.append(f"{error} ({folder.name} is left out)")
+        return []
+    for file in sorted(folder.glob("*.json")):
+        if file.name != layout.ENCODER:
+            try:
+                found.append(_read_settled(file, card, shared))
+            except ResultError as error:
+                problems.append(str(error))
+    return found
 
 
-def _checksum(document: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def _read_settled(file: Path, card: EncoderCard, shared: Shared | None) -> Result:
+    """Read a result; while its files are just being written, they may not fit, and it is read again."""
+    for _ in range(_TRIES):
+        try:
+            return _read(file, card, shared)
+        except ResultError:
+            if not _is_being_written(file):
+                raise
+            time.sleep(_PAUSE)
+    return _read(file, card, shared)
 
 
-def _sweep(path: Path, sidecar: str | None) -> None:
-    """Remove what killed or replaced runs left in the folder, a day later: another run may still be writing it."""
-    own = None if sidecar is None else sidecar_path(path, sidecar)
-    earlier = re.compile(re.escape(path.name.removesuffix(".json")) + r"-[0-9a-f]{12}\.parquet")
-    for entry in path.parent.iterdir():
-        leftover = entry.suffix == ".tmp" or (earlier.fullmatch(entry.name) and entry != own)
-        if leftover:
-            with contextlib.suppress(OSError):
-                if entry.stat().st_mtime < time.time() - _STALE:
-                    entry.unlink()
+def _is_being_written(file: Path) -> bool:
+    for part in (file, layout.scores_file(file)):
+        with contextlib.suppress(OSError):
+            if abs(time.time() - part.stat().st_mtime) < _SETTLED:
+                return True
+    return False
+
+
+def _read(file: Path, card: EncoderCard, shared: Shared | None) -> Result:
+    result = documents.read_result(file, card)
+    _check_place(file, layout.result_file(file.parent, result.task, result.protocol), f"result of {result.task}")
+    if shared is None:
+        return result
+    items = None if result.items_sha256 is None else read_items(result, shared)
+    check_scores(result, items)
+    return replace(result, held=items)
+
+
+def _check_place(found: Path, expected: Path, what: str) -> None:
+    if found.name != expected.name:
+        raise ResultError(f"{found}: is not the place of the {what}, expected {expected.name}; rename or delete it")
+
+
+def _newest(folders: list[list[Result]], problems: list[str]) -> list[Result]:
+    """The results of the newest of several folders with one encoder's name; the others are named."""
+    *others, newest = sorted(folders, key=lambda results: max(result.run.started for result in results))
+    for result in (results[0] for results in others):
+        kept, left_out = newest[0].file, result.file
+        assert kept is not None and left_out is not None
+        problems.append(
+            f"{left_out.parent}: holds earlier results of {result.encoder.name}, made with other vectors than those in "
+            f"{kept.parent.name}; they are left out, delete one of the folders"
+        )
+    return newest
+
+
+def _checked(place: Path, expected: str) -> Columns:
+    found: Columns = from_parquet(place)
+    if digest(found) != expected:
+        raise ResultError(f"{place}: does not hold the items that it is named after; run the task again")
+    return found
+
+
+def _is_whole(place: Path, expected: str) -> bool:
+    try:
+        _checked(place, expected)
+    except ResultError:
+        return False
+    return True
+
+
+def _write_index(root: Path, result: Result) -> None:
+    """Add a result to the index; where that is missing or damaged, make it anew from all results."""
+    place = root / layout.INDEX
+    before = place.read_text(encoding="utf-8", errors="replace") if place.exists() else ""
+    content = index.with_result(before, result) or index.content(scan(root, check=False)[0])
+    files.replace(place, content.encode())
+
+
+def _drop_unused(items: Path, replaced: Path) -> None:
+    """Delete an items file that no result names any more."""
+    for file in replaced.parent.parent.glob(f"*/{replaced.name}"):
+        named = documents.shared_digest(file)
+        if named is not None and items.name.endswith(f".{named[:12]}.parquet"):
+            return
+    items.unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed runs left, a day later."""
+    for entry in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            if entry.stat().st_mtime < time.time() - _STALE:
+                entry.unlink()

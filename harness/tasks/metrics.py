@@ -1,8 +1,7 @@
-"""Similarity and correlation: arrays in, one number out."""
+"""The similarity of sentence vectors: arrays in, one number per row out."""
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 Vector = NDArray[np.floating]  # (n,)
 Matrix = NDArray[np.floating]  # (n, d)
@@ -45,25 +44,3 @@ def _measured(x: Matrix, norms: Vector) -> NDArray[np.bool_]:
     if not in_range.all():
         in_range[~in_range] = ~x[~in_range].any(axis=1)  # zero rows have no direction to be lost
     return in_range
-
-
-def pearson(x: Vector, y: Vector) -> float:
-    """Pearson's correlation, -1..1; nan if either is constant or there are fewer than two values.
-
-    Args:
-        x: (n,), finite; computed in float64.
-        y: (n,), finite.
-    """
-    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return float("nan")
-    a, b = a - a.mean(), b - b.mean()
-    return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1, 1))
-
-
-def spearman(x: Vector, y: Vector) -> float:
-    """Spearman's rank correlation, -1..1: Pearson's of the ranks, ties sharing their mean rank; nan as in `pearson`."""
-    return pearson(rankdata(x), rankdata(y))
-
-
-METRICS = {"spearman": spearman, "pearson": pearson}

@@ -15,8 +15,9 @@ from harness.data.records import Pairs, SimilarityData
 from harness.encoders.context import Context
 from harness.encoders.protocol import Encoder, embed
 from harness.errors import TaskError
+from harness.results.correlation import correlations, subset_slices
 from harness.results.items import PairItems, text_id
-from harness.tasks.metrics import METRICS, Vector, cosine
+from harness.tasks.metrics import Vector, cosine
 from harness.tasks.outcome import Outcome, Prepared
 
 
@@ -105,10 +106,7 @@ def _texts(data: SimilarityData) -> list[str]:
 
 
 def aggregate(task: str, subsets: tuple[Pairs, ...], predicted: list[Vector], split: str) -> dict[str, float]:
-    """Scores by `<metric>/<aggregation>/<split>`, correlations in -1..1.
-
-    `all` is the correlation over the pairs of all subsets at once, `mean` the plain mean of the subsets' correlations,
-    `wmean` their mean weighted by pairs, and `subset:<name>` one subset's own.
+    """Scores by `<metric>/<aggregation>/<split>`, correlations in -1..1; see `correlations` for the aggregations.
 
     Args:
         task: for the error.
@@ -119,16 +117,9 @@ def aggregate(task: str, subsets: tuple[Pairs, ...], predicted: list[Vector], sp
     Raises:
         TaskError: if a correlation is undefined because all similarities (or gold scores) are equal.
     """
-    scores = {}
-    for name, metric in METRICS.items():
-        each = [metric(np.asarray(s.gold), p) for s, p in zip(subsets, predicted, strict=True)]
-        everything = metric(np.concatenate([s.gold for s in subsets]), np.concatenate(predicted))
-        weights = [len(s.gold) for s in subsets]
-        scores[f"{name}/all/{split}"] = everything
-        scores[f"{name}/mean/{split}"] = float(np.mean(each))
-        scores[f"{name}/wmean/{split}"] = float(np.average(each, weights=weights))
-        for subset, value in zip(subsets, each, strict=True):
-            scores[f"{name}/subset:{subset.name}/{split}"] = value
+    places = subset_slices([subset.name for subset in subsets for _ in subset.gold])
+    gold = np.concatenate([subset.gold for subset in subsets])
+    scores = {f"{key}/{split}": value for key, value in correlations(places, gold, np.concatenate(predicted)).items()}
     undefined = [key for key, value in scores.items() if not np.isfinite(value)]
     if undefined:
         where = next((key for key in undefined if "/subset:" in key), undefined[0])

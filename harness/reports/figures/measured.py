@@ -99,10 +99,10 @@ class Measured:
         return self.result.scores[key]
 
     def series(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The points (x, y) of a series of the sidecar, e.g. `spectrum/test`.
+        """The points (x, y) of a series of the per-item scores, e.g. `spectrum/test`.
 
         Raises:
-            ResultError: if the sidecar is missing or damaged, or has no such series.
+            ResultError: if the per-item file is missing or damaged, or has no such series.
         """
         items = self.result.items()
         x, y = items.points(name) if isinstance(items, SeriesItems) else (np.empty(0), np.empty(0))

@@ -104,7 +104,7 @@
         ["Fitted on", card.fitted_on], ["Trained on", card.trained_on], ["Seed", card.seed],
         ["Started", result.started], ["Seconds", `${result.seconds.toFixed(2)}, and ${result.encoding_seconds.toFixed(1)} to encode all tasks of the run`],
         ["Machine", Object.entries(run.machine).map(([key, value]) => `${key} ${value}`).join(", ")],
-        ["Device", `${run.device}, ${run.threads} threads`], ["Commit", commit], ["Per-item scores", result.sidecar],
+        ["Device", `${run.device}, ${run.threads} threads`], ["Commit", commit], ["Per-item scores", result.items],
       ]),
       folded("Scores", Object.entries(result.scores)),
       folded("Packages", Object.entries(run.packages)),

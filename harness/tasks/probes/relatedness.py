@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.errors import DataError
-from harness.tasks.metrics import METRICS
+from harness.results.correlation import METRICS
 from harness.tasks.probes.cores import one_core_each
 from harness.tasks.probes.heads import initial_weights, with_constant
 from harness.tasks.probes.optimizers import Adam
