@@ -5,19 +5,19 @@ of the items (of the means over runs) plus, for each trained encoder, the varian
 number.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from statistics import fmean, variance
+from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from harness.errors import ResultError
 from harness.names import EncoderCard, ScoreKey
+from harness.reports.crossed import Contrast, Side, contrast, side_of, stored_estimate
 from harness.reports.layouts import LAYOUTS, Layout
 from harness.reports.letters import holm
 from harness.reports.match import recipe_of, without_seed
 from harness.reports.rows import score_key
-from harness.reports.uncertainty import Estimate, average, estimate
+from harness.reports.uncertainty import average, estimate
 from harness.results.record import Result
 
 if TYPE_CHECKING:
@@ -94,23 +94,6 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class _Side:
-    """One encoder on one score: the mean over its runs, and the score of each run by the encoder's identity."""
-
-    mean: Estimate
-    runs: Mapping[str, float]
-
-    @property
-    def freedom(self) -> int:
-        return len(self.runs) - 1
-
-    @property
-    def seed_variance(self) -> float:
-        """Of the mean over runs; 0 where there is one run, of which nothing is known."""
-        return variance(self.runs.values()) / len(self.runs) if self.freedom else 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class _Cell:
     """A task that both encoders have, in percent or its own unit."""
 
@@ -118,7 +101,7 @@ class _Cell:
     task: str
     protocol: str
     key: str
-    sides: tuple[_Side, _Side]
+    sides: tuple[Side, Side]
     scale: float = 100.0
 
 
@@ -206,24 +189,14 @@ def _cells_of(layout: Layout, protocol: str, a: _Places, b: _Places, left_out: l
     return cells
 
 
-def _sides(a: Sequence[Result], b: Sequence[Result], key: str) -> tuple[_Side, _Side] | None:
+def _sides(a: Sequence[Result], b: Sequence[Result], key: str) -> tuple[Side, Side] | None:
     if any(result.data != a[0].data for result in (*a, *b)):
         raise ResultError("the two were scored on different data files; run one of them again")
-    one, other = (_side({run.encoder.identity: estimate(run, key) for run in runs}) for runs in (a, b))
+    one, other = (side_of({run.encoder.identity: estimate(run, key) for run in runs}) for runs in (a, b))
     if one is None or other is None:
         return None
     one.mean.minus(other.mean)  # refuses other items
     return one, other
-
-
-def _side(runs: Mapping[str, Estimate | None]) -> _Side | None:
-    known = {name: run for name, run in runs.items() if run is not None}
-    if len(known) < len(runs):
-        return None
-    first, *others = known.values()
-    influence = sum((run.influence for run in others), first.influence) / len(known)
-    values = {name: run.value for name, run in known.items()}
-    return _Side(replace(first, value=fmean(values.values()), influence=influence), values)
 
 
 def _geometry(a: _Places, b: _Places) -> list[_Cell]:
@@ -231,29 +204,18 @@ def _geometry(a: _Places, b: _Places) -> list[_Cell]:
     cells = []
     for task, protocol in (place for place in a if place in b and "geometry" in place[0]):
         for key in _GEOMETRY:
-            one, other = (_geometry_side(runs[task, protocol], key) for runs in (a, b))
+            one, other = (
+                side_of({run.encoder.identity: stored_estimate(run, key) for run in runs[task, protocol]})
+                for runs in (a, b)
+            )
             if one is not None and other is not None:
                 cells.append(_Cell("geometry", task, protocol, key, (one, other), 1.0))
     return cells
 
 
-def _geometry_side(runs: Sequence[Result], key: str) -> _Side | None:
-    """The mean over runs as an estimate of one item, whose influence is the standard error of the stored interval."""
-    import numpy as np
-
-    ends = [str(ScoreKey.parse(key)._replace(bound=bound)) for bound in ("low", "high")]
-    if any(one not in run.scores for run in runs for one in (key, *ends)):
-        return None
-    values = {run.encoder.identity: run.scores[key] for run in runs}
-    error = fmean((run.scores[ends[1]] - run.scores[ends[0]]) / (2 * 1.959964) for run in runs)
-    ids = np.array([f"{runs[0].encoder.name} {key}"])
-    mean = Estimate(value=fmean(values.values()), influence=np.array([error]), left=ids, right=ids, bounded=False)
-    return _Side(mean, values)
-
-
 def _rows(groups: Sequence[tuple[Layout | None, list[_Cell]]]) -> list[Difference]:
-    tests = [[_test(cell.sides) for cell in cells] for _, cells in groups]
-    adjusted = iter(holm([p for group in tests for _, _, p in group]))
+    tests = [[contrast(*cell.sides) for cell in cells] for _, cells in groups]
+    adjusted = iter(holm([found.p for group in tests for found in group]))
     rows = []
     for (layout, cells), found in zip(groups, tests, strict=True):
         rows += [_difference(cell, test, next(adjusted)) for cell, test in zip(cells, found, strict=True)]
@@ -269,38 +231,13 @@ def _average_row(cells: Sequence[_Cell]) -> Difference:
         own = [cell.sides[i] for cell in cells]
         names = [name for name in own[0].runs if all(name in side.runs for side in own)]
         runs = {name: fmean(side.runs[name] for side in own) for name in names}
-        sides.append(_Side(average([side.mean for side in own]), runs))
+        sides.append(Side(average([side.mean for side in own]), runs))
     joined = replace(cells[0], task=AVERAGE, sides=(sides[0], sides[1]))
-    test = _test(joined.sides)
-    return _difference(joined, test, test[2])
+    found = contrast(*joined.sides)
+    return _difference(joined, found, found.p)
 
 
-def _test(sides: tuple[_Side, _Side]) -> tuple[float, float, float]:
-    """Difference, half-width of its 95 % interval, and p-value, in the score's own unit.
-
-    Student's t with the degrees of freedom of Welch and Satterthwaite, in which the items count as very many.
-    """
-    from scipy.special import stdtr, stdtrit
-
-    a, b = sides
-    items = _item_variance(a.mean, b.mean)
-    total = items + a.seed_variance + b.seed_variance
-    difference = a.mean.value - b.mean.value
-    if total == 0:
-        return difference, 0.0, 1.0 if difference == 0 else 0.0
-    share = sum(side.seed_variance**2 / side.freedom for side in sides if side.freedom > 0)
-    freedom = total**2 / share if share else math.inf
-    freedom = min(freedom, 1e6)
-    error = math.sqrt(total)
-    return difference, float(stdtrit(freedom, 0.975)) * error, float(2 * stdtr(freedom, -abs(difference) / error))
-
-
-def _item_variance(a: Estimate, b: Estimate) -> float:
-    return a.minus(b).variance if len(a.influence) > 1 else a.variance + b.variance
-
-
-def _difference(cell: _Cell, test: tuple[float, float, float], p_holm: float) -> Difference:
-    difference, half, p = test
+def _difference(cell: _Cell, found: Contrast, p_holm: float) -> Difference:
     a, b = (cell.scale * side.mean.value for side in cell.sides)
     return Difference(
         table=cell.layout,
@@ -311,9 +248,9 @@ def _difference(cell: _Cell, test: tuple[float, float, float], p_holm: float) ->
         a=a,
         b=b,
         difference=a - b,
-        low=cell.scale * (difference - half),
-        high=cell.scale * (difference + half),
-        p=p,
+        low=cell.scale * found.interval.low,
+        high=cell.scale * found.interval.high,
+        p=found.p,
         p_holm=p_holm,
         higher="not told apart" if p_holm >= LEVEL else "a" if a > b else "b",
     )
