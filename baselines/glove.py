@@ -5,7 +5,7 @@ Source: SentEval (5d6dc11) examples/bow.py: whitespace tokens, exact match, unkn
 
 import string
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from baselines.vectors import WordVectors, open_vectors
+from harness import files
+from harness.data.given import file_named, name_by_content
 from harness.encoders.context import Context
 from harness.encoders.protocol import Embeddings, Encoder, Transductive
 from harness.encoders.registry import EncoderEntry, parameter, parameters
@@ -163,31 +165,31 @@ class _WithoutComponent:
         return remove_component(self._average.encode(sentences), self._component)
 
 
-def find_vectors(name: str, member: str | None, context: Context) -> WordVectors:
-    """The bundled vectors (`tiny`), a downloaded set, or a file; `member` is the one meant in a .zip of several.
+def find_vectors(name: str, context: Context) -> Path:
+    """The file of the bundled vectors (`tiny`), of a downloaded set, or a file by its path or name in records.
 
     Raises:
-        UsageError: if there is no such file or member.
-        DataError: if it is damaged.
+        UsageError: if there is no such file.
+        DataError: if the bundled file is damaged, or a named one has changed.
     """
     if name == "tiny":
-        path = packaged_folder("baselines/assets/glove-tiny") / "vectors.txt.gz"
-    else:
-        folder = context.cache_dir / "glove"
-        candidates = [Path(name).expanduser(), folder / f"{name}.zip", folder / f"{name}.txt"]
-        found = next((candidate for candidate in candidates if candidate.is_file()), None)
-        if found is None:
-            raise UsageError(
-                f"avg-glove: no word vectors {name!r}; run `bench data fetch glove` (2 GB), name a text file, or use "
-                "backbone=tiny"
-            )
-        path = found
-    return open_vectors(path, context.cache_dir / "vectors", member)
+        return packaged_folder("baselines/assets/glove-tiny") / "vectors.txt.gz"
+    if (named := file_named(name, context.cache_dir)) is not None:
+        return named
+    folder = context.cache_dir / "glove"
+    candidates = [Path(name).expanduser(), folder / f"{name}.zip", folder / f"{name}.txt"]
+    found = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if found is None:
+        raise UsageError(
+            f"avg-glove: no word vectors {name!r}; run `bench data fetch glove` (2 GB), name a text file, or use "
+            "backbone=tiny"
+        )
+    return found
 
 
 @parameters
 class GloveParameters:
-    backbone: str = parameter("glove.840B.300d", "tiny (bundled), glove.840B.300d, or a file")
+    backbone: str = parameter("glove.840B.300d", "word vectors: tiny (bundled), glove.840B.300d, or a file")
     member: str | None = parameter(None, "the text in a .zip that has several")
     lower: bool = parameter(False, "look words up in lower case")
     stop_words: bool = parameter(False, "leave stop words and punctuation out")
@@ -197,13 +199,17 @@ class GloveParameters:
 
 
 def _build(spec: Spec, chosen: GloveParameters, context: Context) -> Encoder | Transductive:
-    vectors = find_vectors(chosen.backbone, chosen.member, context)
+    path = find_vectors(chosen.backbone, context)
+    vectors = open_vectors(path, context.cache_dir / "vectors", chosen.member)
+    if path == Path(chosen.backbone).expanduser():  # names and records hold no path
+        shown = name_by_content(path, vectors.sha256, files.sha256(path), context.cache_dir)
+        spec, chosen = spec.replaced(backbone=shown), replace(chosen, backbone=shown)
     bag = Bag(lower=chosen.lower, stop_words=chosen.stop_words, sif=chosen.sif)
     card = EncoderCard(
         name=str(spec),
         method=spec.name,
         parameters=asdict(chosen),
-        backbone=Path(chosen.backbone).name,
+        backbone=chosen.backbone,
         weights_sha256=vectors.sha256,
         pooling="mean of words",
         dim=vectors.dim,

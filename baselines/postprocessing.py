@@ -13,7 +13,7 @@ from baselines.fits import FitText, FlowFit, text_of, whitening_fit
 from baselines.flow import FlowSettings
 from baselines.flow_model import FlowShape
 from baselines.transformers import backbone_parameter, max_tokens_parameter
-from harness.data.named_texts import NAMED, find_text
+from harness.data.named_texts import NAMED, find_text, name_in_records
 from harness.encoders.cached import CachedEncoder, cache_embeddings
 from harness.encoders.context import Context
 from harness.encoders.pooling import POOLINGS
@@ -132,7 +132,14 @@ def _fitted(base: CachedEncoder, fit: FitOrLoad, card: EncoderCard, context: Con
         return FittedPerTask(base, lambda text: fit(base, text, card, context), card)
     first = chosen["sentences"]
     text = find_text(str(chosen["fit"]), context, int(first) if first else None)
-    card = replace(card, fitted_on=text.name, content=_content(base, card, text.digest))
+    shown = name_in_records(str(chosen["fit"]), text, context.cache_dir)
+    card = replace(
+        card,
+        name=str(Spec.parse(card.name).replaced(fit=shown)) if text.by_path else card.name,
+        parameters={**chosen, "fit": shown},
+        fitted_on=text.name,
+        content=_content(base, card, text.digest),
+    )
     sentences = FitText(text.digest, text.sentences)
     return Mapped(base, lambda: fit(base, sentences, card, context), card)
 

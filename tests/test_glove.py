@@ -280,7 +280,10 @@ def test_the_identity_is_the_vectors_and_no_path(context, tmp_path):
     (tmp_path / "other" / "renamed.vec").write_text(TEXT)
     here, there = (encoder(context, backbone=tmp_path / name).card for name in ("words.txt", "other/renamed.vec"))
     assert here.identity == there.identity
-    assert (here.backbone, there.backbone) == ("words.txt", "renamed.vec")
+    digest = hashlib.sha256(TEXT.encode()).hexdigest()[:12]
+    assert here.name == f"avg-glove[backbone=words.txt@{digest}]"
+    assert (here.backbone, there.parameters["backbone"]) == (f"words.txt@{digest}", f"renamed.vec@{digest}")
+    assert build(here.name, context).card == here  # a name from a report can be used
     others = [encoder(context, backbone=tmp_path / "words.txt", **{name: value}).card.identity
               for name, value in {"lower": "true", "stop_words": "true", "sif": "0.001"}.items()]  # fmt: skip
     assert len({here.identity, *others}) == 4

@@ -218,6 +218,19 @@ def test_a_text_that_changes_while_it_is_read_is_not_fitted_on(context, tmp_path
     assert not fit_files(context)
 
 
+def test_a_path_becomes_a_name_by_content_that_can_be_used(context, tmp_path):
+    path = tmp_path / "my text.csv"
+    path.write_text("text\n" + "\n".join(f'"{text}"' for text in corpus("mini-nli", context)))
+    card = build(f"bert-whitening[backbone={context.backbone},fit={path},dim=4]", context).card
+    shown = f"my text.csv@{find_text(str(path), context).digest[:12]}"
+    assert (card.parameters["fit"], card.fitted_on) == (shown, shown)
+    assert str(path.parent) not in card.name.replace(context.backbone, "")
+    assert build(card.name, context).card == card
+    path.write_text("text\nother\n")
+    with pytest.raises(DataError, match=r"get the file back, or name a file$"):
+        build(card.name, context)
+
+
 def test_the_first_sentences_of_a_text_alone(context, tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("\n".join(corpus("mini-nli", context)[:300]))

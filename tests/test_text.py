@@ -241,7 +241,7 @@ def test_a_given_file_that_changed_or_went_away(write, context):
     )
     path.unlink()
     assert refused(DataError, "films", context) == (
-        f"{path}: no such file, expected the text named films; run `bench data add films FILE`"
+        f"{path}: no such file, expected the one named films; run `bench data add films FILE`"
     )
 
 

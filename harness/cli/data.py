@@ -122,9 +122,10 @@ def add(
 @command
 def list_(cache_dir: options.CacheDir = None, json: options.Json = False) -> None:
     """Show the texts that can be named for training and fitting."""
-    from harness.data.named_texts import NAMED, added_texts
+    from harness.data.given import given_names
+    from harness.data.named_texts import NAMED
 
-    added = added_texts(cache_dir or options.default_cache_dir())
+    added = given_names(cache_dir or options.default_cache_dir())
     rows: Rows = [{"name": name, "what": what, "file": str(added.get(name, ""))} for name, what in NAMED.items()]
     rows += [{"name": name, "what": "added", "file": str(path)} for name, path in added.items() if name not in NAMED]
     show_rows(rows, json=json)

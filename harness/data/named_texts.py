@@ -1,12 +1,12 @@
 """Texts by name: those of the hub, the data folder and the package, and files that a user gave a name once."""
 
-import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from harness import files
 from harness.data.fetch import TRAINING_FILES, fetch_training_file
+from harness.data.given import file_named, given_names, keep_name, name_by_content
 from harness.data.locate import data_root
 from harness.data.text import SentenceFile, Text, open_text
 from harness.errors import DataError, UsageError
@@ -64,13 +64,28 @@ def find_text(name: str, context: Surroundings, first: int | None = None) -> Tex
         return Text(
             name, _snli(data_root(context.data_dir, context.cache_dir, offline=context.offline, progress=False)), first
         )
-    if (given := _given(name, context.cache_dir)) is not None:
-        return Text(name, (given,), first)
+    if (given := file_named(name, context.cache_dir)) is not None:
+        return Text(name.partition("@")[0], (open_text(given),), first)
+    if name in GIVEN:
+        raise DataError(
+            f"{name}: no file was given for this name; run `bench data add {name} FILE`, with {GIVEN[name]}"
+        )
     path = Path(name).expanduser()
     if not path.is_file():
-        names = [*NAMED, *added_texts(context.cache_dir)]
+        names = [*NAMED, *given_names(context.cache_dir)]
         raise UsageError(f"{name}: no such text, expected a file of sentences, or a name; {nearest(name, names)}")
-    return Text(path.name, (open_text(path),), first)
+    return Text(path.name, (open_text(path),), first, by_path=True)
+
+
+def name_in_records(name: str, text: Text, cache_dir: Path) -> str:
+    """How specifications and records write a text that was asked for by this name: a name as it is, a path by content.
+
+    The name by content stands for the file as long as the cache is kept, so that a name from a report can be used.
+    """
+    if not text.by_path:
+        return name
+    file = text.files[0]
+    return name_by_content(file.path, replace(text, first=None).digest, file.sha256(), cache_dir)
 
 
 def add_text(name: str, path: Path, cache_dir: Path) -> Text:
@@ -89,53 +104,8 @@ def add_text(name: str, path: Path, cache_dir: Path) -> Text:
     text = Text(name, (open_text(path.expanduser().resolve()),))
     if not any(True for _ in text.sentences()):
         raise DataError(f"{path}: holds no sentences; is it the right file?")
-    facts = {"path": str(text.files[0].path), "sha256": text.sha256, "digest": text.digest}
-    files.replace(_record(name, cache_dir), (json.dumps(facts, indent=2) + "\n").encode())
+    keep_name(name, text.files[0].path, text.sha256, cache_dir)
     return text
-
-
-def added_texts(cache_dir: Path) -> dict[str, Path]:
-    """The names that were added, and their files."""
-    return {record.stem: Path(facts["path"]) for record in _records(cache_dir) if (facts := _facts(record))}
-
-
-def _records(cache_dir: Path) -> list[Path]:
-    return sorted((cache_dir / "texts").glob("*.json"))
-
-
-def _record(name: str, cache_dir: Path) -> Path:
-    return cache_dir / "texts" / f"{name}.json"
-
-
-def _facts(record: Path) -> dict[str, str]:
-    """What was noted of a name; nothing where the note is missing or damaged, as if the name had never been given."""
-    try:
-        facts = json.loads(record.read_bytes())
-        return {key: str(facts[key]) for key in ("path", "sha256")}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def _given(name: str, cache_dir: Path) -> SentenceFile | None:
-    """The file behind a name that was added, if it is the file that was added."""
-    facts, again = (
-        _facts(_record(name, cache_dir)) if _NAME.fullmatch(name) else {},
-        f"run `bench data add {name} FILE`",
-    )
-    if not facts:
-        if name in GIVEN:
-            raise DataError(f"{name}: no file was given for this name; {again}, with {GIVEN[name]}")
-        return None
-    path = Path(facts["path"])
-    if not path.is_file():
-        raise DataError(f"{path}: no such file, expected the text named {name}; {again}")
-    file = open_text(path)
-    if (found := file.sha256()) != facts["sha256"]:
-        raise DataError(
-            f"{path}: sha256 is {found}, expected {facts['sha256']} as when it was named {name}; get the file back, or "
-            f"{again}"
-        )
-    return file
 
 
 def _snli(root: Path) -> tuple[SentenceFile, ...]:

@@ -115,11 +115,13 @@ class Text:
         label: what people call it; never a path.
         files: in their order.
         first: only so many sentences are read; None: all.
+        by_path: whether it was asked for by the path of a file.
     """
 
     label: str
     files: tuple[SentenceFile, ...]
     first: int | None = None
+    by_path: bool = False
 
     def sentences(self) -> Iterator[str]:
         """All sentences of all columns in file order: duplicates are kept, blank ones are left out.
