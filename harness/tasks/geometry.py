@@ -1,4 +1,4 @@
-"""The geometry of sentence vectors on a similarity benchmark: alignment, uniformity and anisotropy.
+"""The geometry of sentence vectors on a similarity benchmark: alignment, uniformity and geometry.
 
 Every score's key names its definition, since people who left one part open got 185 where the paper shows 0.25:
 
@@ -7,7 +7,8 @@ Every score's key names its definition, since people who left one part open got 
     <either>/low, <either>/high         95% bootstrap interval
 
 `unique` counts equal sentences once, `occurrences` as often as they stand in the file. Vectors are divided by their
-lengths first, for every score: an encoder that does so itself gets the same numbers.
+lengths first, for every score: an encoder that does so itself gets the same numbers. Pairs that have a sentence with a
+zero vector, which has no direction, are left out and counted.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,12 +24,11 @@ from harness.encoders.context import Context
 from harness.encoders.protocol import Embeddings, Encoder, embed
 from harness.errors import TaskError
 from harness.results.items import SeriesItems
-from harness.tasks import anisotropy_metrics as anisotropy
 from harness.tasks import geometry_metrics as geometry
+from harness.tasks.geometry_metrics import Doubles, unit_rows
 from harness.tasks.metrics import Vector
 from harness.tasks.outcome import Outcome, Prepared
 from harness.tasks.similarity import as_senteval_text
-from harness.tasks.unit_vectors import Doubles, unit_rows
 
 Load = Callable[[Path], SimilarityData]
 Scores = dict[str, float]
@@ -41,6 +41,7 @@ POSITIVES: Mapping[str, Callable[[Vector], NDArray[np.bool_]]] = {
 }
 ALPHA = 2.0
 T = 2.0
+_MOST_ZEROS = 0.01  # share of sentences; more of them are no accident of a few unknown words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +86,11 @@ class GeometryTask:
         points: list[tuple[str, Vector, Vector]] = []
         for done, (name, split) in enumerate(splits.items()):
             context.progress("geometry", done, len(splits))
-            vectors = _vectors(encoder, split, self.name)
+            split, left_out = _with_directions(encoder, split, self.name)
+            vectors = _vectors(encoder, split)
             spectra = {
-                "spectrum": anisotropy.singular_values(vectors.unit, centred=False),
-                "spectrum-centred": anisotropy.singular_values(vectors.unit, centred=True),
+                "spectrum": geometry.singular_values(vectors.unit, centred=False),
+                "spectrum-centred": geometry.singular_values(vectors.unit, centred=True),
             }
             rng = np.random.default_rng(self.seed)
             measured = {
@@ -99,6 +101,8 @@ class GeometryTask:
             }
             scores.update({_key(key, name): value for key, value in measured.items()})
             counts.update({f"{key}/{name}": value for key, value in _counts(split, len(vectors.unit)).items()})
+            if left_out:
+                counts[f"pairs with a zero vector/{name}"] = left_out
             points.append((f"pairs/{name}", split.gold, 1 - _distances(vectors) / 2))
             points += [(f"{kind}/{name}", np.arange(1.0, len(v) + 1), v) for kind, v in spectra.items()]
         return Outcome(scores=scores, counts=counts, items=_items(points))
@@ -126,16 +130,28 @@ class _Vectors:
     rows: NDArray[np.intp]
 
 
-def _vectors(encoder: Encoder, split: _Split, task: str) -> _Vectors:
-    row = {sentence: i for i, sentence in enumerate(dict.fromkeys(split.sentences))}
-    x = embed(encoder, list(row))
-    zero = np.flatnonzero((x == 0).all(axis=1))
-    if zero.size:
+def _with_directions(encoder: Encoder, split: _Split, task: str) -> tuple[_Split, int]:
+    """The pairs whose sentences both have a vector other than zero, and how many others there are.
+
+    Raises:
+        TaskError: if more than one sentence in a hundred has a zero vector.
+    """
+    distinct = list(dict.fromkeys(split.sentences))
+    zero = [distinct[row] for row in np.flatnonzero((embed(encoder, distinct) == 0).all(axis=1))]
+    if len(zero) > _MOST_ZEROS * len(distinct):
         raise TaskError(
-            f"{task}: {zero.size} of {len(x)} sentences have a zero vector, the first is {list(row)[zero[0]]!r}, and a "
+            f"{task}: {len(zero)} of {len(distinct)} sentences have a zero vector, the first is {zero[0]!r}, and a "
             "zero vector has no place on the sphere; give the encoder a vector for unknown words"
         )
-    return _Vectors(unit_rows(x), np.array([row[sentence] for sentence in split.sentences]))
+    pairs = len(split.gold)
+    left, right = split.sentences[:pairs], split.sentences[pairs:]
+    kept = [i for i in range(pairs) if left[i] not in zero and right[i] not in zero] if zero else range(pairs)
+    return _Split([*(left[i] for i in kept), *(right[i] for i in kept)], split.gold[list(kept)]), pairs - len(kept)
+
+
+def _vectors(encoder: Encoder, split: _Split) -> _Vectors:
+    row = {sentence: i for i, sentence in enumerate(dict.fromkeys(split.sentences))}
+    return _Vectors(unit_rows(embed(encoder, list(row))), np.array([row[sentence] for sentence in split.sentences]))
 
 
 def _distances(vectors: _Vectors) -> Vector:
@@ -167,8 +183,8 @@ def _alignments(vectors: _Vectors, gold: Vector, rng: np.random.Generator) -> Sc
 def _uniformities(sentences: str, x: Embeddings, rng: np.random.Generator) -> Scores:
     """By `<metric>/<sentences>`; the interval is over sentences as if they were drawn one by one, not in pairs."""
     scores = {
-        f"average-cosine/{sentences}": anisotropy.average_cosine(x),
-        f"mean-vector-norm/{sentences}": anisotropy.mean_vector_norm(x),
+        f"average-cosine/{sentences}": geometry.average_cosine(x),
+        f"mean-vector-norm/{sentences}": geometry.mean_vector_norm(x),
     }
     contributions = geometry.uniformity_contributions(geometry.kernel_means(x, T))
     _add_mean(scores, f"uniformity/{sentences}", contributions, rng)
@@ -182,10 +198,10 @@ def _add_mean(scores: Scores, key: str, values: Vector, rng: np.random.Generator
 
 def _anisotropies(unit: Embeddings, spectra: Mapping[str, Doubles]) -> Scores:
     return {
-        "effective-rank/unique": anisotropy.effective_rank(spectra["spectrum"]),
-        "effective-rank-centred/unique": anisotropy.effective_rank(spectra["spectrum-centred"]),
-        "isoscore/unique": anisotropy.isoscore(unit),
-        "hubness/unique": anisotropy.hubness(unit),
+        "effective-rank/unique": geometry.effective_rank(spectra["spectrum"]),
+        "effective-rank-centred/unique": geometry.effective_rank(spectra["spectrum-centred"]),
+        "isoscore/unique": geometry.isoscore(unit),
+        "hubness/unique": geometry.hubness(unit),
     }
 
 

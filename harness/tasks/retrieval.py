@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.encoders.protocol import Encoder, embed
-from harness.tasks.unit_vectors import unit_rows
+from harness.tasks.geometry_metrics import unit_rows
 
 
 def nearest(encoder: Encoder, queries: Sequence[str], corpus: Sequence[str], k: int) -> list[list[str]]:
