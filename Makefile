@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BENCH := .venv/bin/bench
 
-.PHONY: setup bench test test-faults test-docs test-matrix coverage lint docs release clean
+.PHONY: setup bench test test-faults test-gpu test-docs test-matrix coverage lint docs release clean
 
 setup: .venv/installed
 
@@ -25,6 +25,10 @@ test: setup
 # Damages, kills, races, and full disks: a few minutes.
 test-faults: setup
 	.venv/bin/python -m pytest -m slow tests/faults
+
+# On a machine with a CUDA device; the tests skip themselves elsewhere.
+test-gpu: setup
+	.venv/bin/python -m pytest -m gpu
 
 lint: setup
 	.venv/bin/python -m pip install --quiet --constraint constraints.txt ruff mypy pandas-stubs scipy-stubs
