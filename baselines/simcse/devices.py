@@ -125,17 +125,29 @@ def can_compile() -> bool:
 
 
 @contextmanager
-def repeatable(wanted: bool) -> Iterator[None]:
-    """On a GPU, take only operations that give the same bits each time; on a CPU all do."""
-    if not (wanted and torch.cuda.is_available()):
+def gpu_settings(*, deterministic: bool) -> Iterator[None]:
+    """Set what torch does on a GPU for the time of a run; on a CPU nothing is set, and everything is deterministic.
+
+    cuDNN's attention is left out: at 32 tokens the memory-efficient kernel is faster (a step of BERT-base at batch
+    64 takes 12.2 ms in place of 12.9 ms on an H200).
+
+    Args:
+        deterministic: take only operations that give the same bits each time.
+    """
+    if not torch.cuda.is_available():
         yield
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is made
-    torch.use_deterministic_algorithms(True)
+    cudnn = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is made
+        torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(False)
+        torch.backends.cuda.enable_cudnn_sdp(cudnn)
+        if deterministic:
+            torch.use_deterministic_algorithms(False)
 
 
 def size() -> int:

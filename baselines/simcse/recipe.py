@@ -47,9 +47,10 @@ from harness.encoders.checkpoint import Checkpoint, load_tokenizer
 from harness.errors import EncoderError, UsageError
 from harness.progress import Progress, silent
 
-# On an H100 recording a step takes 2.5 s and saves 25 ms a step; compiling it first takes 30 s more and saves a fifth.
+# On an H200 recording a step of BERT-base takes 3 s, and a replay is 25 ms faster than the step; compiling it takes 35
+# s more and saves a fifth, which is as much in a run of 170 s. Measured by benchmarks/gpu.py.
 _RECORD_FROM = 100  # steps
-_COMPILE_FROM = 4e16  # floating-point operations of a run
+_COMPILE_FROM = 3e16  # floating-point operations of a run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +168,7 @@ class _Run:
         self.captured, self.compiled = self._plan()
         self.forward = self._compile() if self.compiled else self.trainee
         self.graphs = devices.Graphs(self._gradient, self.optimizer.update) if self.captured else None
-        if self.graphs:
+        if self.device.type == "cuda":
             self.batches.quantum = 8 * -(-settings.train_tokens // 32)  # four shapes at the most
         self.window = _Window()
         self.clock = devices.Clock()
@@ -343,7 +344,10 @@ def train(job: Job) -> dict[str, Any]:
 
 
 def _train(job: Job) -> dict[str, Any]:
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), devices.repeatable(job.deterministic):
+    with (
+        torch.random.fork_rng(devices=range(torch.cuda.device_count())),
+        devices.gpu_settings(deterministic=job.deterministic),
+    ):
         run = _Run(job)
         run.folder.cut_log(run.state.step)
         started = time.monotonic()
