@@ -13,10 +13,11 @@ on without a word.
 
 import csv
 import hashlib
+import io
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from gzip import GzipFile
@@ -96,8 +97,11 @@ class SentenceFile:
         written = [column.name for column in self.columns]
         places = [written.index(name) for name in names]
         with _opened(self.path) as file:
-            for cells in islice(_READERS[self.kind](self, file), first):
-                yield tuple(cells[place] for place in places)
+            found = islice(_READERS[self.kind](self, file), first)
+            if places == list(range(len(written))):
+                yield from map(tuple, found)
+            else:
+                yield from (tuple(cells[place] for place in places) for cells in found)
             while file.read(_BLOCK):
                 pass
 
@@ -169,7 +173,7 @@ class RowsDigest:
     def update(self, row: Sequence[str]) -> None:
         """Add a row."""
         cells = [cell.encode("utf-8", "surrogatepass") for cell in row]
-        self._sha256.update(b"".join([b"%d\n" % len(cells), *(b"%d:%s" % (len(cell), cell) for cell in cells)]))
+        self._sha256.update(b"%d\n" % len(cells) + b"".join([b"%d:%s" % (len(cell), cell) for cell in cells]))
 
     def hexdigest(self) -> str:
         """Of the rows so far."""
@@ -315,12 +319,25 @@ _READERS: dict[Kind, Callable[[SentenceFile, BinaryIO], Iterator[Sequence[str]]]
 
 
 def _decoded(path: Path, file: BinaryIO) -> Iterator[str]:
-    for number, line in enumerate(file, start=1):
-        try:
-            yield (line.removeprefix(_MARK) if number == 1 else line).decode("utf-8")
-        except UnicodeDecodeError as error:
-            byte = line[error.start + (len(_MARK) if number == 1 and line.startswith(_MARK) else 0)]
-            raise DataError(f"{path}:{number}: byte 0x{byte:02x} is not UTF-8; convert the file") from error
+    text = io.TextIOWrapper(file, "utf-8-sig", newline="\n")
+    try:
+        yield from text
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path) from error
+    finally:
+        with suppress(ValueError):  # it is closed already, where the reader stopped early
+            text.detach()  # else the file would be closed with it
+
+
+def _not_utf8(path: Path) -> DataError:
+    """The sentence about the first line that cannot be decoded; it is looked for from the start."""
+    with _opened(path) as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                return DataError(f"{path}:{number}: byte 0x{line[error.start]:02x} is not UTF-8; convert the file")
+    return DataError(f"{path}: is not UTF-8; convert the file")
 
 
 @contextmanager
@@ -329,7 +346,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     with _reading(path), path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
-        yield cast(BinaryIO, GzipFile(fileobj=raw)) if packed else raw
+        yield cast(BinaryIO, io.BufferedReader(GzipFile(fileobj=raw), _BLOCK)) if packed else raw
 
 
 @contextmanager
