@@ -1,0 +1,120 @@
+"""Runs the examples of the documentation, and writes what they print under them.
+
+    python tools/examples.py docs/tutorials/evaluate.md ...
+
+In a block of `console`, a line that starts with `$ ` is a command, and the lines below it are its output. A block of
+`python` is run, and a block of `text` right below it is its output. Blocks of other kinds are left as they are. A page
+runs in an empty folder with one memory for its Python; its first line says what else it needs there:
+
+    <!-- examples: data -->       the folder SentEval/data
+    <!-- examples: results -->    the project's own results as `results`
+"""
+
+import contextlib
+import io
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+_BLOCK = re.compile(r"^```(console|python)\n(.*?)^```\n(?:\n?```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
+_SECONDS = re.compile(r"\d+\.\d s\b")
+
+
+def needs(page: str) -> set[str]:
+    """What the page's first line asks for: `data`, `results`, or `skip` where its examples cost too much."""
+    found = re.match(r"<!-- examples: (.*?) -->", page)
+    return set(found[1].split(", ")) if found else set()
+
+
+def available(page: str) -> bool:
+    """Whether everything is here that the page's examples need."""
+    wanted = needs(page)
+    return "skip" not in wanted and ("data" not in wanted or (SHARED / "data/senteval").is_dir())
+
+
+def run_page(page: str, folder: Path, cache: Path) -> str:
+    """The page with what its examples print today.
+
+    Raises:
+        RuntimeError: if a command fails.
+    """
+    if "data" in needs(page):
+        (folder / "SentEval").mkdir()
+        (folder / "SentEval/data").symlink_to(SHARED / "data/senteval")
+    if "results" in needs(page):
+        (folder / "results").symlink_to(ROOT / "results")
+    settings = {"BENCH_CACHE_DIR": str(cache), "BENCH_OFFLINE": "1", "COLUMNS": "100", "NO_COLOR": "1"}
+    environment = {**os.environ, **settings, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    memory: dict[str, object] = {"__name__": "__main__"}
+
+    def renew(block: re.Match[str]) -> str:
+        kind, body, printed = block.groups()
+        if kind == "console":
+            commands = [line[2:] for line in _continued(body) if line.startswith("$ ")]
+            outputs = [f"$ {command}\n{_shell(command, folder, environment)}" for command in commands]
+            return f"```console\n{''.join(outputs)}```\n"
+        said = _python(body, memory, folder)
+        return f"```python\n{body}```\n" + ("" if printed is None else f"\n```text\n{said}```\n")
+
+    return _BLOCK.sub(renew, page)
+
+
+def same(old: str, new: str) -> bool:
+    """Whether two versions of a page differ in nothing but seconds."""
+    return _SECONDS.sub("0.0 s", old) == _SECONDS.sub("0.0 s", new)
+
+
+def _continued(body: str) -> list[str]:
+    """Lines of a block; a command that ends with a backslash goes on in the next line."""
+    lines: list[str] = []
+    for line in body.split("\n"):
+        if lines and lines[-1].endswith("\\"):
+            lines[-1] += "\n" + line
+        else:
+            lines.append(line)
+    return lines
+
+
+def _shell(command: str, folder: Path, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{command}: exit code {done.returncode}\n{done.stdout}")
+    return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
+
+
+def _python(code: str, memory: dict[str, object], folder: Path) -> str:
+    printed = io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(printed):
+        exec(compile(code, "example", "exec"), memory)
+    return "".join(f"{line.rstrip()}\n" for line in printed.getvalue().splitlines())
+
+
+def main(paths: list[Path]) -> None:
+    """Run the pages, one after the other, with one cache."""
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ |= {"BENCH_CACHE_DIR": cache, "BENCH_OFFLINE": "1"}
+        for path in paths:
+            page = path.read_text(encoding="utf-8")
+            if not available(page):
+                print(f"{path}: left as it is")
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                path.write_text(run_page(page, Path(folder), Path(cache)), encoding="utf-8")
+            print(path)
+
+
+if __name__ == "__main__":
+    main([Path(name) for name in sys.argv[1:]])
