@@ -321,7 +321,8 @@ _READERS: dict[Kind, Callable[[SentenceFile, BinaryIO], Iterator[Sequence[str]]]
 def _decoded(path: Path, file: BinaryIO) -> Iterator[str]:
     text = io.TextIOWrapper(file, "utf-8-sig", newline="\n")
     try:
-        yield from text
+        for line in text:  # noqa: UP028  `yield from` closes the file when the reader stops early
+            yield line
     except UnicodeDecodeError as error:
         raise _not_utf8(path) from error
     finally:
