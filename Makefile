@@ -39,7 +39,7 @@ lint: setup
 # The site, in build/site: no warning, and every link inside it leads somewhere.
 docs: setup
 	.venv/bin/python -m pip install --quiet --constraint constraints.txt ".[docs]"
-	.venv/bin/python tools/reference.py
+	.venv/bin/python tools/site_pages.py
 	.venv/bin/zensical build --clean --strict
 	.venv/bin/python tools/check_links.py build/site
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 from examples import available, needs, run_page, same  # noqa: E402
 
-_COMMAND = re.compile(r"^(?:    |\$ )(?:.*; )?(bench (?:[^|;#\n]|\\\n)*)", re.MULTILINE)
+_COMMAND = re.compile(r"^(?:    |\$ )(?:.*; )?(bench (?:\\\n|[^|;#\n])*)", re.MULTILINE)
 _INLINE = re.compile(r"`(bench [a-z][^`\n]*)`")
 
 
@@ -38,7 +38,7 @@ def test_every_command_of_the_pages_exists_and_takes_its_options(path):
     for line in [*_COMMAND.findall(text), *_INLINE.findall(text)]:
         if "COMMAND" in line or line == "bench --install-completion":
             continue
-        words = shlex.split(line.replace("\\\n", " "), comments=True)[1:]
+        words = shlex.split(line.replace("\\\n", " "))[1:]
         named, options = options_of(words)
         assert named or words[0].startswith("-"), f"{line}: no such command"
         for word in words:

@@ -1,11 +1,14 @@
-"""Writes the pages of the documentation that are generated from the code, into docs/reference.
+"""Lays out the pages that the site is built of, in build/pages: those of docs, and those generated from the code.
 
-    python tools/reference.py
+    python tools/site_pages.py
 
-They are made whenever the site is built, and are not committed.
+Pages of docs may link to any file of the repository, as a reader of the repository expects. The site has pictures only:
+they are copied; the name of another file is written out.
 """
 
 import inspect
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,9 @@ from harness.encoders.registry import declared, known_encoders
 from harness.names import value_text
 from harness.tasks.suites import SUITES, TASKS
 
-REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
+ROOT = Path(__file__).parents[1]
+DOCS, PAGES = ROOT / "docs", ROOT / "build" / "pages"
+_LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#:\s]+)\)")
 
 
 def commands() -> Iterator[str]:
@@ -99,7 +104,46 @@ def tasks() -> Iterator[str]:
         yield ""
 
 
+def inside(page: str, folder: Path) -> str:
+    """A page of `folder` below docs, with its links to files outside docs replaced.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+    """
+
+    def replace(link: re.Match[str]) -> str:
+        picture, text, name = link.groups()
+        target = (folder / name).resolve()
+        if target.is_relative_to(DOCS / "reference"):
+            return link[0]  # perhaps generated; the site's own check sees to it
+        target = target.resolve(strict=True)
+        if target.is_relative_to(DOCS):
+            return link[0]
+        if not picture:
+            return f"{text} (`{target.relative_to(ROOT)}`)"
+        copy = PAGES / "pictures" / target.name
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(target, copy)
+        return f"![{text}]({'../' * len(folder.relative_to(DOCS).parts)}pictures/{copy.name})"
+
+    return _LINK.sub(replace, page)
+
+
+def lay_out() -> None:
+    """Write all pages into a folder that is made anew."""
+    shutil.rmtree(PAGES, ignore_errors=True)
+    generated = {"commands": commands(), "encoders": encoders(), "tasks": tasks()}
+    for name, lines in generated.items():
+        _write(PAGES / "reference" / f"{name}.md", "\n".join(lines) + "\n")
+    for path in sorted(DOCS.rglob("*.md")):
+        page = path.read_text(encoding="utf-8")
+        _write(PAGES / path.relative_to(DOCS), inside(page, path.parent))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
 if __name__ == "__main__":
-    REFERENCE.mkdir(parents=True, exist_ok=True)
-    for name, lines in {"commands": commands(), "encoders": encoders(), "tasks": tasks()}.items():
-        (REFERENCE / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lay_out()
