@@ -27,6 +27,8 @@ _SHORT = {
     "SICKRelatedness-full": "SICK-R (all)",
 }
 
+_MOST_NAMES = 16  # that an error lists
+
 V = TypeVar("V")
 
 
@@ -188,7 +190,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = list(known)
     folded = {candidate.lower(): candidate for candidate in names}
     near = difflib.get_close_matches(name.lower(), folded, n=1)
-    return f"did you mean {folded[near[0]]!r}?" if near else f"known: {', '.join(names)}"
+    if near:
+        return f"did you mean {folded[near[0]]!r}?"
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"known: {', '.join(names[:_MOST_NAMES])}{more}"
 
 
 class ScoreKey(NamedTuple):

@@ -1,25 +1,36 @@
-"""A paper's claims as checks over results: holds, does not hold, or not measured, with the numbers that decided it."""
+"""A paper's claims as checks over results: holds, does not hold, undecided, or not measured, with the numbers.
+
+Every check is a difference with a 95 % interval that contains the noise of items and of seeds. It holds where the whole
+interval is on the claim's side, does not hold where it is on the other, and is undecided between.
+"""
 
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
-from statistics import fmean
 from typing import Any, Literal
 
-from harness.names import EncoderCard, Spec, pick
+from harness.names import EncoderCard, ScoreKey, Spec, pick
 from harness.packaged import packaged
 from harness.reports.choice import Choice
-from harness.reports.match import OWN_TEXT, Match, without_seed
+from harness.reports.crossed import Contrast, Side, contrast, pooled, side_of, stored_estimate
+from harness.reports.match import OWN_TEXT, Match, recipe_of
 from harness.reports.published import backbone_of
+from harness.reports.uncertainty import Estimate, Interval, average, estimate
+from harness.results.items import SeriesItems
 from harness.results.record import Result
 
-Verdict = Literal["holds", "does not hold", "not measured"]
+Answer = Literal["holds", "does not hold", "undecided", "not measured"]
 
 PAPERS: Mapping[str, str] = {"simcse": "simcse-claims.toml"}
 _LEFT_OPEN = frozenset({"backbone", "seed", "data"})
-_OPTIONS = {"wiki": "--wiki", "nli": "--nli"}
 _ALL = Choice()
+_TOP_SHARE = "top-eigenvalue-share"
+_ABLATED = frozenset(  # parameters that the paper's tables vary, so that none of their values is a setting of all runs
+    "augmentation dropout fixed_mask towers positives hard_negatives hard_negative_weight mlm_weight temperature "
+    "similarity pooler mlp_only_train seed backbone data thesaurus max_tokens weights batch_size".split()
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +41,12 @@ class Score:
     key: str
     protocol: str
     scale: float
+
+    def on(self, split: str) -> "Score":
+        """The same on another split, where the score is one of the geometry of STS-B."""
+        if not self.protocol.startswith("geometry"):
+            return self
+        return replace(self, key=str(ScoreKey.parse(self.key)._replace(split=split)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,25 +61,46 @@ class Check:
     near: float = 0.0
     margin: float = 0.0
 
-    def passes(self, difference: float) -> bool:
+    def answer(self, interval: Interval) -> Answer:
+        """What the interval of the difference says."""
         if self.above is not None:
-            return difference > self.above
-        return abs(difference - self.near) <= self.margin
+            return (
+                "holds"
+                if interval.low > self.above
+                else "does not hold"
+                if interval.high <= self.above
+                else "undecided"
+            )
+        low, high = self.near - self.margin, self.near + self.margin
+        if low <= interval.low and interval.high <= high:
+            return "holds"
+        return "does not hold" if interval.high < low or interval.low > high else "undecided"
 
     @property
     def expected(self) -> str:
-        return f"> {self.above:g}" if self.above is not None else f"{self.near:g} ± {self.margin:g}"
+        """The claimed difference in words."""
+        return f"more than {self.above:g}" if self.above is not None else f"{self.near:g} ± {self.margin:g}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """One sentence of a paper; it holds if all its checks pass. `backbone` None: on any backbone."""
+    """One sentence of a paper; it holds if all its checks hold.
+
+    Attributes:
+        name: for people and JSON.
+        where: its place in the paper.
+        text: the sentence.
+        checks: none for a claim that cannot be measured here.
+        backbone: the only one that it speaks of; None: any.
+        reason: why it cannot be measured here, or "".
+    """
 
     name: str
     where: str
     text: str
-    checks: tuple[Check, ...]
+    checks: tuple[Check, ...] = ()
     backbone: str | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,12 +111,12 @@ class Finding:
         claim: which.
         backbone: as in results, or None where nothing was measured.
         verdict: what was found.
-        evidence: one phrase per check, with its numbers, or what is missing or ambiguous.
+        evidence: one sentence per check, with its numbers, or what is missing.
     """
 
     claim: Claim
     backbone: str | None
-    verdict: Verdict
+    verdict: Answer
     evidence: tuple[str, ...]
 
 
@@ -92,127 +130,223 @@ def load(paper: str) -> tuple[Mapping[str, Score], tuple[Claim, ...]]:
     file = packaged(f"harness/reports/published/{pick('paper', PAPERS, paper)}")
     document: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
     scores = {name: Score(**{**one, "tasks": tuple(one["tasks"])}) for name, one in document["scores"].items()}
-    claims = [Claim(**{**one, "checks": tuple(Check(**check) for check in one["checks"])}) for one in document["claim"]]
+    claims = [
+        Claim(**{**one, "checks": tuple(Check(**check) for check in one.get("checks", ()))})
+        for one in document["claim"]
+    ]
     return scores, tuple(claims)
 
 
-def judge(paper: str, results: Sequence[Result], choice: Choice = _ALL) -> list[Finding]:
-    """Every claim on its backbone, or on each backbone on which all that it speaks of was measured.
-
-    Several seeds of one encoder count with their mean. Where encoders with different training data fit, the evidence
-    names them and the claim counts as not measured until one is chosen.
+def judge(paper: str, results: Sequence[Result], choice: Choice = _ALL, split: str = "test") -> list[Finding]:
+    """Every claim on its backbone, or on each backbone on which something of it was measured.
 
     Args:
         paper: a key of `PAPERS`.
         results: of any encoders.
-        choice: which of them are the claim's models: on that backbone alone, with those texts and settings.
+        choice: which of them are the claim's models. What it leaves open is what most results of a backbone have: one
+            training text, one text to fit on, and the settings that all runs of a method share.
+        split: of STS-B for alignment, uniformity and spectra: `test`, or `all`, which is what the paper's authors used.
 
     Raises:
         UsageError: if there are no claims of that paper.
     """
     scores, claims = load(paper)
+    scores = {name: score.on(split) for name, score in scores.items()}
     by_backbone: dict[str, list[Result]] = {}
     for result in results:
         name = backbone_of(result.encoder)
         if name is not None and choice.backbone in (None, name, result.encoder.backbone):
             by_backbone.setdefault(name, []).append(result)
+    sources = {name: _Measured(own, usual(own, choice), scores) for name, own in sorted(by_backbone.items())}
     findings = []
     for claim in claims:
-        found = [
-            _finding(claim, backbone, scores, own, choice)
-            for backbone, own in sorted(by_backbone.items())
-            if claim.backbone in (None, backbone)
-        ]
-        measured = [finding for finding in found if finding.verdict != "not measured"]
-        findings += measured or [_nearest(claim, scores, found, choice)]
+        own = [(name, one) for name, one in sources.items() if claim.backbone in (None, name)]
+        found = [_finding(claim, name, source) for name, source in own if claim.checks]
+        known = [finding for finding in found if finding.verdict != "not measured"]
+        findings += known or [_nearest(claim, found)]
     return findings
 
 
-def _nearest(claim: Claim, scores: Mapping[str, Score], found: Sequence[Finding], choice: Choice) -> Finding:
+def _nearest(claim: Claim, found: Sequence[Finding]) -> Finding:
     """Of the backbones on which something is missing, the one with the least."""
-    nothing = _finding(claim, claim.backbone, scores, [], choice)
-    return min([*found, nothing], key=lambda finding: len(finding.evidence))
+    missing = (
+        (claim.reason,) if claim.reason else tuple(f"missing: {check.left} on {check.score}" for check in claim.checks)
+    )
+    nothing = Finding(claim=claim, backbone=claim.backbone, verdict="not measured", evidence=missing)
+    return min([*found, nothing], key=lambda finding: sum(one.startswith("missing") for one in finding.evidence))
 
 
-def _finding(
-    claim: Claim, backbone: str | None, scores: Mapping[str, Score], results: Sequence[Result], choice: Choice
-) -> Finding:
-    missing: list[str] = []
-    evidence = []
-    passed = True
+def usual(results: Iterable[Result], choice: Choice) -> Choice:
+    """The choice with what it leaves open: the texts and settings that most encoders of each trained method have."""
+    cards = {result.encoder.name: result.encoder for result in results}.values()
+    texts, settings = dict(choice.texts), dict(choice.settings)
+    for method, corpus in OWN_TEXT.items():
+        specs = [Spec.parse(card.name) for card in cards if card.method == method and card.trained_on]
+        named = Counter(str(spec.given["data"]) for spec in specs if "data" in spec.given)
+        if named and corpus not in texts:
+            texts[corpus] = named.most_common(1)[0][0]
+        for key in {key for spec in specs for key in spec.given} - _ABLATED:
+            values = Counter(str(spec.given.get(key)) for spec in specs)
+            value, count = values.most_common(1)[0]
+            if 2 * count > len(specs) and value != "None":
+                settings.setdefault(f"{method}:{key}", value)
+    fits = Counter(
+        str(spec.given["fit"])
+        for spec in (Spec.parse(card.name) for card in cards if card.method in ("bert-whitening", "bert-flow"))
+        if spec.given.get("fit") not in (None, "target")
+    )
+    fit = choice.fit or (fits.most_common(1)[0][0] if fits and not choice.texts.get("nli") else "")
+    return replace(choice, texts=texts, settings=settings, fit=fit)
+
+
+class _Measured:
+    """The results of one backbone, asked for sides by model and score."""
+
+    def __init__(self, results: Sequence[Result], choice: Choice, scores: Mapping[str, Score]) -> None:
+        self.scores = scores
+        self._results, self._choice = results, choice
+        self._sides: dict[tuple[str, str], Side | None] = {}
+
+    def side(self, model: str, score: str) -> Side | None:
+        """The model's runs on a score; None if a task is missing from all of them."""
+        if (model, score) not in self._sides:
+            self._sides[model, score] = self._made(model, score)
+        return self._sides[model, score]
+
+    def _made(self, model: str, name: str) -> Side | None:
+        score = self.scores[name]
+        runs: dict[str, dict[str, Result]] = {}
+        for result in self._inside(score):
+            if _is(model, result.encoder, self._choice):
+                runs.setdefault(result.encoder.identity, {})[result.task] = result
+        whole = {identity: tasks for identity, tasks in runs.items() if len(tasks) == len(score.tasks)}
+        recipes = Counter(recipe_of(next(iter(tasks.values())).encoder) for tasks in whole.values())
+        if not recipes:
+            return None
+        recipe = recipes.most_common(1)[0][0]
+        own = {
+            identity: tasks
+            for identity, tasks in whole.items()
+            if recipe_of(next(iter(tasks.values())).encoder) == recipe
+        }
+        side = side_of({identity: _estimate(tasks.values(), score) for identity, tasks in own.items()})
+        card = next(iter(next(iter(own.values())).values())).encoder
+        return side and self._with_spread(side, card, score)
+
+    def _inside(self, score: Score) -> Iterable[Result]:
+        return (one for one in self._results if one.task in score.tasks and one.protocol == score.protocol)
+
+    def _with_spread(self, side: Side, card: EncoderCard, score: Score) -> Side:
+        """An encoder that was trained once borrows the spread of the method's recipes with several seeds."""
+        if len(side.runs) > 1 or card.seed is None or not (card.trained_on or card.fitted_on):
+            return side
+        recipes: dict[str, dict[str, list[float]]] = {}
+        for result in self._inside(score):
+            value = _value(result, score.key)
+            if result.encoder.method == card.method and value is not None:
+                runs = recipes.setdefault(recipe_of(result.encoder), {})
+                runs.setdefault(result.encoder.identity, []).append(value)
+        groups = [
+            [sum(values) / len(values) for values in runs.values() if len(values) == len(score.tasks)]
+            for runs in recipes.values()
+        ]
+        return replace(side, borrowed=pooled(groups))
+
+    def known_noise(self, model: str, side: Side) -> bool:
+        """Whether the noise of seeds is known: several runs, a spread to borrow, or no seed that decides."""
+        trained = Spec.parse(model).name in (*OWN_TEXT, "bert-flow")
+        return not trained or len(side.runs) > 1 or side.borrowed is not None
+
+
+def _value(result: Result, key: str) -> float | None:
+    found = _estimate_one(result, key)
+    return None if found is None else found.value
+
+
+def _estimate(results: Iterable[Result], score: Score) -> Estimate | None:
+    """The mean over the tasks in the score's scale, with the contributions of the items where they are known."""
+    found = [_estimate_one(result, score.key) for result in sorted(results, key=lambda one: one.task)]
+    known = [one for one in found if one is not None]
+    if len(known) < len(found):
+        return None
+    mean = average(known)
+    return replace(mean, value=score.scale * mean.value, influence=score.scale * mean.influence, bounded=False)
+
+
+def _estimate_one(result: Result, key: str) -> Estimate | None:
+    if key.startswith(_TOP_SHARE):
+        return _top_share(result, ScoreKey.parse(key).split)
+    if result.items_sha256 is None:
+        return _bare(result, key)
+    return estimate(result, key) or stored_estimate(result, key) or _bare(result, key)
+
+
+def _bare(result: Result, key: str) -> Estimate | None:
+    """A score of which no noise of items is known, such as the development accuracy of probes."""
+    return _number(result.scores[key], key) if key in result.scores else None
+
+
+def _number(value: float, key: str) -> Estimate:
+    import numpy as np
+
+    ids = np.array([key])
+    return Estimate(value=value, influence=np.zeros(1), left=ids, right=ids, bounded=False)
+
+
+def _top_share(result: Result, split: str) -> Estimate | None:
+    """Share of the largest eigenvalue in their sum, 0..1, from the stored singular values: what section 5 bounds."""
+    items = result.items() if result.items_sha256 else None
+    if not isinstance(items, SeriesItems):
+        return None
+    import numpy as np
+
+    values = np.array([y for name, y in zip(items.series, items.y, strict=True) if name == f"spectrum/{split}"])
+    return _number(float(values[0] ** 2 / (values**2).sum()), f"{_TOP_SHARE}/{split}") if values.size else None
+
+
+def _finding(claim: Claim, backbone: str | None, source: _Measured) -> Finding:
+    answers: list[Answer] = []
+    evidence: list[str] = []
     for check in claim.checks:
-        score = scores[check.score]
-        named = [model for model in (check.left, check.right) if model]
-        sides = [measure(model, score, results, choice) for model in named]
-        missing += [_lack(model, check, side) for model, side in zip(named, sides, strict=True) if len(side) != 1]
-        if all(len(side) == 1 for side in sides):
-            known = [_mean(side) for side in sides]
-            other = known[1] if check.right else (check.value, 0)
-            difference = known[0][0] - other[0]
-            passed = passed and check.passes(difference)
-            evidence.append(_phrase(check, known[0], other, difference))
-    if missing:
-        return Finding(claim=claim, backbone=backbone, verdict="not measured", evidence=tuple(dict.fromkeys(missing)))
-    verdict: Verdict = "holds" if passed else "does not hold"
-    return Finding(claim=claim, backbone=backbone, verdict=verdict, evidence=tuple(evidence))
+        answer, sentence = _answer(check, source)
+        answers.append(answer)
+        evidence.append(sentence)
+    order: tuple[Answer, ...] = ("does not hold", "not measured", "undecided", "holds")
+    verdict = next(answer for answer in order if answer in answers)
+    return Finding(claim=claim, backbone=backbone, verdict=verdict, evidence=tuple(dict.fromkeys(evidence)))
 
 
-def _phrase(check: Check, left: tuple[float, int], right: tuple[float, int], difference: float) -> str:
-    other = f"{check.right} {right[0]:.2f}{_seeds(right[1])}" if check.right else f"{check.value:g}"
+def _answer(check: Check, source: _Measured) -> tuple[Answer, str]:
+    models = [model for model in (check.left, check.right) if model]
+    sides = [source.side(model, check.score) for model in models]
+    known = [side for side in sides if side is not None]
+    if len(known) < len(models):
+        lacking = [model for model, side in zip(models, sides, strict=True) if side is None]
+        return "not measured", f"missing: {' and '.join(lacking)} on {check.score}"
+    found = contrast(known[0], known[1] if check.right else None, check.value)
+    sentence = _sentence(check, known, found)
+    if not all(source.known_noise(model, side) for model, side in zip(models, known, strict=True)):
+        return "undecided", f"{sentence}; one seed, and the noise of seeds is not known"
+    return check.answer(found.interval), sentence
+
+
+def _sentence(check: Check, sides: Sequence[Side], found: Contrast) -> str:
+    left = f"{check.left} {sides[0].mean.value:.2f}{_seeds(sides[0])}"
+    right = f"{check.right} {sides[1].mean.value:.2f}{_seeds(sides[1])}" if check.right else f"{check.value:g}"
     return (
-        f"{check.score}: {check.left} {left[0]:.2f}{_seeds(left[1])} - {other} = {difference:+.2f}, "
-        f"expected {check.expected}"
+        f"{check.score}: {left} against {right}, difference {found.difference:+.2f} "
+        f"({found.interval.low:+.2f} to {found.interval.high:+.2f}), claimed is {check.expected}"
     )
 
 
-def _seeds(count: int) -> str:
-    return f" ({count} seeds)" if count > 1 else ""
-
-
-def _lack(model: str, check: Check, found: Mapping[str, Sequence[float]]) -> str:
-    if not found:
-        return f"missing: {model} on {check.score}"
-    option = _OPTIONS.get(OWN_TEXT.get(Spec.parse(model).name, ""), "--backbone")
-    return f"ambiguous: {model} on {check.score} may be {' or '.join(sorted(found))}; choose with {option}"
-
-
-def _mean(found: Mapping[str, Sequence[float]]) -> tuple[float, int]:
-    """Of the one encoder's seeds, and their number."""
-    (values,) = found.values()
-    return fmean(values), len(values)
-
-
-def measure(
-    model: str, score: Score, results: Sequence[Result], choice: Choice = _ALL
-) -> Mapping[str, Sequence[float]]:
-    """A model's scores, one per seed, by the encoder's name without its seed.
-
-    There is none if a task is missing from all of them, and more than one if they differ in what is left open, as in
-    their training data.
-
-    Args:
-        model: specification; every parameter must be as it says, or else as the choice does. What neither says of
-            backbone, seed and data is left open, and any other parameter must be at its default.
-        score: what to take.
-        results: of one backbone.
-        choice: its seeds are those of trained and fitted encoders, its texts and settings as in a table.
-    """
-    by_encoder: dict[str, dict[str, float]] = {}
-    for result in results:
-        inside = result.task in score.tasks and result.protocol == score.protocol and score.key in result.scores
-        if inside and _is(model, result.encoder, choice):
-            by_encoder.setdefault(result.encoder.name, {})[result.task] = score.scale * result.scores[score.key]
-    found: dict[str, list[float]] = {}
-    for name, tasks in by_encoder.items():
-        if len(tasks) == len(score.tasks):
-            found.setdefault(without_seed(name), []).append(fmean(tasks.values()))
-    return found
+def _seeds(side: Side) -> str:
+    return f" ({len(side.runs)} seeds)" if len(side.runs) > 1 else ""
 
 
 def _is(model: str, card: EncoderCard, choice: Choice) -> bool:
     spec = Spec.parse(model)
     text = choice.texts.get(OWN_TEXT.get(spec.name, ""))
-    wanted = choice.applied(spec.replaced(data=text) if text else spec)
+    wanted = choice.applied(spec.replaced(data=text) if text and "data" not in spec.given else spec)
     free = _LEFT_OPEN - wanted.given.keys()
     seed = card.parameters.get("seed")
     return Match((wanted,), free).fits(card) and (not choice.seeds or seed in (None, *choice.seeds))

@@ -1,7 +1,7 @@
 """Does 95 % mean 95 %? Coverage of score intervals on real benchmarks' graphs, and calibration of verdicts.
 
-python benchmarks/statistics.py coverage SentEval/data      # a minute
-python benchmarks/statistics.py verdicts                    # a minute
+python benchmarks/uncertainty.py coverage SentEval/data      # a minute
+python benchmarks/uncertainty.py verdicts                    # a minute
 """
 
 import argparse
@@ -47,7 +47,8 @@ def coverage(name: str, root: Path) -> None:
     _, chain = connected_components(coo_array((np.ones(len(one)), (one, other)), (size, size)), directed=False)
     for effects in ("pairs", "sentences", "chains"):
         rng = np.random.default_rng(0)
-        groups = {"pairs": (np.arange(len(left)),) * 2, "sentences": (one, other), "chains": (chain[one],) * 2}[effects]
+        pairs, chains = np.arange(len(left)), chain[one]
+        groups = {"pairs": (pairs, pairs), "sentences": (one, other), "chains": (chains, chains)}[effects]
         truth = np.mean([spearmanr(*draw(rng, groups)).statistic for _ in range(DRAWS)])
         inside, widths = 0, []
         for _ in range(DRAWS):
@@ -70,12 +71,13 @@ def coverage(name: str, root: Path) -> None:
 def draw(
     rng: np.random.Generator, groups: tuple[NDArray[np.intp], NDArray[np.intp]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Gold and predicted scores of one imagined benchmark: what pairs of a group share is half of the variance."""
+    """Gold and predicted scores of one imagined benchmark: a group's common effect has half of gold's variance."""
     one, other = groups
     n, m = len(one), int(max(one.max(), other.max())) + 1
     gold, error = rng.normal(size=n), rng.normal(size=n)
-    topic, style = rng.normal(size=(2, m))
-    return gold + (topic[one] + topic[other]) / 2, gold + 0.7 * error + (style[one] + style[other]) / 2
+    # Two sentences have effects of variance 1/4 each, and a pair or a chain has one of variance 1/2.
+    topic, style = rng.normal(size=(2, m)) * (np.sqrt(0.5) / 2 if one is other else 0.5)
+    return gold + topic[one] + topic[other], gold + 0.7 * error + style[one] + style[other]
 
 
 def verdicts() -> None:
