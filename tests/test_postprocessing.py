@@ -1,6 +1,7 @@
 """bert-whitening and bert-flow as encoders: what they are fitted on, how often, what is kept on disk, bad input."""
 
 import logging
+import shutil
 from collections import Counter
 from dataclasses import asdict, replace
 
@@ -241,6 +242,17 @@ def test_the_first_sentences_of_a_text_alone(context, tmp_path):
         build("bert-whitening[fit=target,sentences=300]", context)
 
 
+def test_the_identity_is_the_content_and_no_path(context, tmp_path):
+    copy = tmp_path / "elsewhere" / "bert"
+    shutil.copytree(context.backbone, copy)
+    for name in ("bert-whitening[fit=mini-nli,dim=4]", "bert-flow[fit=mini-nli]", "bert-whitening[fit=target]"):
+        here = build(name, context).card
+        there = build(name.replace("[", f"[backbone={copy},"), context).card
+        assert here.name != there.name
+        assert here.identity == there.identity
+        assert here.identity != build(name.replace("[", "[pooling=avg,"), context).card.identity
+
+
 def test_dropout_is_on_while_fitting_and_off_afterwards(context, forwards, caplog):
     caplog.set_level(logging.INFO, "baselines.fits")
     on, again, off = (
@@ -261,13 +273,13 @@ def test_dropout_vectors_are_those_of_the_encoder_with_dropout(context):
     vectors = fits.DropoutVectors(base, TEXTS * 40, context)
     rows = np.arange(160)
     torch.manual_seed(0)
-    first = vectors[rows].numpy()
-    assert not np.allclose(first, vectors[rows].numpy())
+    first = vectors[rows]
+    assert not np.allclose(first, vectors[rows])
     torch.manual_seed(0)
-    assert np.array_equal(vectors[rows].numpy(), first)
+    assert np.array_equal(vectors[rows], first)
     assert len({tuple(row) for row in first[::4].tolist()}) == 40  # one sentence, another mask each time
     vectors._loaded.model.eval()
-    assert vectors[rows].numpy() == pytest.approx(embed(base, TEXTS * 40), abs=1e-5)
+    assert vectors[rows] == pytest.approx(embed(base, TEXTS * 40), abs=1e-5)
 
 
 @pytest.mark.parametrize("dropout", ["true", "false"])
