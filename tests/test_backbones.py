@@ -203,6 +203,17 @@ def test_a_repository_that_the_hub_does_not_have(hub, tmp_path):
     )
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_hub_is_asked_again_after_the_time_it_names(hub, tmp_path, monkeypatch, status):
+    waits = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    hub.repo, _, kind, form = RELEASED["declutr"]
+    hub.files = files_of(make_release(tmp_path / "made", kind, form))
+    hub.next_answers = [status]
+    assert build("declutr", Context(cache_dir=tmp_path / "cache")).card.revision == COMMIT
+    assert max(waits) >= 3
+
+
 @pytest.mark.parametrize(
     ("backbone", "kind", "form"),
     [("roberta-base", "roberta", ""), ("sentence-transformers/bert-base-nli-mean-tokens", "bert", "modules")],

@@ -7,7 +7,7 @@ HF_HUB_OFFLINE are honoured. `huggingface_hub` is imported by the functions, so 
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,33 +89,40 @@ def download(file: HubFile, *, progress: bool) -> Path:
         DataError: if the hub or the network fails, or if what came is not what the hub announced.
         WriteError: if the cache cannot be written.
     """
+    from huggingface_hub import hf_hub_download
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+
+    def ask() -> str:
+        return hf_hub_download(
+            file.repo,
+            file.filename,
+            repo_type=file.repo_type,
+            revision=_REVISION,
+            cache_dir=file.cache,
+            endpoint=file.endpoint,
+        )
 
     if not progress:
         disable_progress_bars("huggingface_hub.http_get")
     with _hub_answers(file), files.writing(file.cache):
-        path = _patiently(file)
+        path = patiently(ask)
     _check_content(file, path)
     return path
 
 
-def _patiently(file: HubFile) -> Path:
-    """`hf_hub_download`, which asks again for metadata by itself, but not for content behind a 503."""
-    from huggingface_hub import hf_hub_download
+def patiently(ask: Callable[[], str]) -> Path:
+    """The path that a function of huggingface_hub gives; a busy hub is asked again after the time that it names.
+
+    The library asks again for metadata (HEAD) by itself, but not for content or lists of files behind a 503.
+
+    Raises:
+        HfHubHTTPError: if the hub refuses, or is still busy at the third attempt.
+    """
     from huggingface_hub.errors import HfHubHTTPError
 
     for wait in (*_WAITS, None):
         try:
-            return Path(
-                hf_hub_download(
-                    file.repo,
-                    file.filename,
-                    repo_type=file.repo_type,
-                    revision=_REVISION,
-                    cache_dir=file.cache,
-                    endpoint=file.endpoint,
-                )
-            )
+            return Path(ask())
         except HfHubHTTPError as error:
             response = error.response
             if wait is None or response.status_code not in _BUSY or response.request.method == "HEAD":

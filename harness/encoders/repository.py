@@ -1,16 +1,14 @@
 """Model repositories of the Hugging Face hub: a snapshot in the hub's own cache, of the revision that was asked for."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+from harness.data.hub import patiently
 from harness.errors import UsageError
 
 _CONFIGURATION = ["*.json", "*.txt", "*.model", "*.spm", "*.codes"]
 _WEIGHTS = ("*.safetensors", "*.bin")
 _OTHER_FORMATS = ["onnx/*", "openvino/*", "coreml/*", "*.onnx", "*.msgpack", "*.h5", "*training_args.bin"]
-_TRIES = 3
-_LONGEST_WAIT = 60.0  # seconds
 
 
 def download(name: str, *, offline: bool) -> tuple[str, Path]:
@@ -57,27 +55,18 @@ def _answered(name: str, fetch: Callable[[], str]) -> Path:
     """The folder that the hub's library gives; a busy hub is asked again when it says that it may be."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    for attempt in range(_TRIES):
-        try:
-            return Path(fetch())
-        except HFValidationError as error:
-            raise UsageError(f"{name}: not a folder and not a repository name ({error})") from error
-        except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-            raise UsageError(
-                f"{name}: not on this machine, and the hub cannot be asked; copy the checkpoint here and name its "
-                "folder, or run once with a network"
-            ) from error
-        except HfHubHTTPError as error:
-            status = error.response.status_code
-            if status not in (429, 503) or attempt == _TRIES - 1:
-                raise UsageError(f"{name}: the hub answers {status}; {_advice(status)}") from error
-            time.sleep(_wait(error.response.headers.get("Retry-After"), attempt))
-    raise AssertionError("every attempt returns or raises")
-
-
-def _wait(told: str | None, attempt: int) -> float:
-    """Seconds to wait: what the hub says, or 1, 2, 4."""
-    return min(float(told), _LONGEST_WAIT) if told and told.isdigit() else float(2**attempt)
+    try:
+        return patiently(fetch)
+    except HFValidationError as error:
+        raise UsageError(f"{name}: not a folder and not a repository name ({error})") from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        raise UsageError(
+            f"{name}: not on this machine, and the hub cannot be asked; copy the checkpoint here and name its "
+            "folder, or run once with a network"
+        ) from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        raise UsageError(f"{name}: the hub answers {status}; {_advice(status)}") from error
 
 
 def _advice(status: int) -> str:
