@@ -44,8 +44,10 @@ def test_it_is_trained_once_and_pooled_as_the_method_says(tmp_path, monkeypatch,
     spec = specification(entry, backbone=backbone, data=data, dev="none", batch_size=8, max_steps=3, seed=5)
     encoder = spec.build(context)
     x = embed(encoder, TEXTS)
-    assert encoder.card.name == str(spec.spec) and encoder.card.seed == 5 and encoder.card.backbone == str(backbone)
-    assert encoder.card.trained_on.startswith(f"{data.name}@") and encoder.card.parameters["learning_rate"] > 0
+    trained_on = encoder.card.trained_on
+    assert trained_on.startswith(f"{data.name}@") and encoder.card.parameters["learning_rate"] > 0
+    assert encoder.card.name == str(spec.spec.replaced(data=trained_on)) and encoder.card.seed == 5
+    assert encoder.card.backbone == str(backbone) and encoder.card.parameters["data"] == trained_on
     folder = encoder.backbone.checkpoint.folder
     tokens = AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="pt")
     with torch.inference_mode():
@@ -54,6 +56,21 @@ def test_it_is_trained_once_and_pooled_as_the_method_says(tmp_path, monkeypatch,
     assert np.allclose(x, expected.numpy(), atol=1e-5)
     monkeypatch.setattr(encoders, "train", lambda job: json.loads((job.folder / "card.json").read_text()))
     assert np.array_equal(embed(spec.build(context), TEXTS), x)
+
+
+def test_the_first_sentences_of_a_text_are_a_text_of_their_own(tmp_path):
+    backbone, data = folder_and_data(tmp_path, SIMCSE_UNSUP)
+    context = Context(cache_dir=tmp_path / "cache", offline=True)
+    (tmp_path / "head.txt").write_text("\n".join(data.read_text().splitlines()[:9]))
+    given = dict(backbone=backbone, dev="none", batch_size=3, max_steps=2, seed=5)
+    first = specification(SIMCSE_UNSUP, data=data, sentences=9, **given).build(context)
+    alone = specification(SIMCSE_UNSUP, data=tmp_path / "head.txt", **given).build(context)
+    assert np.array_equal(embed(first, TEXTS), embed(alone, TEXTS))
+    assert first.card.trained_on.partition("@")[2] == alone.card.trained_on.partition("@")[2]
+    assert "sentences=9" in first.card.name
+    backbone, data = folder_and_data(tmp_path / "sup", SIMCSE_SUP)
+    with pytest.raises(UsageError, match="columns of sentences, expected one sentence a line"):
+        specification(SIMCSE_SUP, backbone=backbone, data=data, sentences=9).build(context)
 
 
 def test_the_trainer_tells_where_and_how(tmp_path):

@@ -111,7 +111,7 @@ def open_corpus(path: Path, tokenizer: Any, settings: Settings, cache: Path, pro
     Args:
         path: see `reading.read_rows`.
         tokenizer: of the backbone.
-        settings: method, positives, hard negatives and train_tokens decide what is read.
+        settings: method, positives, hard negatives and train_tokens and sentences decide what is read.
         cache: the folder is made below it; several processes may ask at once, one works and the others wait.
         progress: told of rows.
 
@@ -123,7 +123,7 @@ def open_corpus(path: Path, tokenizer: Any, settings: Settings, cache: Path, pro
         raise DataError(f"{path}: no such file, expected training text; name a .txt or a .csv")
     sha256 = files.sha256(path)
     roles = Roles.of(settings)
-    reading = [roles.method, roles.positives, roles.hard_negatives, settings.train_tokens]
+    reading = [roles.method, roles.positives, roles.hard_negatives, settings.train_tokens, settings.sentences]
     # The same bytes are other rows under another ending.
     key = json.dumps([_FORMAT, sha256, path.suffixes, tokenizer_sha256(tokenizer), reading], sort_keys=True)
     folder = cache / "tokenized" / hashlib.sha256(key.encode()).hexdigest()[:32]
@@ -133,7 +133,13 @@ def open_corpus(path: Path, tokenizer: Any, settings: Settings, cache: Path, pro
     with files.writing(folder.parent), files.lock(folder.with_suffix(".lock")):
         if not _holds(folder, _noted(folder / "meta.json"), np.dtype(dtype).itemsize, exactly=True):
             draft = folder.with_suffix(".partial")
-            _tokenize(lambda: read_rows(path, roles), tokenizer, settings.train_tokens, draft, progress)
+            _tokenize(
+                lambda: islice(read_rows(path, roles), settings.sentences),
+                tokenizer,
+                settings.train_tokens,
+                draft,
+                progress,
+            )
             shutil.rmtree(folder, ignore_errors=True)  # damaged, if it is there
             draft.replace(folder)
     return Corpus(folder, path.name, sha256, dtype)

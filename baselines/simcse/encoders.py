@@ -12,8 +12,9 @@ from baselines.simcse.recipe import Job, fingerprint, train
 from baselines.simcse.settings import Settings, SimcseSup, SimcseUnsup, published
 from harness import files
 from harness.data.locate import BUNDLED, data_root
-from harness.data.named_texts import find_text
+from harness.data.named_texts import find_text, name_in_records
 from harness.data.sts import sts_benchmark
+from harness.data.text import Text
 from harness.encoders.checkpoint import find_checkpoint, load_tokenizer, open_checkpoint
 from harness.encoders.context import Context
 from harness.encoders.protocol import Encoder
@@ -48,9 +49,7 @@ def make_job(settings: Settings, context: Context, options: TrainingOptions | No
     longest = Backbone(backbone, context).max_tokens or backbone_limit(tokenizer)
     if settings.train_tokens > longest:
         raise UsageError(f"train_tokens={settings.train_tokens}: {name} reads {longest} at the most; lower it")
-    text = find_text(settings.data or _DATA[settings.method][name == "tiny"], context)
-    if len(text.files) > 1:
-        raise UsageError(f"data={text.label}: {len(text.files)} files, expected one to train on; name a file")
+    text = _text(settings, context)
     job = Job(
         settings=settings,
         backbone=backbone,
@@ -65,6 +64,19 @@ def make_job(settings: Settings, context: Context, options: TrainingOptions | No
     if options.output is not None:
         return job
     return replace(job, folder=context.cache_dir / "trained" / fingerprint(job.identity())[:32])
+
+
+def _text(settings: Settings, context: Context) -> Text:
+    text = find_text(settings.data or _DATA[settings.method][settings.backbone == "tiny"], context, settings.sentences)
+    if len(text.files) > 1:
+        raise UsageError(f"data={text.label}: {len(text.files)} files, expected one to train on; name a file")
+    columns = text.files[0].sentence_columns
+    if settings.sentences is not None and len(columns) > 1:
+        raise UsageError(
+            f"sentences={settings.sentences}: {text.label} has {len(columns)} columns of sentences, expected one "
+            "sentence a line; drop it"
+        )
+    return text
 
 
 def _dev_set(settings: Settings, context: Context, tokenizer: Any, longest: int) -> DevSet | None:
@@ -140,11 +152,15 @@ def _build(spec: Spec, chosen: Settings, context: Context) -> Encoder:
         pooling=job.settings.pooling,
         parameters=asdict(job.settings),
     )
+    text, given = _text(chosen, context), chosen.data
+    shown = None if given is None else name_in_records(given, text, context.cache_dir)
     card = replace(
         encoder.card,
+        name=str(spec.replaced(data=shown) if text.by_path else spec),
+        parameters={**encoder.card.parameters, "data": shown},
         backbone=job.backbone.name,
         revision=job.backbone.revision,
-        trained_on=f"{job.corpus.name}@{job.corpus.sha256[:12]}",
+        trained_on=text.name,
         selected_on={"sts-b": STS_B_DEV, "mini": "mini STS dev"}[job.dev.name] if job.dev else None,
         seed=job.settings.seed,
     )

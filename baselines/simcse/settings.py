@@ -35,6 +35,7 @@ class Settings:
     data: str | None = parameter(
         None, f"{', '.join(NAMED)}, or a file; not set: the paper's (wiki or nli), for tiny the bundled one"
     )
+    sentences: int | None = parameter(None, "train on the first so many sentences of data; not set: all", ge=1)
     # The reference evaluates on STS-B and SICK-R dev and selects by the first:
     # https://github.com/princeton-nlp/SimCSE/blob/49fa580/run_unsup_example.sh#L16
     dev: str = parameter(
@@ -148,7 +149,7 @@ class SimcseSup(Settings):
     )
 
 
-_ELSEWHERE = ("backbone", "weights", "data", "dev", "length_groups", "max_tokens")
+_ELSEWHERE = ("backbone", "weights", "data", "sentences", "dev", "length_groups", "max_tokens")
 
 
 @dataclass(frozen=True, slots=True)
