@@ -25,12 +25,13 @@ MAY_IMPORT = {
     "results": _GROUND,
     "reports": _GROUND | {"results"},
     "run": _ENGINE,
+    "identify": _ENGINE,
     "integrations": _ENGINE,
     "verify": _ENGINE | {"integrations"},
     "explain": _ENGINE,
     "paper": _ENGINE | {"reports", "run"},
     "api": _ENGINE | {"reports", "run", "explain"},
-    "cli": _ENGINE | {"reports", "run", "verify", "explain", "paper", "storage"},
+    "cli": _ENGINE | {"reports", "run", "identify", "verify", "explain", "paper", "storage"},
     "__main__": {"cli"},
 }
 

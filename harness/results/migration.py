@@ -64,7 +64,10 @@ def migrate(old: Path, new: Path, identify: Callable[[EncoderCard], EncoderCard]
         for path in sorted(old.glob("*/*.json")):
             try:
                 result = _read(path)
-                known = cards.setdefault(_facts(result.encoder), identify(result.encoder))
+                facts = f"{result.encoder.name} {result.encoder.identity}"
+                if facts not in cards:
+                    cards[facts] = identify(result.encoder)
+                known = cards[facts]
                 file = layout.result_file(layout.encoder_folder(new, known), result.task, result.protocol)
                 if file in written:
                     raise ResultError(f"{path}: repeats {written[file]}, which has an equal encoder")
@@ -83,10 +86,6 @@ def same_scores(old: Path, result: Result) -> bool:
     """Whether a converted result has, bit for bit, the scores of the old file that it was made from."""
     before = json.loads(old.read_bytes())
     return dict(result.scores) == before["scores"] and list(result.scores) == list(before["scores"])
-
-
-def _facts(card: EncoderCard) -> str:
-    return f"{card.name} {card.identity}"
 
 
 def _read(path: Path) -> Result:
