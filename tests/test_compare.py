@@ -10,9 +10,10 @@ from harness.cli.main import app
 from harness.errors import ResultError
 from harness.names import EncoderCard
 from harness.reports.comparison import compare
-from harness.reports.draws import StoredDraws
-from harness.reports.report import report
-from harness.reports.tables import build, text
+from harness.reports.report import ReportOptions, report
+from harness.reports.runs import Estimates
+from harness.reports.suite import build
+from harness.reports.table import notes_below, numbered, texts
 from harness.results import layout, store
 from harness.results.items import PairItems, RowItems
 from harness.results.record import Result, Run
@@ -182,20 +183,23 @@ def test_the_command_prints_a_table_or_json_and_knows_names(results):
     assert wrong.stderr == "bench: no result's encoder is named 'badd'; did you mean 'bad'?\n"
 
 
-def test_tables_show_intervals_and_name_what_they_cannot_tell_apart(tmp_path):
+def rows(table, kind):
+    numbers = numbered(table)
+    return [texts(row, table, numbers) for row in table.rows if row.kind == kind]
+
+
+def test_tables_show_intervals_and_letters_of_what_they_cannot_tell_apart(tmp_path):
     tasks = ("STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark", "SICKRelatedness")
     for number, task in enumerate(tasks):
         for name, noise, seed in (("one", 0.3, 1), ("two", 0.3, 2), ("worse", 0.8, 3)):
             similarity(tmp_path, card(name), task, noise, 10 * number + seed)
-    draws = StoredDraws(500, tmp_path / "cache")
-    table = text(build(store.read_all(tmp_path)[0], draws=draws)[0])
-    rows = {cells[0]: cells for kind, cells in table.rows if kind == "measured"}
-    assert all(" ± " in cell for cell in rows["worse"][2:])
-    (tie,) = [line for line in table.footnotes if "tied on the average" in line]
-    marked = [name for name in rows if name.endswith(f" {tie[0]}")]
-    assert [name.split()[0] for name in marked] == ["one", "two"]
-    again = StoredDraws(500, tmp_path / "cache")  # from the kept draws alone
-    assert text(build(store.read_all(tmp_path)[0], draws=again)[0]) == table
+    table = build(store.read_all(tmp_path)[0], estimates=Estimates())[0]
+    shown = {cells[0]: cells for cells in rows(table, "measured")}
+    assert [column.head for column in table.columns][-2:] == ["95 %", "Ties"]
+    assert all("–" in cells[-2] for cells in shown.values())
+    assert (shown["one"][-1], shown["two"][-1], shown["worse"][-1]) == ("a", "a", "b")
+    assert not any(cell.best for row in table.rows for cell in row.cells[7:])  # the average of neither is the best
+    assert "share a letter" in table.caption
 
 
 def test_a_result_with_a_damaged_file_is_named_and_left_out(tmp_path):
@@ -203,7 +207,7 @@ def test_a_result_with_a_damaged_file_is_named_and_left_out(tmp_path):
     similarity(tmp_path, card("one"), "STS13", 0.3, 1)
     scores = layout.scores_file(layout.encoder_folder(tmp_path, card("one")) / "STS12.sts.json")
     scores.write_bytes(b"")
-    summary = report(tmp_path, tmp_path / "out", ["md"])
+    summary = report(tmp_path, tmp_path / "out", ReportOptions(formats=["md"]))
     (problem,) = summary.problems
     assert problem.startswith(f"{scores}: cannot be read as Parquet (")
     assert summary.n_results == 1
@@ -212,7 +216,12 @@ def test_a_result_with_a_damaged_file_is_named_and_left_out(tmp_path):
 
 def published_run(seed: int, average: float, name: str = "simcse-unsup") -> list[Result]:
     encoder = card(
-        name if seed == 42 else f"{name}[seed={seed}]", method="simcse-unsup", backbone="bert-base-uncased", seed=seed
+        name if seed == 42 else f"{name}[seed={seed}]",
+        method="simcse-unsup",
+        backbone="bert-base-uncased",
+        seed=seed,
+        trained_on="wiki ab",
+        weights_sha256=f"{seed}",
     )
     published = {"STS12": 68.40, "STS13": 82.41, "STS14": 74.38, "STS15": 80.91, "STS16": 78.56,
                  "STSBenchmark": 76.85, "SICKRelatedness": 72.23}  # fmt: skip
@@ -222,31 +231,26 @@ def published_run(seed: int, average: float, name: str = "simcse-unsup") -> list
 
 def test_seeds_have_a_mean_with_their_deviation_and_one_verdict():
     results = [r for seed, average in ((42, 75.0), (1, 76.0), (2, 77.0)) for r in published_run(seed, average)]
-    table = text(build(results)[0])
-    kinds = [kind for kind, _ in table.rows if kind not in ("published", "section")]
-    assert kinds == ["measured"] * 3 + ["mean", "counterpart", "difference", "verdict"]
-    mean = next(cells for kind, cells in table.rows if kind == "mean")
-    assert mean[0].startswith("simcse-unsup, mean of 3 seeds ")
-    assert mean[-1] == "76.00 (sd 1.00)"
-    verdict = next(cells for kind, cells in table.rows if kind == "verdict")
-    assert verdict[0].startswith("↳ reproduced")
-    assert verdict[-1] == "yes"
+    table = build(results)[0]
+    assert [row.kind for row in table.rows[:2]] == ["measured", "published"]
+    (mean,) = rows(table, "measured")
+    assert mean[0] == "simcse-unsup, 3 seeds"
+    assert mean[-2:] == ["76.00", "sd 1.00"]
+    assert rows(table, "published")[0][-2] == "76.25 ="
 
 
-def test_one_seed_says_how_many_more_would_tell():
-    table = text(build(published_run(42, 74.8))[0])
-    verdict = next(cells for kind, cells in table.rows if kind == "verdict")
-    assert verdict[-1] == "?"
-    assert any("undecided (?): about " in line for line in table.footnotes)
+def test_one_seed_of_an_unknown_spread_says_that_more_would_tell():
+    encoder = card("simcse-sup", backbone="bert-base-uncased", seed=42, trained_on="nli ab")
+    table = build([record(encoder, "STS12", {"spearman/all/test": 0.7})])[0]
+    assert rows(table, "published")[0][1] == "75.30 ?"
+    assert any("undecided (?): about " in note for _, note in notes_below(table))
 
 
 def test_cells_made_with_other_versions_are_marked():
     results = published_run(42, 76.25)
     other = replace(results[0], run=replace(results[0].run, packages={"numpy": "1.0"}))
-    table = text(build([other, *results[1:]])[0])
-    assert any(
-        line.endswith("the cells of this row were made with different versions of numpy") for line in table.footnotes
-    )
+    table = build([other, *results[1:]])[0]
+    assert any("the cells of this row were made with different versions of numpy" in n for _, n in notes_below(table))
 
 
 def refused(results, sentence, *arguments):
@@ -290,17 +294,3 @@ def test_tasks_have_the_heads_of_papers(tmp_path):
             similarity(tmp_path, card(name), task, noise, 1)
     done = CliRunner().invoke(app, ["compare", "good", "bad", "--results-dir", str(tmp_path)])
     assert [line.split()[0] for line in done.stdout.splitlines()[5:]] == ["STS-B", "SICK-R", "average"]
-
-
-def test_draws_that_cannot_be_kept_are_drawn_all_the_same(tmp_path):
-    for name in ("one", "two"):
-        similarity(tmp_path / "results", card(name), "STS12", 0.3, 1)
-        probe(tmp_path / "results", card(name), "MR", 30)
-    (tmp_path / "cache").write_text("a file where a folder should be")
-    kept, unwritable = (
-        report(tmp_path / "results", tmp_path / "out", ["md"], resamples=200, cache_dir=tmp_path / cache)
-        for cache in ("writable", "cache")
-    )
-    assert unwritable.without_interval == ()
-    assert "±" in unwritable.paths[0].read_text()
-    assert unwritable.tables == kept.tables

@@ -25,10 +25,10 @@ from harness.reports.figures import canvas
 from harness.reports.figures.alignment_uniformity import alignment_uniformity
 from harness.reports.figures.labels import _through, place
 from harness.reports.figures.measured import COLOUR_TASKS, Definition, find
-from harness.reports.figures.names import short_names
 from harness.reports.figures.similarity_density import _density, similarity_density
 from harness.reports.figures.spectrum import spectrum
 from harness.reports.figures.trajectory import Point, Trajectory, read_log, trajectory
+from harness.reports.short import short_names
 from harness.results import layout, store
 from harness.results.items import SeriesItems
 from harness.results.record import Result, Run
@@ -242,28 +242,28 @@ def card(name: str, **parameters: object) -> EncoderCard:
 
 
 @pytest.mark.parametrize(
-    ("cards", "labels", "note"),
+    ("cards", "labels", "left_out"),
     [
         pytest.param(
             [card("a[backbone=tiny]", backbone="tiny"), card("b[backbone=tiny]", backbone="tiny"), card("c")],
             ["a", "b", "c"],
-            "; not shown: backbone=tiny",
+            ("backbone=tiny",),
             id="shared by all that have it",
         ),
         pytest.param(
             [card("a[backbone=tiny]", backbone="tiny"), card("b", backbone="large")],
             ["a [backbone=tiny]", "b"],
-            "",
+            (),
             id="another one's default differs",
         ),
-        pytest.param([card("a[dim=8]", dim=8), card("b")], ["a [dim=8]", "b"], "", id="one alone"),
-        pytest.param([card("hf:x/m"), card("hf:y/n")], ["m", "n"], "", id="repositories"),
-        pytest.param([card("hf:x/m"), card("hf:y/m")], ["hf:x/m", "hf:y/m"], "", id="equal ends"),
-        pytest.param([card("m"), card("hf:y/m")], ["m", "hf:y/m"], "", id="a repository like a method"),
+        pytest.param([card("a[dim=8]", dim=8), card("b")], ["a [dim=8]", "b"], (), id="one alone"),
+        pytest.param([card("hf:x/m"), card("hf:y/n")], ["m", "n"], (), id="repositories"),
+        pytest.param([card("hf:x/m"), card("hf:y/m")], ["hf:x/m", "hf:y/m"], (), id="equal ends"),
+        pytest.param([card("m"), card("hf:y/m")], ["m", "hf:y/m"], (), id="a repository like a method"),
     ],
 )
-def test_short_names(cards, labels, note):
-    assert short_names(cards) == (dict(zip([c.name for c in cards], labels, strict=True)), note)
+def test_short_names(cards, labels, left_out):
+    assert short_names(cards) == (dict(zip([c.name for c in cards], labels, strict=True)), left_out)
 
 
 def test_find_names_what_it_lacks(folder):

@@ -16,9 +16,12 @@ from harness.errors import UsageError
 from harness.reports import published
 from harness.reports.choice import Choice, filler_of
 from harness.reports.claims import judge
+from harness.reports.latex import latex
+from harness.reports.markdown import markdown
 from harness.reports.paper import coverage, fill, fill_words
-from harness.reports.render import latex_text, markdown_text
+from harness.reports.table import notes_below, numbered, texts
 from harness.reports.targets import PAPERS, load_paper
+from harness.reports.tidy import tidy_csv
 from harness.tasks.suites import TASKS
 
 SIMCSE = load_paper("simcse")
@@ -35,7 +38,8 @@ def dev(name, value, **parameters):
 
 
 def rows(table, kind):
-    return [texts for k, texts in table.text.rows if k == kind]
+    numbers = numbered(table.table)
+    return [tuple(texts(row, table.table, numbers)) for row in table.table.rows if row.kind == kind]
 
 
 def numbers_of(target):
@@ -62,19 +66,17 @@ def test_every_published_number_is_in_one_cell():
 
 def test_cells_stand_where_the_paper_has_them():
     table = fill(SIMCSE.targets["table-3"], SIMCSE, Choice(), [])
-    assert table.text.header == ("Model", "Source", "0.0", "0.01", "0.05", "0.1", "0.15", "0.2", "0.5", "Fixed 0.1")
-    assert rows(table, "published") == [
-        ("STS-B", "published", "71.1", "72.6", "81.1", "82.5", "81.4", "80.5", "71.0", "43.6")
-    ]
+    assert [column.head for column in table.table.columns] == "0.0|0.01|0.05|0.1|0.15|0.2|0.5|Fixed 0.1".split("|")
+    assert rows(table, "published") == [("STS-B", "71.1", "72.6", "81.1", "82.5", "81.4", "80.5", "71.0", "43.6")]
     pooling = fill(SIMCSE.targets["table-6"], SIMCSE, Choice(), [])
-    assert [texts[2:] for texts in rows(pooling, "published")] == [
+    assert [found[1:] for found in rows(pooling, "published")] == [
         ("81.7", "86.2"), ("82.5", "85.8"), ("80.9", "86.2"), ("81.2", "86.1")
     ]  # fmt: skip
     crop = rows(fill(SIMCSE.targets["table-1"], SIMCSE, Choice(), []), "published")[1]
-    assert crop == ("Crop", "published", "-", "77.8", "71.4", "63.6")
+    assert crop == ("Crop", "-", "77.8", "71.4", "63.6")
     flow = rows(fill(SIMCSE.targets["table-5"], SIMCSE, Choice(), []), "published")[2]
     assert flow == (
-        "BERT-base-flow", "published", "58.40", "67.10", "60.85", "75.16", "71.22", "68.66", "64.47", "66.55"
+        "BERT-base-flow", "58.40", "67.10", "60.85", "75.16", "71.22", "68.66", "64.47", "66.55"
     )  # fmt: skip
 
 
@@ -163,18 +165,16 @@ def test_seeds_are_summarised_and_a_rerun_says_what_it_is():
     ]
     table = fill(SIMCSE.targets["table-3"], SIMCSE, TINY, found)
     # sd of 50 and 60 with n - 1: sqrt(2 * 25) = 7.07
-    assert rows(table, "counterpart") == [
-        ("↳ measured", "measured, tiny", "40.0", "-", "-", "55.0 ± 7.1", "-", "-", "-", "-")
-    ]
+    assert rows(table, "measured") == [("  measured on tiny", "40.0", "-", "-", "55.0 ± 7.1", "-", "-", "-", "-")]
     assert rows(table, "difference") == []
-    assert table.text.title == ("SimCSE (Gao et al. 2021), Table 3: Dropout probabilities (small-scale rerun on tiny)")
-    assert table.text.caption.endswith(
+    assert table.table.title == ("SimCSE (Gao et al. 2021), Table 3: Dropout probabilities (small-scale rerun on tiny)")
+    assert table.table.caption.endswith(
         "2 of 8 cells measured. Measured rows are a small-scale rerun with the backbone tiny, not the paper's setting: "
         "compare them with each other only. ±: standard deviation over seeds."
     )
     assert coverage(SIMCSE.targets["table-3"], SIMCSE, TINY, found).measured == 2
     one_seed = fill(SIMCSE.targets["table-3"], SIMCSE, Choice(backbone="tiny", seeds=(1,)), found)
-    assert rows(one_seed, "counterpart")[0][5] == "60.0"
+    assert rows(one_seed, "measured")[0][4] == "60.0"
 
 
 RERUN = Choice(
@@ -230,18 +230,18 @@ def test_a_rerun_with_other_texts_and_settings_fills_the_tables():
     found = rerun_results()
     # sd of 50, ..., 54 with n - 1: sqrt(10 / 4) = 1.58
     one, three, five = (fill(SIMCSE.targets[f"table-{n}"], SIMCSE, RERUN, found) for n in (1, 3, 5))
-    assert [texts[2:] for texts in rows(one, "counterpart")] == [
+    assert [found[1:] for found in rows(one, "measured")] == [
         ("52.0 ± 1.6", "-", "-", "-"),
         ("-", "52.0 ± 1.6", "-", "-"),
     ]
-    assert rows(three, "counterpart")[0][2:7] == ("52.0 ± 1.6", "-", "-", "52.0 ± 1.6", "-")
-    assert [texts[-1] for texts in rows(five, "counterpart")] == [
+    assert rows(three, "measured")[0][1:6] == ("52.0 ± 1.6", "-", "-", "52.0 ± 1.6", "-")
+    assert [texts[-1] for texts in rows(five, "measured")] == [
         "40.00", "40.00", "40.00 ± 0.00", "40.00", "52.00 ± 1.58", "52.00 ± 1.58",
     ]  # fmt: skip
     assert coverage(SIMCSE.targets["table-5"], SIMCSE, RERUN, found).missing == ()
     assert rows(five, "difference") == []
     two = fill(SIMCSE.targets["table-5"], SIMCSE, replace(RERUN, seeds=(0, 4)), found)
-    assert rows(two, "counterpart")[-1][-1] == "52.00 ± 2.83"  # of 50 and 54
+    assert rows(two, "measured")[-1][-1] == "52.00 ± 2.83"  # of 50 and 54
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_encoders_of_other_texts_and_settings_stay_out(change):
 
 def test_a_caption_names_the_settings_that_its_table_is_made_with():
     note = "Measured rows are a small-scale rerun with the backbone tiny, {}, not the paper's setting:"
-    five = fill(SIMCSE.targets["table-5"], SIMCSE, RERUN, []).text.caption
+    five = fill(SIMCSE.targets["table-5"], SIMCSE, RERUN, []).table.caption
     assert (
         note.format(
             "sentences-100k.txt for the corpus wiki, pairs.csv for the corpus nli, snli to fit on, dev=sts-b, "
@@ -268,12 +268,12 @@ def test_a_caption_names_the_settings_that_its_table_is_made_with():
         )
         in five
     )
-    fitted = fill(SIMCSE.targets["table-C.1"], SIMCSE, RERUN, []).text.caption
+    fitted = fill(SIMCSE.targets["table-C.1"], SIMCSE, RERUN, []).table.caption
     assert note.replace("tiny, {}", "tiny, snli to fit on and bert-flow:dropout=false") in fitted
     own = Choice(settings={"epochs": "2"})
     assert not own.comparable(SIMCSE)
-    assert fill(SIMCSE.targets["table-5"], SIMCSE, own, []).text.title.endswith("(rerun with other settings)")
-    untouched = fill(SIMCSE.targets["table-B.2"], SIMCSE, own, []).text
+    assert fill(SIMCSE.targets["table-5"], SIMCSE, own, []).table.title.endswith("(rerun with other settings)")
+    untouched = fill(SIMCSE.targets["table-B.2"], SIMCSE, own, []).table
     assert untouched.title.endswith("two aggregations")
 
 
@@ -303,8 +303,8 @@ def test_claims_are_checked_on_the_same_rerun():
 
 def test_a_caption_names_the_texts_that_its_table_is_made_with():
     choice = Choice(texts={"nli": "folder/my.csv", "captions": "c.tsv"})
-    assert "with my.csv for the corpus nli, not" in fill(SIMCSE.targets["table-5"], SIMCSE, choice, []).text.caption
-    assert fill(SIMCSE.targets["table-3"], SIMCSE, choice, []).text.caption.endswith("0 of 8 cells measured.")
+    assert "with my.csv for the corpus nli, not" in fill(SIMCSE.targets["table-5"], SIMCSE, choice, []).table.caption
+    assert fill(SIMCSE.targets["table-3"], SIMCSE, choice, []).table.caption.endswith("0 of 8 cells measured.")
 
 
 def test_the_papers_own_setting_is_held_against_the_paper():
@@ -315,11 +315,11 @@ def test_the_papers_own_setting_is_held_against_the_paper():
         for task, value in scores.items()
     ]
     table = fill(SIMCSE.targets["table-5"], SIMCSE, Choice(), found)
-    assert rows(table, "difference") == [("↳ difference", "", *["+1.00"] * 7, "+1.00")]
-    assert rows(table, "counterpart")[0][-1] == "77.25"
-    assert table.text.title.endswith("Sentence embeddings on STS tasks")
-    lines = list(csv.DictReader(io.StringIO(table.tidy.csv())))
-    assert [float(line["value"]) for line in lines if line["kind"] == "measured" and line["column"] == "STS12"] == [
+    assert rows(table, "difference") == [("  difference", *["+1.00"] * 7, "+1.00")]
+    assert rows(table, "measured")[0][-1] == "77.25"
+    assert table.table.title.endswith("Sentence embeddings on STS tasks")
+    lines = list(csv.DictReader(io.StringIO(tidy_csv(table.table))))
+    assert [float(line["value"]) for line in lines if line["source"] == "simcse-unsup" and line["task"] == "STS12"] == [
         pytest.approx(69.4, abs=1e-9)
     ]
 
@@ -329,16 +329,16 @@ def test_aggregations_and_means_of_tasks_come_from_their_own_scores():
     pools = {"spearman/all/test": 0.5, "spearman/wmean/test": 0.6, "spearman/subset:x/test": 0.6}
     found = [result(whitened, task, pools, flags=("a flag",)) for task in STS]
     table = fill(SIMCSE.targets["table-B.2"], SIMCSE, TINY, found)
-    assert [texts[-1] for texts in rows(table, "counterpart")] == ["50.00", "60.00"]
-    assert table.text.footnotes == ("† a flag", "‡ number from Su et al. 2021")
+    assert [found[-1] for found in rows(table, "measured")] == ["50.00", "60.00"]
+    assert list(notes_below(table.table)) == [("¹", "a flag"), ("²", "number from Su et al. 2021")]
     sup = encoder("simcse-sup[backbone=tiny]", backbone="tiny", seed=42)
     transfer = ("MR", "CR", "SUBJ", "MPQA", "SST2", "TREC", "MRPC")
     half = [result(sup, task, {"accuracy/dev": 0.5 + i / 100}, protocol="senteval[mode=dev]") for i, task in
             enumerate(transfer)]  # fmt: skip
     done = fill(SIMCSE.targets["table-D.2"], SIMCSE, TINY, half)
-    assert rows(done, "counterpart")[0][2:] == ("-", "53.0")
+    assert rows(done, "measured")[0][1:] == ("-", "53.0")
     partly = fill(SIMCSE.targets["table-D.2"], SIMCSE, TINY, half[1:])
-    assert rows(partly, "counterpart") == []
+    assert rows(partly, "measured") == []
     assert len([one for one in coverage(SIMCSE.targets["table-D.2"], SIMCSE, TINY, half[1:]).missing
                 if one.encoder == "simcse-sup[backbone=tiny]"]) == 2  # fmt: skip
 
@@ -346,16 +346,15 @@ def test_aggregations_and_means_of_tasks_come_from_their_own_scores():
 def test_markdown_and_latex_of_every_target():
     for target in SIMCSE.targets.values():
         table = fill(target, SIMCSE, TINY, [])
-        assert all(len(texts) == len(table.text.header) for _, texts in table.text.rows), target.name
-        assert markdown_text(table.text).startswith(f"## SimCSE (Gao et al. 2021), {target.label}: ")
-        tex = latex_text(table.text, table.name)
+        assert markdown(table.table).startswith(f"## SimCSE (Gao et al. 2021), {target.label}: ")
+        tex = latex(table.table)
         assert tex.isascii() and tex.count("{") == tex.count("}"), target.name
 
 
 def test_captions_found_stand_under_the_papers():
     found = {1: [f"caption {i}" for i in range(6)]}
     table = fill_words(SIMCSE.targets["table-8"], SIMCSE, Choice(backbone="tiny", texts={"captions": "c"}), found)
-    assert rows(table, "counterpart") == [("↳ measured", "-", f"caption {i}") for i in range(6)]
+    assert rows(table, "measured") == [("  measured", "-", f"caption {i}") for i in range(6)]
 
 
 def test_a_search_leaves_the_query_out(tmp_path):

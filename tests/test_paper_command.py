@@ -12,6 +12,7 @@ from test_reports import result
 from typer.testing import CliRunner
 
 from harness.cli.main import app
+from harness.encoders.registry import known_encoders
 from harness.reports.figures import canvas
 from harness.results import store
 from harness.results.items import SeriesItems
@@ -37,10 +38,11 @@ def test_the_commands_find_a_rerun_by_its_options(tmp_path):
     assert done.exit_code == 0, done.stderr
     records = json.loads((tmp_path / "out" / "simcse-table-5@tiny.json").read_text())
     lines = list(csv.DictReader((tmp_path / "out" / "simcse-table-5@tiny.csv").open()))
-    assert [{key: str(value) for key, value in one.items()} for one in records] == lines
-    seeds = [one for one in records if one["row"] == "SimCSE-BERT-base" and one["column"] == "STS12" and one["seed"]]
-    assert [(one["seed"], one["value"]) for one in seeds[:2]] == [("0", 50.0), ("1", 51.0)]
-    assert "seed=1" in seeds[1]["source"]
+    assert [{key: "" if value is None else str(value) for key, value in one.items()} for one in records] == lines
+    label, head = "SimCSE-BERT-base", "STS12"
+    (mean, _) = (one for one in records if one["encoder"] == label and one["task"] == head and one["seeds"])
+    assert (mean["value"], mean["seeds"]) == (52.0, 5)
+    assert "seed=1" in mean["source"]
 
 
 def test_the_command_lists_and_names_what_is_missing(tmp_path):
@@ -62,7 +64,7 @@ def test_the_command_runs_renders_and_keeps_what_failed_as_an_exit_code(tmp_path
     assert len(set(done.stderr.splitlines())) == len(done.stderr.splitlines())
     written = tmp_path / "reports" / "paper"
     assert sorted(path.name for path in written.iterdir()) == [f"simcse-table-3@tiny.{e}" for e in ("csv", "md", "tex")]
-    assert "| ↳ measured | measured, tiny |" in (written / "simcse-table-3@tiny.md").read_text()
+    assert "| ↳ measured on tiny |" in (written / "simcse-table-3@tiny.md").read_text()
 
 
 def test_no_run_renders_what_is_measured(tmp_path):
@@ -160,8 +162,7 @@ def test_trajectories_are_drawn_from_the_logs_of_the_runs_that_made_the_weights(
         (("--table", "5", "--format", ""), "--format: '' names nothing; write names, separated by commas"),
         (
             ("--table", "5", "--set", "nomethod:foo=1"),
-            "--set nomethod:foo=1: no method is named 'nomethod'; known: minilm, random, bag-of-words, avg-glove, "
-            "bert, roberta, bert-flow, bert-whitening, sbert, ct-bert, declutr, simcse-unsup, simcse-sup",
+            f"--set nomethod:foo=1: no method is named 'nomethod'; known: {', '.join(known_encoders())}",
         ),
         (
             ("--table", "5", "--set", "drpout=0.1", "--dry-run"),

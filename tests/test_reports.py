@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,17 @@ from harness.encoders.registry import resolve
 from harness.errors import ResultError, UsageError
 from harness.names import EncoderCard
 from harness.reports import published
+from harness.reports.latex import latex
 from harness.reports.layouts import LAYOUTS
+from harness.reports.markdown import grid, markdown
 from harness.reports.match import Match
-from harness.reports.render import escape, grid, latex, markdown, tidy_csv, tidy_json
-from harness.reports.report import report
-from harness.reports.tables import Table, build, text
+from harness.reports.modelcard import model_cards
+from harness.reports.plain import latex_text, width
+from harness.reports.report import ReportOptions, _usable, report
+from harness.reports.suite import Shown, build
+from harness.reports.table import MOST_NOTES, Cell, Column, Row, Table, notes_below, numbered, texts
+from harness.reports.terminal import terminal
+from harness.reports.tidy import tidy_csv, tidy_json
 from harness.results import store
 from harness.results.record import Result, Run
 
@@ -69,50 +76,101 @@ def sts(encoder: EncoderCard, values: dict[str, float], **rest: object) -> list[
 
 
 def lines(table: Table, kind: str) -> list[tuple[str, ...]]:
-    return [texts for k, texts in text(table).rows if k == kind]
+    numbers = numbered(table)
+    return [tuple(texts(row, table, numbers)) for row in table.rows if row.kind == kind]
 
 
-def test_measured_rows_stand_beside_the_papers_table_and_what_was_published_for_them():
+def test_measured_rows_stand_above_what_was_published_for_them():
     table = build(sts(card("minilm"), MINILM))[0]
-    assert text(table).header == (
-        "Encoder", "Source", "STS12", "STS13", "STS14", "STS15", "STS16", "STS-B", "SICK-R", "Avg."
-    )  # fmt: skip
-    assert len(lines(table, "published")) == 23
-    assert [texts[0] for texts in lines(table, "section")] == [
-        "Published, unsupervised",
-        "Published, supervised",
-        "Measured",
-    ]
+    heads = ["STS12", "STS13", "STS14", "STS15", "STS16", "STS-B", "SICK-R", "Avg."]
+    assert [column.head for column in table.columns] == heads
+    assert lines(table, "section") == []  # no published row has a backbone that was measured
     assert lines(table, "measured") == [
-        ("minilm", "measured", "72.37", "80.60", "75.59", "85.39", "78.99", "82.03", "77.15", "78.87")
+        ("minilm", "72.37", "80.60", "75.59", "85.39", "78.99", "82.03", "77.15", "78.87")
     ]
     # MTEB's SICK-R is over other pairs, so it is not in this table and its row has no average
-    assert lines(table, "counterpart")[0][1:] == (
-        "published (MTEB)", "72.37", "80.60", "75.59", "85.39", "78.99", "82.03", "-", "-"
-    )  # fmt: skip
-    assert lines(table, "difference")[0][2:] == ("0.00", "0.00", "0.00", "0.00", "0.00", "0.00", "-", "-")
+    reproduced = ("72.37 =", "80.60 =", "75.59 =", "85.39 =", "78.99 =", "82.03 =")
+    assert lines(table, "published") == [("  MTEB", *reproduced, "-", "-")]
     assert table.caption == (
         "Spearman correlation × 100 over all pairs of a task at once (aggregation all), test sets; protocol sts; "
-        "1 encoder measured. A difference is measured minus published."
+        "1 encoder measured. A published number marked = is reproduced, ≠ is not, and with ? the seeds do not tell."
     )
+
+
+def test_published_rows_are_those_of_a_measured_backbone_or_of_a_paper_that_was_asked_for():
+    bert = card("bert", backbone="bert-base-uncased", pooling="avg_static_last")
+    table = build(sts(bert, MINILM))[0]
+    assert [label for label, *_ in lines(table, "section")] == ["Published, unsupervised", "Published, supervised"]
+    shown = [row.label for row in table.rows if row.kind == "published" and not row.below]
+    assert "simcse-unsup, bert-base-uncased" in shown
+    assert not any("roberta" in label for label in shown)
+    asked = build(sts(card("minilm"), MINILM), shown=Shown(published=("diffcse", "rankcse")))[0]
+    labels = [row.label for row in asked.rows if row.kind == "published"]
+    assert "diffcse, bert-base-uncased (DiffCSE)" in labels and "rankcse-listnet, roberta-base (RankCSE)" in labels
 
 
 def test_sick_r_over_all_pairs_has_a_table_of_its_own():
     tables = build([result(card("minilm"), "SICKRelatedness-full", {"spearman/all/full": 0.77582})])
     assert [table.name for table in tables] == ["sickr-full"]
-    assert lines(tables[0], "measured") == [("minilm", "measured", "77.58")]
-    assert lines(tables[0], "counterpart")[0][2:] == ("77.58",)
+    assert lines(tables[0], "measured") == [("minilm", "77.58")]
+    assert lines(tables[0], "published")[0][0] == "  MTEB"
 
 
-def test_a_difference_has_its_sign_and_comes_from_full_precision():
-    off = MINILM | {"STS12": 0.72368999 + 0.00104, "STS13": 0.80603167 - 0.00106}
-    found = lines(build(sts(card("minilm"), off))[0], "difference")[0]
-    assert found[2:4] == ("+0.10", "-0.11")
+def seeds(values, **rest):
+    return [
+        one
+        for seed, value in enumerate(values)
+        for one in sts(
+            card(
+                f"simcse-unsup[backbone=tiny,data=my.txt,seed={seed}]",
+                backbone="tiny",
+                seed=seed,
+                trained_on="my.txt ab",
+                weights_sha256=f"{seed:02d}",
+                **rest,
+            ),
+            dict.fromkeys(STS, value),
+        )
+    ]
+
+
+def test_seeds_are_one_row_with_their_mean_and_spread_and_can_be_unfolded():
+    table = build(seeds((0.5, 0.52, 0.54)))[0]
+    assert lines(table, "measured") == [
+        ("simcse-unsup [backbone=tiny, data=my.txt], 3 seeds".replace("backbone=tiny, data=my.txt", "")
+         .replace(" []", ""), *["52.00"] * 8, "sd 2.00")
+    ]  # fmt: skip
+    assert "`backbone=tiny`, `data=my.txt`" in table.caption
+    unfolded = build(seeds((0.5, 0.52, 0.54)), shown=Shown(each_seed=True))[0]
+    assert [texts[0] for texts in lines(unfolded, "measured")][1:] == [f"  simcse-unsup [seed={i}]" for i in range(3)]
+
+
+def test_a_release_equal_weights_and_other_data_are_no_replicates():
+    released = sts(card("simcse-unsup[backbone=tiny,data=my.txt]", backbone="tiny", seed=42), dict.fromkeys(STS, 0.9))
+    assert len(lines(build([*seeds((0.5, 0.52)), *released])[0], "measured")) == 2
+    same = [replace(one, encoder=replace(one.encoder, weights_sha256="ab")) for one in seeds((0.5, 0.52))]
+    table = build(same)[0]
+    assert len(lines(table, "measured")) == 2
+    assert "has the weights of another seed, so it is no replicate of it" in [note for _, note in notes_below(table)]
+    other = [replace(one, data={"other.txt": "ff"}) for one in seeds((0.5, 0.52))[7:]]
+    assert len(lines(build([*seeds((0.5,)), *other])[0], "measured")) == 2
+
+
+def test_there_are_ten_notes_at_most_and_one_mark_a_cell():
+    rows = tuple(
+        Row(kind="measured", label=f"e{i}", name=f"e{i}", cells=(Cell(value=1.0, marks=("a", f"b{i}")),))
+        for i in range(14)
+    )
+    table = Table(name="t", title="T", caption="C", columns=(Column(head="h"),), rows=rows)
+    notes = list(notes_below(table))
+    assert len(notes) == MOST_NOTES
+    assert notes[0] == ("¹", "a; b0") and notes[-1][0] == "¹⁰"
+    assert [text for _, text in lines(table, "measured")][9:] == ["1.00¹⁰"] * 5
 
 
 def test_a_missing_cell_is_a_dash_and_its_row_has_no_average():
     rest = {task: value for task, value in MINILM.items() if task != "STS14"}
-    assert lines(build(sts(card("minilm"), rest))[0], "measured")[0][2:] == (
+    assert lines(build(sts(card("minilm"), rest))[0], "measured")[0][1:] == (
         "72.37", "80.60", "-", "85.39", "78.99", "82.03", "77.15", "-"
     )  # fmt: skip
 
@@ -121,7 +179,7 @@ def test_the_average_is_taken_before_rounding():
     values = dict.fromkeys(STS, 0.500049)  # 50.0049: shown as 50.00; the mean of the shown values would be 50.00
     values["STS12"] = 0.500449  # mean 50.0106
     found = lines(build(sts(card("random"), values))[0], "measured")[0]
-    assert found[2:] == ("50.04", *["50.00"] * 6, "50.01")
+    assert found[1:] == ("50.04", *["50.00"] * 6, "50.01")
 
 
 def test_aggregations_never_share_a_table_and_single_sets_have_one_score():
@@ -138,7 +196,7 @@ def test_aggregations_never_share_a_table_and_single_sets_have_one_score():
         ]
     )
     shown = {table.name: lines(table, "measured")[0] for table in tables}
-    assert {name: (texts[2], texts[7]) for name, texts in shown.items()} == {
+    assert {name: (found[1], found[6]) for name, found in shown.items()} == {
         "sts-all": ("10.00", "40.00"),
         "sts-wmean": ("30.00", "40.00"),
         "sts-mean": ("20.00", "40.00"),
@@ -158,12 +216,15 @@ def test_protocols_never_share_a_table():
             result(card("minilm"), "CR", accuracy, protocol="senteval[mode=fasttest]"),
         ]
     )
-    assert [(table.name, lines(table, "measured")[0][2:4]) for table in tables] == [
+    assert [(table.name, lines(table, "measured")[0][1:3]) for table in tables] == [
         ("transfer", ("80.00", "-")),
         ("transfer@senteval-mode=fasttest", ("-", "80.00")),
     ]
-    assert len(lines(tables[0], "published")) == 21
-    assert lines(tables[1], "published") == []  # the paper used the other protocol
+    asked = Shown(published=("simcse",))
+    results = [result(card("minilm"), "MR", accuracy, protocol=f"senteval[mode={m}]") for m in ("test", "fasttest")]
+    usual, other = build(results, shown=asked)
+    assert len(lines(usual, "published")) == 21
+    assert lines(other, "published") == []  # the paper used the other protocol
 
 
 def test_footnotes_name_flags_other_data_and_files_left_out():
@@ -178,12 +239,12 @@ def test_footnotes_name_flags_other_data_and_files_left_out():
         ],
         left_out=2,
     )[0]
-    measured = lines(table, "measured")[0]
-    notes = {note.partition(" ")[2]: note.partition(" ")[0] for note in text(table).footnotes}
-    stray = notes["scored on data files that differ from those of the other rows in this column"]
-    assert measured[0] == f"bert-whitening[fit=target] {notes[flag]}"
-    assert measured[2:4] == ("60.00", f"60.00{notes['2 zero vectors']},{stray}")
-    assert text(table).footnotes[-1] == (
+    measured = next(one for one in lines(table, "measured") if one[0].startswith("bert-whitening"))
+    notes = {note: mark for mark, note in notes_below(table)}
+    stray = notes["2 zero vectors; scored on data files that differ from those of most rows of this column"]
+    assert measured[0] == f"bert-whitening [fit=target]{notes[flag]}"
+    assert measured[1:3] == ("60.00", f"60.00{stray}")
+    assert table.notes[-1] == (
         "2 result files were left out as unreadable, edited or repeated; the report names each under “Left out”."
     )
 
@@ -193,11 +254,8 @@ def test_a_row_of_two_encoders_under_one_name_is_marked_and_has_no_average():
     rest = dict(list(MINILM.items())[3:])
     table = build([*sts(card("hf:x"), half), *sts(card("hf:x", weights_sha256="99ff"), rest)])[0]
     assert lines(table, "measured")[0][-1] == "-"
-    assert (
-        text(table)
-        .footnotes[-1]
-        .endswith("the cells of this row were made by encoders that differ in weights_sha256, so it has no average")
-    )
+    (note,) = numbered(table)
+    assert note == "the cells of this row were made by encoders that differ in weights_sha256, so it has no average"
 
 
 @pytest.mark.parametrize(
@@ -404,46 +462,107 @@ def test_packaged_numbers_are_those_of_the_sources():
     assert averages == [float(row["avg"]) for row in source("simple_simcse_50_seeds.csv")]
 
 
-def test_markdown_columns_are_aligned_and_bars_escaped():
-    assert grid(("Name", "x"), [("a|b", "1.00"), ("c", "-")], left=1) == (
-        "| Name |    x |\n| :--- | ---: |\n| a\\|b | 1.00 |\n| c    |    - |"
+NASTY = ("<b>x", "back`tick", "$x_1$ & 50%", "a|b", "\x1b[31mred", "模型")
+
+
+def nasty_table():
+    rows = tuple(Row(kind="measured", label=name, name=name, cells=(Cell(value=1.5, marks=(name,)),)) for name in NASTY)
+    formula = Row(kind="measured", label="=cmd", name="=cmd|'/c calc'!A1", cells=(Cell(value=-2.0),))
+    columns = (Column(head="Score", task="STS12", key="spearman/all/test"),)
+    return Table(name="t", title="A <i>title", caption="Of `<b>x`.", columns=columns, rows=(*rows, formula))
+
+
+def test_markdown_is_aligned_and_names_are_code_wherever_they_stand():
+    assert grid(("Name", "x"), [("a", "1.00"), ("c", "-")], {0}) == (
+        "| Name |    x |\n| :--- | ---: |\n| a    | 1.00 |\n| c    |    - |"
     )
+    page = markdown(nasty_table())
+    assert "<" not in re.sub(r"(`+)[^`].*?\1", "", page)
+    assert "| ``back`tick``" in page and r"| `a\|b`" in page and r"`\x1b[31mred`" in page
+    assert r"- ² back\`tick" in page
     table = build(sts(card("bert[pooling=avg_top2]"), MINILM, flags=("a flag",)))[0]
-    page = markdown(table)
-    rows = [line for line in page.splitlines() if line.startswith("|")]
+    rows = [line for line in markdown(table).splitlines() if line.startswith("|")]
     assert len({len(line) for line in rows}) == 1
-    assert any(line.startswith("| `bert[pooling=avg_top2]` ¶ ") for line in rows)
+    assert any(line.startswith("| `bert [pooling=avg_top2]`¹ ") for line in rows)
 
 
-def test_latex_escapes_and_is_balanced():
-    assert escape("a_b & 5% #1 $x {y} ~^\\ [z] <|>") == (
+def test_latex_escapes_aligns_numbers_at_their_point_and_is_balanced():
+    assert latex_text("a_b & 5% #1 $x {y} ~^\\ [z] <|>") == (
         r"a\_b \& 5\% \#1 \$x \{y\} \textasciitilde{}\textasciicircum{}\textbackslash{} {[}z{]} "
         r"\textless{}\textbar{}\textgreater{}"
     )
-    table = build(sts(card("minilm"), MINILM | {"STS12": 0.7}))[0]
-    tex = latex(table)
+    tex = latex(build(sts(card("minilm"), MINILM | {"STS12": 0.7}))[0])
     body = tex.partition(r"\toprule")[2].partition(r"\bottomrule")[0]
     rows = [line for line in body.splitlines() if line.endswith(r"\\") and r"\multicolumn" not in line]
-    assert {len(re.findall(r"(?<!\\)&", line)) for line in rows} == {9}
-    assert len(rows) == 1 + 23 + 4
-    assert r"\quad difference &  & $-$2.37 & 0.00" in tex
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in rows} == {8}
+    assert rows[2].startswith(r"\quad MTEB & 72.37{ $\neq$} & 80.60{ =} & ")
+    assert r"\begin{tabular}{lS[table-format=2.2,table-space-text-post={ $\neq$}]" in tex
+    assert r"\caption{" in tex and r"\label{tab:sts-all}" in tex
     assert tex.count("{") == tex.count("}")
     assert tex.isascii()
+    assert "XeLaTeX or LuaLaTeX" in latex(nasty_table()) and "XeLaTeX" not in tex
+    assert "\x1b" not in latex(nasty_table())
 
 
-def test_csv_is_tidy_and_at_full_precision():
+def test_the_best_number_is_bold_where_it_is_told_apart():
+    cells = (Cell(value=2.0, best=True), Cell(value=1.0))
+    row = Row(kind="measured", label="e", name="e", cells=cells)
+    table = Table(name="t", title="T", caption="C", columns=(Column(head="a"), Column(head="b")), rows=(row,))
+    assert "| `e`     | **2.00** | 1.00 |" in markdown(table)
+    assert r"e & \bfseries 2.00 & 1.00 \\" in latex(table)
+
+
+def test_csv_is_tidy_at_full_precision_and_no_formula():
     table = build(sts(card("minilm"), MINILM))[0]
     rows = list(csv.DictReader(io.StringIO(tidy_csv(table))))
-    assert list(rows[0]) == ["model", "source", "task", "protocol", "score", "value", "half_width", "sd"]
     measured = {row["task"]: float(row["value"]) for row in rows if row["source"] == "measured"}
-    assert measured == {task: 100 * value for task, value in MINILM.items()} | {
-        "Avg": sum(100 * value for value in MINILM.values()) / 7
-    }
-    assert [row["task"] for row in rows if row["source"] == "published (MTEB)"] == list(STS[:6])
-    assert all(row["model"] == "minilm" for row in rows if row["source"] == "published (MTEB)")
+    average = sum(100 * value for value in MINILM.values()) / 7
+    assert measured == {task: 100 * value for task, value in MINILM.items()} | {"Avg": pytest.approx(average)}
+    assert [row["task"] for row in rows if row["source"] == "MTEB"] == list(STS[:6])
+    assert {(row["encoder"], row["verdict"]) for row in rows if row["source"] == "MTEB"} == {("minilm", "reproduced")}
     records = json.loads(tidy_json(table))
     assert [{key: "" if value is None else str(value) for key, value in one.items()} for one in records] == rows
     assert {type(one["value"]) for one in records} == {float}
+    nasty = list(csv.reader(io.StringIO(tidy_csv(nasty_table()))))
+    assert [line[0] for line in nasty[5:]] == ["\\x1b[31mred", "模型", "'=cmd|'/c calc'!A1"]
+    assert nasty[-1][5] == "-2.0"
+
+
+def test_a_terminal_gets_no_code_of_a_name_and_no_broken_line():
+    shown = "\n".join(text for text, _ in terminal(nasty_table(), 80))
+    assert "\x1b" not in shown and r"\x1b[31mred" in shown
+    table = build([*sts(card("minilm"), MINILM), *seeds((0.5, 0.52))])[0]
+    lines_80 = [text for text, _ in terminal(table, 80)]
+    assert all(width(text) <= 80 for text in lines_80[: 2 + len(table.rows)])
+    assert lines_80[1].split() == ["Encoder", "STS12", "STS13", "STS14", "STS15", "STS16", "STS-B", "SICK-R", "Avg."]
+    assert "95 %" in next(text for i, (text, _) in enumerate(terminal(table, 200)) if i == 1)
+
+
+def test_one_odd_result_takes_no_report_away(tmp_path):
+    odd = replace(sts(card("hf:a b[c"), {"STS12": 0.5})[0], file=tmp_path / "odd.json")
+    endless = replace(sts(card("random"), {"STS12": float("nan")})[0], file=tmp_path / "nan.json")
+    good, problems = _usable([*sts(card("minilm"), MINILM), odd, endless])
+    assert len(good) == 7
+    assert [problem.partition(": ")[0] for problem in problems] == [
+        str(tmp_path / "odd.json"),
+        str(tmp_path / "nan.json"),
+    ]
+
+
+def test_model_cards_are_read_by_the_hubs_own_library():
+    from huggingface_hub import ModelCard
+
+    encoder = card("hf:org/model[pooling=avg]", backbone="org/model", pooling="avg")
+    results = [*sts(encoder, MINILM), result(encoder, "MR", {"accuracy/test": 0.8}, protocol="senteval[mode=test]")]
+    ((name, text),) = model_cards(
+        [*results, result(encoder, "geometry-stsb", {"uniformity/unique/test": -2.0})]
+    ).items()
+    assert name == "hf_org_model_pooling=avg"
+    read = ModelCard(text)
+    found = {one.dataset_name: (one.metric_type, one.metric_value) for one in read.data.eval_results}
+    assert found["STS-B"] == ("spearmanr", 82.0325) and found["MR"] == ("accuracy", 80.0)
+    assert read.data.base_model == "org/model"
+    assert ModelCard(next(iter(model_cards(sts(card(NASTY[0]), MINILM)).values()))).data.model_name == "<b>x"
 
 
 def test_a_report_has_all_formats_and_names_what_it_left_out(tmp_path):
@@ -454,7 +573,8 @@ def test_a_report_has_all_formats_and_names_what_it_left_out(tmp_path):
     summary = report(tmp_path / "results", tmp_path / "out")
     names = [table.name for table in summary.tables]
     assert names[0] == "sts-all"
-    expected = ["report.md", *(f"{name}.{kind}" for name in names for kind in ("tex", "csv"))]
+    pages = ["report.md", *(f"{name}.md" for name in names[1:]), "provenance.md"]
+    expected = [*pages, *(f"{name}.{kind}" for name in names for kind in ("tex", "csv"))]
     assert [path.name for path in summary.paths] == expected
     assert all(path.stat().st_size for path in summary.paths)
     assert summary.n_results == 7
@@ -464,11 +584,12 @@ def test_a_report_has_all_formats_and_names_what_it_left_out(tmp_path):
     page = summary.paths[0].read_text()
     assert f"## Left out\n\nResult files not used: 1.\n\n- {summary.problems[0]}\n" in page
     assert "## Measured, but in no table\n\n- uniformity (sts)\n" in page
-    assert "- A, 2 cores, 8 GiB, Linux 6; device cpu, 2 threads; commit cccccccccccc with changes: 7 results" in page
+    where = summary.paths[pages.index("provenance.md")].read_text()
+    assert "- A, 2 cores, 8 GiB, Linux 6; device cpu, 2 threads; commit cccccccccccc with changes: 7 results" in where
     first = {path: path.read_bytes() for path in summary.paths}
     assert {path: path.read_bytes() for path in report(tmp_path / "results", tmp_path / "out").paths} == first
-    assert [p.name for p in report(tmp_path / "results", tmp_path / "md", ["md"]).paths] == ["report.md"]
-    as_json = report(tmp_path / "results", tmp_path / "json", ["json"]).paths
+    assert [p.name for p in report(tmp_path / "results", tmp_path / "md", ReportOptions(formats=["md"])).paths] == pages
+    as_json = report(tmp_path / "results", tmp_path / "json", ReportOptions(formats=["json"])).paths
     assert [path.name for path in as_json] == [f"{name}.json" for name in names]
 
 
@@ -479,7 +600,7 @@ def test_nothing_to_report_and_unknown_formats_are_sentences(tmp_path):
         f"{tmp_path / 'results'}: nothing to report, found no result files; run `bench run` first"
     )
     with pytest.raises(UsageError) as wrong:
-        report(tmp_path, tmp_path / "out", ["cvs"])
+        report(tmp_path, tmp_path / "out", ReportOptions(formats=["cvs"]))
     assert str(wrong.value) == "no format is named 'cvs'; did you mean 'csv'?"
 
 

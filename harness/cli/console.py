@@ -5,14 +5,18 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from harness.files import write_error
+
+if TYPE_CHECKING:
+    from harness.reports import table as tables
 
 
 class _Notices(Console):
@@ -69,3 +73,11 @@ def show_rows(rows: Sequence[dict[str, object]], *, json: bool = False, empty: s
     for row in rows:
         table.add_row(*(escape(str(value)) for value in row.values()))
     out.print(table)
+
+
+def print_table(table: "tables.Table") -> None:
+    """A table of a report on stdout, as wide as that is."""
+    from harness.reports.terminal import terminal
+
+    for text, style in terminal(table, out.width, "-" if out.options.ascii_only else "─"):
+        out.print(Text(text, style), soft_wrap=True)

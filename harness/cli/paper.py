@@ -6,14 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
-from rich.table import Table
 
 from harness import files
 from harness.cli import options
 from harness.cli.choice import choice_of
-from harness.cli.console import Rows, err, out, print_json, show_rows
+from harness.cli.console import Rows, err, out, print_json, print_table, show_rows
 from harness.cli.options import command, context_of, notice
 from harness.errors import BenchError
 from harness.names import pick, split_names
@@ -165,7 +162,7 @@ def _draw(target: "Target", filled: "PaperTable", output: Path, places: "Places"
     from harness.paper import draw_rows
 
     try:
-        return draw_rows(target.figure, filled.cards, output, f"{filled.name}-{target.figure}", places)
+        return draw_rows(target.figure, filled.cards, output, f"{filled.table.name}-{target.figure}", places)
     except BenchError as error:
         places.tell(str(error))
         return (), False
@@ -177,16 +174,15 @@ def _writers(formats: str) -> list[str]:
 
 
 def _write(filled: "PaperTable", folder: Path, endings: Sequence[str]) -> list[Path]:
-    from harness.reports.render import latex_text, markdown_text
+    from harness.reports.latex import latex
+    from harness.reports.markdown import markdown
+    from harness.reports.tidy import tidy_csv, tidy_json
 
+    renderers = {"md": markdown, "tex": latex, "csv": tidy_csv, "json": tidy_json}
     paths = []
     for ending in endings:
-        if ending in ("csv", "json"):
-            content = filled.tidy.csv() if ending == "csv" else filled.tidy.json()
-        else:
-            content = markdown_text(filled.text) if ending == "md" else latex_text(filled.text, filled.name)
-        paths.append(folder / f"{filled.name}.{ending}")
-        files.replace(paths[-1], content.encode())
+        paths.append(folder / f"{filled.table.name}.{ending}")
+        files.replace(paths[-1], renderers[ending](filled.table).encode())
     return paths
 
 
@@ -195,13 +191,7 @@ def _show(filled: "Sequence[PaperTable]", paths: Sequence[Path], *, json: bool, 
         print_json({"files": [str(path) for path in paths]})
         return
     for one in filled:
-        grid = Table(title=escape(one.text.title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-        shown = [i for i, head in enumerate(one.text.header) if head != "Source"]  # the label says it, by its arrow
-        for i in shown:
-            grid.add_column(escape(one.text.header[i]), justify="right" if i else "left", overflow="fold")
-        for kind, cells in one.text.rows:
-            grid.add_row(*(escape(cells[i]) for i in shown), style=None if kind == "counterpart" else "dim")
-        out.print(grid)
-        out.print("\n".join([one.text.caption, *one.text.footnotes]), markup=False, highlight=False, soft_wrap=True)
+        print_table(one.table)
+        out.print(one.table.caption, markup=False, highlight=False, soft_wrap=True)
     if not quiet:
         err.print(f"{len(paths)} files in {paths[0].parent}", soft_wrap=True)

@@ -16,7 +16,7 @@ from harness.reports.crossed import Contrast, Side, contrast, side_of, stored_es
 from harness.reports.layouts import LAYOUTS, Layout
 from harness.reports.letters import holm
 from harness.reports.match import recipe_of, without_seed
-from harness.reports.rows import score_key
+from harness.reports.runs import score_key
 from harness.reports.uncertainty import average, estimate
 from harness.results.record import Result
 

@@ -25,7 +25,8 @@ class Layout:
         aggregation: second part, or "" where there is nothing to aggregate.
         protocol: the one that the published rows were measured with; other protocols get tables without them.
         average: whether the row ends with the mean of its cells.
-        published: (paper, table) whose rows are shown whole.
+        main: whether a report shows it on its first page.
+        published: (paper, table) whose rows are shown on a backbone that was measured.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Layout:
     aggregation: str
     protocol: str
     average: bool = False
+    main: bool = False
     published: tuple[tuple[str, str], ...] = ()
 
     def key(self, column: Column) -> str:
@@ -64,6 +66,7 @@ _TRANSFER = tuple(
 LAYOUTS: tuple[Layout, ...] = (
     Layout(
         name="sts-all",
+        main=True,
         title="STS, all pairs of a task together",
         measure="Spearman correlation × 100 over all pairs of a task at once (aggregation all), test sets",
         columns=_STS,
@@ -120,6 +123,7 @@ LAYOUTS: tuple[Layout, ...] = (
     ),
     Layout(
         name="transfer",
+        main=True,
         title="Transfer tasks",
         measure="Test accuracy in percent of a logistic regression on frozen sentence vectors",
         columns=_TRANSFER,
@@ -152,6 +156,7 @@ LAYOUTS: tuple[Layout, ...] = (
     ),
     Layout(
         name="mini",
+        main=True,
         title="Mini suite",
         measure="Spearman correlation × 100 on the bundled sentence pairs; no number of a paper compares with it",
         columns=(Column(task="mini-sts", head="mini-STS"),),
@@ -161,6 +166,7 @@ LAYOUTS: tuple[Layout, ...] = (
     ),
     Layout(
         name="mini-transfer",
+        main=True,
         title="Mini suite, classification",
         measure="Test accuracy in percent of a logistic regression on frozen sentence vectors; no number of a paper "
         "compares with it",

@@ -1,11 +1,12 @@
 """The report as one HTML file that needs no network: tables, provenance per number, figures, pairs of sentences."""
 
 import base64
+import gzip
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -13,58 +14,34 @@ from markupsafe import Markup, escape
 from harness.packaged import packaged_folder
 from harness.reports import provenance
 from harness.reports.pairs import NO_SENTENCES, Explorer, explore
-from harness.reports.rows import Kind
-from harness.reports.tables import Table, text, without_table
+from harness.reports.suite import without_table
+from harness.reports.table import Cell, Column, Row, Table, mark_of, notes_below, number_text, numbered
 from harness.results.record import Result
 
+if TYPE_CHECKING:
+    from harness.reports.report import Gathered
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PageRow:
-    """One line of a table on the page.
+class PageCell:
+    """What a cell of the page shows and where a click on it leads.
 
     Attributes:
-        kind: as in `harness.reports.rows`.
-        label: without footnote symbols.
-        marks: footnote symbols.
-        cells: printed number and the number of its result in the provenance, or -1.
+        shown: the number as it is printed, without its mark.
+        mark: of the note below the table.
+        results: numbers of the results in the provenance, with blanks between them.
+        evidence: the sentence behind a verdict.
+        best: whether it is told apart as the highest.
     """
 
-    kind: Kind
-    label: str
-    marks: str
-    cells: tuple[tuple[str, int], ...]
+    shown: str
+    mark: str
+    results: str
+    evidence: str
+    best: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageTable:
-    """A table on the page: sections of groups, where a group is an encoder's row and the rows that belong to it."""
-
-    name: str
-    title: str
-    caption: str
-    heads: tuple[str, ...]
-    sections: tuple[tuple[str, tuple[tuple[PageRow, ...], ...]], ...]
-    footnotes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gathered:
-    """What a report has read and made, for the page.
-
-    Attributes:
-        results: those in use.
-        tables: made of them.
-        problems: one sentence per result file that was left out.
-        without_interval: one sentence per per-item file that could not be used.
-    """
-
-    results: Sequence[Result]
-    tables: Sequence[Table]
-    problems: Sequence[str]
-    without_interval: Sequence[str]
-
-
-def html(gathered: Gathered, figures_dir: Path, pairs: int, sentences: Mapping[str, str] = NO_SENTENCES) -> str:
+def html(gathered: "Gathered", figures_dir: Path, pairs: int, sentences: Mapping[str, str] = NO_SENTENCES) -> str:
     """The page.
 
     Args:
@@ -90,11 +67,11 @@ def html(gathered: Gathered, figures_dir: Path, pairs: int, sentences: Mapping[s
         n_results=len(results),
         n_encoders=len({result.encoder.name for result in results}),
         span=days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}",
-        tables=[_page_table(table, numbers) for table in gathered.tables],
+        tables=[(table, _groups(table, numbers), list(notes_below(table))) for table in gathered.tables],
         figures=_figures(figures_dir),
         explorer=explorer,
-        explorer_json=_json(_explorer_data(explorer)),
-        provenance_json=_json(_provenance(results)),
+        explorer_data=_packed(_explorer_data(explorer)),
+        provenance_data=_packed(_provenance(results)),
         listings=[
             ("Encoders", provenance.encoders(results)),
             ("Packages", provenance.packages(results)),
@@ -117,42 +94,35 @@ def _breakable(name: str) -> Markup:
     return Markup(str(escape(name)).replace("[", "[<wbr>").replace(",", ",<wbr>"))
 
 
-def _page_table(table: Table, numbers: Mapping[tuple[str, str, str], int]) -> PageTable:
-    shown = text(table)
-    sections: list[tuple[str, list[list[PageRow]]]] = []
-    for row, (kind, texts) in zip(table.rows, shown.rows, strict=True):
-        if kind == "section":
-            sections.append((row.label, []))
-            continue
-        line = PageRow(
-            kind=kind,
-            label=f"↳ {row.source}" if kind == "counterpart" else row.label,
-            marks=texts[0].removeprefix(row.label).strip(),
-            cells=tuple((cell, _number(numbers, table, row.label, i, kind)) for i, cell in enumerate(texts[2:])),
+def _groups(
+    table: Table, numbers: Mapping[tuple[str, str, str], int]
+) -> list[list[tuple[Row, str, tuple[PageCell, ...]]]]:
+    """The rows of a table in groups that sorting keeps together, each with its mark and cells."""
+    marks = numbered(table)
+    groups: list[list[tuple[Row, str, tuple[PageCell, ...]]]] = []
+    for row in table.rows:
+        cells = tuple(
+            PageCell(
+                shown=number_text(cell, column, row.kind),
+                mark=mark_of(cell.marks, marks),
+                results=" ".join(_numbers_of(cell, column, table, numbers)) if row.kind == "measured" else "",
+                evidence=cell.verdict.reason if cell.verdict else "",
+                best=cell.best,
+            )
+            for cell, column in zip(row.cells, table.columns, strict=False)
         )
-        groups = sections[-1][1]
-        if kind in ("published", "measured", "mean"):
-            groups.append([line])
-        else:
-            groups[-1].append(line)
-    first = [section for section in sections if section[0] == "Measured"]
-    rest = [section for section in sections if section[0] != "Measured"]
-    return PageTable(
-        name=table.name,
-        title=shown.title,
-        caption=shown.caption,
-        heads=shown.header[2:],
-        sections=tuple((label, tuple(map(tuple, groups))) for label, groups in first + rest),
-        footnotes=shown.footnotes,
-    )
+        if not row.below or not groups:
+            groups.append([])
+        groups[-1].append((row, mark_of(row.marks, marks), cells))
+    return groups
 
 
-def _number(numbers: Mapping[tuple[str, str, str], int], table: Table, encoder: str, column: int, kind: Kind) -> int:
-    """Of the result behind a cell; the average has none."""
-    columns = table.layout.columns
-    if kind != "measured" or column >= len(columns):
-        return -1
-    return numbers.get((encoder, columns[column].task, table.protocol), -1)
+def _numbers_of(cell: Cell, column: Column, table: Table, numbers: Mapping[tuple[str, str, str], int]) -> Iterator[str]:
+    """Of the results behind a cell; the average has none of its own."""
+    for name in cell.source:
+        number = numbers.get((name, column.task, table.protocol))
+        if number is not None:
+            yield str(number)
 
 
 def _provenance(results: Sequence[Result]) -> dict[str, Any]:
@@ -188,10 +158,10 @@ def _explorer_data(explorer: Explorer) -> dict[str, Any]:
     return {"encoders": explorer.encoders, "tasks": explorer.tasks}
 
 
-def _json(value: object) -> Markup:
-    """JSON that may stand inside a script element."""
+def _packed(value: object) -> str:
+    """JSON as a compressed block in letters that may stand inside an element; equal values give equal text."""
     plain = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return Markup(plain.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
+    return base64.b64encode(gzip.compress(plain.encode(), mtime=0)).decode()
 
 
 def _figures(folder: Path) -> list[tuple[str, str]]:

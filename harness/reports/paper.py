@@ -6,13 +6,11 @@ from statistics import mean, stdev
 
 from harness.names import EncoderCard
 from harness.reports.choice import Choice, Filler, file_name, filler_of, rerun_note, title_of
-from harness.reports.render import Records
-from harness.reports.rows import Kind
-from harness.reports.tables import SYMBOLS, TextTable
+from harness.reports.published import AVERAGE
+from harness.reports.table import Cell, Column, Row, Table
 from harness.reports.targets import Paper, Target, TargetCell, TargetRow
 from harness.results.record import Result
 
-_HEADER = ("target", "row", "column", "kind", "source", "seed", "value")
 _Places = Mapping[tuple[str, str], Sequence[Result]]  # task and protocol -> results
 
 
@@ -39,15 +37,11 @@ class PaperTable:
     """A filled target.
 
     Attributes:
-        name: of its files, without an ending.
-        text: as it is printed.
-        tidy: its numbers at full precision.
+        table: its name is that of its files, without an ending.
         cards: label of each row that can be filled -> the encoder in its first column, of the first seed, or None.
     """
 
-    name: str
-    text: TextTable
-    tidy: Records
+    table: Table
     cards: Mapping[str, EncoderCard | None] = field(default_factory=dict)
 
 
@@ -95,9 +89,7 @@ def fill(target: Target, paper: Paper, choice: Choice, results: Sequence[Result]
         return fill_words(target, paper, choice, {})
     choice = choice.used_by([cell.run for cell in _cells(target)])
     places = _by_place(results)
-    lines: list[tuple[Kind, tuple[str, ...]]] = []
-    notes: dict[str, str] = {}
-    numbers: list[tuple[object, ...]] = []
+    rows: list[Row] = []
     cards: dict[str, EncoderCard | None] = {}
     for row in target.rows:
         fillers = [filler_of(cell, paper, choice) if cell else None for cell in row.cells]
@@ -105,23 +97,28 @@ def fill(target: Target, paper: Paper, choice: Choice, results: Sequence[Result]
             _replicates(cell, filler, choice, places) if cell and filler else _Replicates()
             for cell, filler in zip(row.cells, fillers, strict=True)
         ]
-        lines += _lines(target, row, found, notes, choice, comparable=choice.comparable(paper))
-        numbers += _numbers(target, row, found)
+        rows += _rows(target, row, found, choice, comparable=choice.comparable(paper))
         if any(fillers):
             cards[row.label] = next(iter(found[0].cards.values()), None)
-    header = ("Model", "Source", *target.heads, *(("Avg.",) if target.average else ()))
     done = coverage(target, paper, choice, results)
     caption = f"{target.measure}. {done.measured} of {done.fillable} cells measured.{rerun_note(paper, choice)}"
-    if any("±" in text for _, texts in lines for text in texts[2:]):
+    if any(cell.deviation is not None for row in rows for cell in row.cells):
         caption += " ±: standard deviation over seeds."
-    text = TextTable(
+    table = Table(
+        name=file_name(target, paper, choice),
         title=title_of(target, paper, choice),
         caption=caption,
-        header=header,
-        rows=tuple(lines),
-        footnotes=tuple(f"{symbol} {note}" for note, symbol in notes.items()),
+        columns=_columns(target),
+        rows=tuple(rows),
+        head="Model",
     )
-    return PaperTable(name=file_name(target, paper, choice), text=text, tidy=Records(_HEADER, numbers), cards=cards)
+    return PaperTable(table=table, cards=cards)
+
+
+def _columns(target: Target) -> tuple[Column, ...]:
+    columns = [Column(head=head, digits=target.digits, spread="inside") for head in target.heads]
+    average = [Column(head="Avg.", digits=target.digits, task=AVERAGE, spread="inside")] if target.average else []
+    return (*columns, *average)
 
 
 def fill_words(target: Target, paper: Paper, choice: Choice, found: Mapping[int, Sequence[str]]) -> PaperTable:
@@ -133,24 +130,24 @@ def fill_words(target: Target, paper: Paper, choice: Choice, found: Mapping[int,
         choice: what was searched with.
         found: column -> the captions found, those of the first query first; as many as rows that begin with `#`.
     """
-    lines: list[tuple[Kind, tuple[str, ...]]] = []
+    rows: list[Row] = []
     number = 0
-    for line in target.texts:
-        lines.append(("published", line))
-        if found and line[0].startswith("#"):
+    for label, *words in target.texts:
+        rows.append(Row(kind="published", label=label, cells=tuple(Cell(words=word) for word in words)))
+        if found and label.startswith("#"):
             texts = [found[i][number] if i in found else "-" for i in range(len(target.heads))]
-            lines.append(("counterpart", ("↳ measured", *texts)))
+            cells = tuple(Cell(words=text) for text in texts)
+            rows.append(Row(kind="measured", label="measured", cells=cells, below=True))
             number += 1
-    caption = f"{target.measure}.{rerun_note(paper, choice) if found else ''}"
-    text = TextTable(
+    table = Table(
+        name=file_name(target, paper, choice) if found else f"{paper.name}-{target.name}",
         title=title_of(target, paper, choice) if found else f"{paper.title}, {target.label}: {target.title}",
-        caption=caption,
-        header=("", *target.heads),
-        rows=tuple(lines),
-        footnotes=(),
+        caption=f"{target.measure}.{rerun_note(paper, choice) if found else ''}",
+        columns=tuple(Column(head=head, kind="words") for head in target.heads),
+        rows=tuple(rows),
+        head="",
     )
-    name = file_name(target, paper, choice) if found else f"{paper.name}-{target.name}"
-    return PaperTable(name=name, text=text, tidy=Records(text.header, [texts for _, texts in lines]))
+    return PaperTable(table=table)
 
 
 def _cells(target: Target) -> Iterator[TargetCell]:
@@ -203,70 +200,51 @@ def _seed(card: EncoderCard) -> str:
     return "-" if seed is None else str(seed)
 
 
-def _lines(
-    target: Target,
-    row: TargetRow,
-    found: Sequence[_Replicates],
-    notes: dict[str, str],
-    choice: Choice,
-    *,
-    comparable: bool,
-) -> list[tuple[Kind, tuple[str, ...]]]:
-    width = len(target.heads) + target.average
+def _rows(
+    target: Target, row: TargetRow, found: Sequence[_Replicates], choice: Choice, *, comparable: bool
+) -> list[Row]:
+    """The paper's row, and below it what was measured and, where that may be compared, the difference."""
     if not row.cells:
-        return [("section", (row.label, "", *[""] * width))]
-    lines: list[tuple[Kind, tuple[str, ...]]] = []
-    own = [cell.published if cell else None for cell in row.cells]
-    own += [row.average] if target.average else []
-    if any(value is not None for value in own):
-        label = f"{row.label} {_mark(f'number from {row.origin}', notes)}" if row.origin else row.label
-        lines.append(("published", (label, "published", *_texts([_spread(v) for v in own], target.digits, width))))
-    groups = [list(one.values.values()) for one in found]
-    groups += [_averages(found)] if target.average else []
-    if any(groups):
-        flags = [_mark(flag, notes) for flag in sorted(set().union(*(one.flags for one in found)))]
-        label = f"{'↳ measured' if lines else row.label} {','.join(flags)}".strip()
-        on = f"measured, {choice.backbone}" if choice.backbone else "measured"
-        lines.append(("counterpart", (label, on, *_texts(groups, target.digits, width))))
-        if comparable and len(lines) == 2:
-            gaps = [[mean(g) - v] if g and v is not None else [] for g, v in zip(groups, own, strict=True)]
-            lines.append(("difference", ("↳ difference", "", *_texts(gaps, target.digits, width, signed=True))))
-    return lines
+        return [Row(kind="section", label=row.label)]
+    width = len(target.heads) + target.average
+    own = [Cell(value=cell.published if cell else None, source=("the paper",)) for cell in row.cells]
+    own += [Cell(value=row.average, source=("the paper",))] if target.average else []
+    rows: list[Row] = []
+    if any(cell.value is not None for cell in own):
+        marks = (f"number from {row.origin}",) if row.origin else ()
+        rows.append(Row(kind="published", label=row.label, cells=_filled(own, width), marks=marks))
+    measured = [_cell(list(one.values.values()), [card.name for card in one.cards.values()]) for one in found]
+    measured += [_cell(_averages(found))] if target.average else []
+    if all(cell.value is None for cell in measured):
+        return rows
+    flags = tuple(sorted(set().union(*(one.flags for one in found))))
+    on = f" on {choice.backbone}" if choice.backbone else ""
+    label, below = (f"measured{on}", True) if rows else (row.label, False)
+    name = next((cell.source[0] for cell in measured if cell.source), row.label)
+    cells = _filled(measured, width)
+    rows.append(Row(kind="measured", label=label, name=name, cells=cells, marks=flags, below=below))
+    if comparable and len(rows) == 2:
+        gaps = [
+            Cell(value=None if a.value is None or b.value is None else a.value - b.value)
+            for a, b in zip(measured, own, strict=True)
+        ]
+        rows.append(Row(kind="difference", label="difference", cells=_filled(gaps, width), below=True))
+    return rows
 
 
-def _spread(value: float | None) -> list[float]:
-    return [] if value is None else [value]
+def _filled(cells: Sequence[Cell], width: int) -> tuple[Cell, ...]:
+    return (*cells, *(Cell(words=" ") for _ in range(width - len(cells))))
+
+
+def _cell(values: Sequence[float], source: Sequence[str] = ()) -> Cell:
+    """The mean of some seeds."""
+    if not values:
+        return Cell()
+    deviation = stdev(values) if len(values) > 1 else None
+    return Cell(value=mean(values), deviation=deviation, seeds=len(values), source=tuple(source))
 
 
 def _averages(found: Sequence[_Replicates]) -> list[float]:
     """Of the seeds that have every cell."""
     seeds = set.intersection(*(set(one.values) for one in found))
     return [mean(one.values[seed] for one in found) for seed in sorted(seeds)]
-
-
-def _texts(groups: Sequence[Sequence[float]], digits: int, width: int, *, signed: bool = False) -> list[str]:
-    texts = [_number(group, digits, signed=signed) if group else "-" for group in groups]
-    return texts + [""] * (width - len(texts))
-
-
-def _number(values: Sequence[float], digits: int, *, signed: bool) -> str:
-    text = f"{mean(values):{'+' if signed else ''}.{digits}f}"
-    if signed and float(text) == 0:
-        text = text[1:]
-    return f"{text} ± {stdev(values):.{digits}f}" if len(values) > 1 else text
-
-
-def _mark(note: str, notes: dict[str, str]) -> str:
-    if note not in notes:
-        notes[note] = SYMBOLS[len(notes) % len(SYMBOLS)] * (1 + len(notes) // len(SYMBOLS))
-    return notes[note]
-
-
-def _numbers(target: Target, row: TargetRow, found: Sequence[_Replicates]) -> Iterator[tuple[object, ...]]:
-    for head, cell, one in zip(target.heads, row.cells, found, strict=False):
-        if cell is not None and cell.published is not None:
-            yield target.label, row.label, head, "published", row.origin, "", cell.published
-        for seed, value in one.values.items():
-            yield target.label, row.label, head, "measured", one.cards[seed].name, seed, value
-    if row.average is not None:
-        yield target.label, row.label, "Avg.", "published", row.origin, "", row.average

@@ -4,36 +4,37 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from harness.names import EncoderCard
-from harness.reports.render import grid
+from harness.reports.markdown import grid
+from harness.reports.plain import code, markdown_text, visible
 from harness.results.record import Result, Run
 
 Listing = tuple[tuple[str, ...], Sequence[tuple[str, ...]]]  # header and rows
 
 
-def markdown(
-    results: Sequence[Result], problems: Sequence[str], no_table: Sequence[str], without_interval: Sequence[str] = ()
-) -> str:
-    """The closing sections of a report.
+def markdown(results: Sequence[Result], problems: Sequence[str]) -> str:
+    """The page on where the numbers of a report are from.
 
     Args:
         results: those in the tables.
-        problems: one sentence per result file that was left out.
-        no_table: tasks measured but in no table.
-        without_interval: one sentence per per-item file that could not be used.
+        problems: one sentence per per-item file that could not be used.
     """
-    where = _bullets(f"{run}: {number}" for run, number in runs(results))
+    where = bullets(f"{run}: {number}" for run, number in runs(results))
     sections = [
-        f"## Encoders\n\n{grid(*_as_code(encoders(results)), left=6)}",
-        f"## Provenance\n\n{where}\n\n{grid(*packages(results), left=2)}",
-        f"## Data\n\n{grid(*_as_code(data(results)), left=4)}",
+        "# Where the numbers are from",
+        f"## Encoders\n\n{_grid(encoders(results), 6)}",
+        f"## Machines\n\n{where}\n\n{_grid(packages(results), 2)}",
+        f"## Data\n\n{_grid(data(results), 4)}",
     ]
-    if no_table:
-        sections.append("## Measured, but in no table\n\n" + _bullets(no_table))
-    if without_interval:
-        sections.append("## Scores without an interval\n\n" + _bullets(without_interval))
     if problems:
-        sections.append(f"## Left out\n\nResult files not used: {len(problems)}.\n\n" + _bullets(problems))
+        sections.append("## Scores without an interval\n\n" + bullets(problems))
     return "\n\n".join(sections) + "\n"
+
+
+def _grid(listing: Listing, left: int) -> str:
+    """The first column set as code, and so many columns aligned left."""
+    header, body = listing
+    lines = [(code(first), *(visible(cell).replace("|", "\\|") for cell in rest)) for first, *rest in body]
+    return grid(header, lines, set(range(left)))
 
 
 def encoders(results: Sequence[Result]) -> Listing:
@@ -114,15 +115,10 @@ def data(results: Sequence[Result]) -> Listing:
     return ("File", "sha256", "Tasks", ""), body
 
 
-def _as_code(listing: Listing) -> Listing:
-    """The first column set as code."""
-    header, body = listing
-    return header, [(f"`{first}`", *rest) for first, *rest in body]
-
-
 def _results(count: int) -> str:
     return f"{count} result{'' if count == 1 else 's'}"
 
 
-def _bullets(lines: Iterable[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
+def bullets(lines: Iterable[str]) -> str:
+    """A list in Markdown, of sentences that may hold anything."""
+    return "\n".join(f"- {markdown_text(line)}" for line in lines)

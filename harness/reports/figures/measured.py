@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from harness.errors import ResultError
 from harness.names import EncoderCard
-from harness.reports.figures.names import short_names
+from harness.reports.short import short_names
 from harness.results.items import SeriesItems
 from harness.results.record import Result
 from harness.results.store import read_all
@@ -139,8 +139,9 @@ def find(results_dir: Path, task: str, names: Sequence[str] = ()) -> Found:
 
 
 def labels_of(measured: Sequence[Measured]) -> tuple[Mapping[str, str], str]:
-    """Full name -> label, and a note to append, as `short_names`; a label of the encoder's own comes first."""
-    labels, note = short_names([one.card for one in measured])
+    """Full name -> label, and a note to append with what labels leave out; a label of the encoder's own comes first."""
+    labels, left_out = short_names([one.card for one in measured])
+    note = f"; not shown: {', '.join(left_out)}" if left_out else ""
     return {**labels, **{one.card.name: one.label for one in measured if one.label}}, note
 
 

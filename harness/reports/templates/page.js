@@ -2,7 +2,10 @@
 (() => {
   const find = (selector, root = document) => root.querySelector(selector);
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
-  const data = (id) => JSON.parse(document.getElementById(id).textContent);
+  async function data(id) {
+    const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+  }
 
   function make(tag, text = "", name = "") {
     const element = document.createElement(tag);
@@ -46,31 +49,73 @@
     order.sort((a, b) => compare(a[0], b[0], sign));
     for (const [, rows] of order) body.append(...rows);
   }
+  function sortBy(button, direction) {
+    const head = button.closest("th"), table = button.closest("table"), column = Number(button.dataset.column);
+    for (const th of all("thead th", table)) th.setAttribute("aria-sort", "none");
+    head.setAttribute("aria-sort", direction);
+    for (const body of table.tBodies) sortBody(body, column, direction === "ascending" ? 1 : -1);
+  }
   for (const button of all(".sort")) {
     button.addEventListener("click", () => {
-      const head = button.closest("th"), table = button.closest("table"), column = Number(button.dataset.column);
-      const first = column === 0 ? "ascending" : "descending";
-      const other = column === 0 ? "descending" : "ascending";
-      const next = head.getAttribute("aria-sort") === first ? other : first;
-      for (const th of all("thead th", table)) th.setAttribute("aria-sort", "none");
-      head.setAttribute("aria-sort", next);
-      for (const body of table.tBodies) sortBody(body, column, next === "ascending" ? 1 : -1);
+      const first = button.dataset.column === "0" ? "ascending" : "descending";
+      const other = first === "ascending" ? "descending" : "ascending";
+      sortBy(button, button.closest("th").getAttribute("aria-sort") === first ? other : first);
+      keep({ sort: `${button.closest("section").id}:${button.dataset.column}:${button.closest("th").getAttribute("aria-sort")}` });
     });
   }
 
-  // Filter of measured encoders.
-  find("#filter").addEventListener("input", (event) => {
-    const wanted = event.target.value.trim().toLowerCase();
-    for (const body of all("tbody.own")) {
-      const shown = new Set(all("tr.measured, tr.mean", body)
-        .filter((row) => find(".name", row).textContent.toLowerCase().includes(wanted))
+  // What is shown is kept in the address, so that a link shows the same.
+  const state = new URLSearchParams(location.hash.slice(1).includes("=") ? location.hash.slice(1) : "");
+  function keep(changes) {
+    for (const [key, value] of Object.entries(changes)) value ? state.set(key, value) : state.delete(key);
+    history.replaceState(null, "", state.size ? `#${state}` : location.pathname + location.search);
+  }
+
+  // Filter of encoders, published rows, and columns.
+  function filter(text) {
+    const wanted = text.trim().toLowerCase();
+    for (const body of all("section[id] > .scroll tbody")) {
+      const rows = all("tr[data-group]", body);
+      const shown = new Set(rows
+        .filter((row) => { const name = find(".name", row); return name && `${name.textContent} ${name.title}`.toLowerCase().includes(wanted); })
         .map((row) => row.dataset.group));
-      for (const row of all("tr[data-group]", body)) row.classList.toggle("hidden", !shown.has(row.dataset.group));
+      for (const row of rows) row.classList.toggle("hidden", wanted !== "" && !shown.has(row.dataset.group));
     }
-  });
+  }
+  find("#filter").addEventListener("input", (event) => { filter(event.target.value); keep({ filter: event.target.value.trim() }); });
   find("#published").addEventListener("change", (event) => {
     find("main").classList.toggle("no-published", !event.target.checked);
+    keep({ published: event.target.checked ? "" : "no" });
   });
+  const heads = [...new Set(all("thead .sort").filter((b) => b.dataset.column !== "0").map((b) => b.textContent))];
+  const hiddenHeads = new Set((state.get("without") ?? "").split("|").filter(Boolean));
+  function showColumns() {
+    for (const table of all("section[id] > .scroll > table")) {
+      all("thead th", table).forEach((th, i) => {
+        const button = find(".sort", th);
+        const gone = i > 0 && button !== null && hiddenHeads.has(button.textContent);
+        for (const row of [table.tHead.rows[0], ...table.tBodies[0].rows]) if (row.cells.length > 1) row.cells[i].classList.toggle("hidden", gone);
+      });
+    }
+    keep({ without: [...hiddenHeads].join("|") });
+  }
+  for (const head of heads) {
+    const label = make("label"), box = make("input");
+    box.type = "checkbox";
+    box.checked = !hiddenHeads.has(head);
+    box.addEventListener("change", () => { box.checked ? hiddenHeads.delete(head) : hiddenHeads.add(head); showColumns(); });
+    label.append(box, head);
+    find("#columns div").append(label);
+  }
+  if (hiddenHeads.size) showColumns();
+  if (state.get("filter")) { find("#filter").value = state.get("filter"); filter(state.get("filter")); }
+  if (state.get("published") === "no") { find("#published").checked = false; find("main").classList.add("no-published"); }
+  if (state.get("sort")) {
+    const [name, column, direction] = state.get("sort").split(":");
+    const section = document.getElementById(name);
+    const button = section && all(".sort", section).find((one) => one.dataset.column === column);
+    if (button) { sortBy(button, direction === "ascending" ? direction : "descending"); section.scrollIntoView(); }
+  }
 
   // Provenance of one number.
   let sources = null;
@@ -88,13 +133,24 @@
     details.append(make("summary", `${title} (${entries.length})`), listing(entries));
     return details;
   }
-  function showResult(number) {
-    sources ??= data("provenance-data");
+  async function showResults(numbers) {
+    sources ??= await data("provenance-data");
+    const bodies = numbers.map((number) => bodyOf(number));
+    find("#card-title").textContent = numbers.length > 1 ? `${numbers.length} runs, of which this is the mean` : bodies[0][0];
+    find("#card-body").replaceChildren(...bodies.flatMap(([title, parts]) => numbers.length > 1 ? [make("h3", title), ...parts] : parts));
+    find("#card").showModal();
+  }
+  function showEvidence(button) {
+    const row = button.closest("tr"), head = button.closest("table").tHead.rows[0].cells[button.closest("td").cellIndex];
+    find("#card-title").textContent = `${find(".name", row).textContent}, ${head.textContent.trim()}: ${button.textContent}`;
+    find("#card-body").replaceChildren(make("p", button.dataset.evidence));
+    find("#card").showModal();
+  }
+  function bodyOf(number) {
     const result = sources.results[number], card = sources.cards[result.card], run = sources.runs[result.run];
     const given = Object.entries(card.parameters).filter(([, value]) => value !== null);
     const commit = run.commit ? run.commit.slice(0, 12) + (run.dirty ? " with changes" : "") : "no checkout";
-    find("#card-title").textContent = `${card.name} on ${result.task}`;
-    find("#card-body").replaceChildren(
+    return [`${card.name} on ${result.task}`, [
       listing([
         ["Protocol", result.protocol], ["Flags", result.flags], ["Seed of the task", result.seed],
         ["Counted", Object.entries(result.counts).map(([key, value]) => `${value} ${key}`).join(", ")],
@@ -109,16 +165,17 @@
       folded("Scores", Object.entries(result.scores)),
       folded("Packages", Object.entries(run.packages)),
       folded("Data files, sha256", Object.entries(sources.data[result.data])),
-    );
-    find("#card").showModal();
+    ]];
   }
-  for (const button of all(".number")) button.addEventListener("click", () => showResult(Number(button.dataset.result)));
+  for (const button of all(".number")) {
+    button.addEventListener("click", () => button.dataset.evidence ? showEvidence(button) : showResults(button.dataset.results.split(" ").map(Number)));
+  }
   find("#card").addEventListener("click", (event) => { if (event.target === find("#card")) find("#card").close(); });
 
   // Pairs of sentences.
   const form = find("#explorer");
-  if (!form) return;
-  const { encoders, tasks } = data("explorer-data");
+  if (form) data("explorer-data").then(({ encoders, tasks }) => explore(form, encoders, tasks));
+  function explore(form, encoders, tasks) {
   const step = 25;
   let limit = step;
   const field = (name) => form.elements[name];
@@ -199,4 +256,5 @@
   find("#more").addEventListener("click", () => { limit += step; show(); });
   offer();
   show();
+  }
 })();

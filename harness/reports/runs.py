@@ -1,0 +1,216 @@
+"""One encoder's row of a suite table, and which runs are replicates of one another."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from statistics import fmean, stdev
+
+import numpy as np
+
+from harness.errors import ResultError
+from harness.names import EncoderCard
+from harness.reports.layouts import Column, Layout
+from harness.reports.match import recipe_of, without_seed
+from harness.reports.table import Cell, Row
+from harness.reports.uncertainty import Estimate, average, estimate
+from harness.results.record import Result
+
+_OTHER_DATA = "scored on data files that differ from those of most rows of this column"
+_OTHER_CARD = "the cells of this row were made by encoders that differ in {}, so it has no average"
+_OTHER_PACKAGES = "the cells of this row were made with different versions of {}"
+_SAME_WEIGHTS = "has the weights of another seed, so it is no replicate of it"
+
+
+class Estimates:
+    """Scores with the contributions of their items, each read and computed once.
+
+    Attributes:
+        problems: one sentence for each per-item file that could not be used; its score is in the tables.
+    """
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self._made: dict[tuple[str, str, str], Estimate | None] = {}
+        self._numbers: dict[str, int] = {}  # sentences as numbers, which compare faster than their digests
+
+    def __call__(self, result: Result, key: str) -> Estimate | None:
+        """The score of that key; None where it has no items."""
+        if result.items_sha256 is None:
+            return None
+        name = (result.items_sha256, result.task, key)
+        if name not in self._made:
+            self._made[name] = self._make(result, key)
+        return self._made[name]
+
+    def _make(self, result: Result, key: str) -> Estimate | None:
+        try:
+            made = estimate(result, key)
+        except ResultError as error:
+            self.problems.append(str(error))
+            return None
+        if made is None:
+            return None
+        left, right = (
+            [self._numbers.setdefault(str(s), len(self._numbers)) for s in ids] for ids in (made.left, made.right)
+        )
+        return replace(made, left=np.array(left), right=np.array(right))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One encoder's cells, its results, and by column the estimates behind them (None where there are no items)."""
+
+    card: EncoderCard
+    results: Sequence[Result]
+    cells: tuple[Cell, ...]
+    estimates: tuple[Estimate | None, ...]
+    marks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row to be: its runs, and the row with their means."""
+
+    runs: Sequence[Run]
+    row: Row
+
+    def estimate(self, position: int) -> Estimate | None:
+        """Of a column, the mean of the runs'; None if any run has none."""
+        known = [one for run in self.runs if (one := run.estimates[position]) is not None]
+        if len(known) < len(self.runs):
+            return None
+        value = fmean(one.value for one in known)
+        return replace(known[0], value=value, influence=np.mean([one.influence for one in known], axis=0))
+
+    def seed_variance(self, position: int) -> float:
+        """Of the mean over seeds, in the score's unit squared."""
+        deviation = self.row.cells[position].deviation
+        return 0.0 if deviation is None else (deviation / 100) ** 2 / len(self.runs)
+
+
+def score_key(result: Result, layout: Layout, column: Column) -> str | None:
+    """Where the column's score is in the result. A task that is one set has the same score under every aggregation."""
+    if result.task != column.task:
+        return None
+    keys = [layout.key(column)]
+    if layout.aggregation and not any("/subset:" in key for key in result.scores):
+        keys.append(f"{layout.metric}/all/{column.split}")
+    return next((key for key in keys if key in result.scores), None)
+
+
+def lines_of(layout: Layout, results: Sequence[Result], estimates: Estimates | None) -> list[Line]:
+    """A line for each recipe: of an encoder, or of its seeds together.
+
+    Args:
+        layout: of the table.
+        results: of one protocol.
+        estimates: of the scores, or None for cells without intervals.
+    """
+    strays = _strays(results)
+    by_name: dict[str, list[Result]] = {}
+    for result in sorted(results, key=lambda r: r.encoder.name):
+        by_name.setdefault(result.encoder.name, []).append(result)
+    return [_line(group) for group in _replicates([_run(layout, own, strays, estimates) for own in by_name.values()])]
+
+
+def _run(layout: Layout, results: Sequence[Result], strays: set[int], estimates: Estimates | None) -> Run:
+    """The cells of one encoder; an average of cells that other encoders of its name made would mean nothing."""
+    by_task = {result.task: result for result in results}
+    found = [_estimate(by_task.get(c.task), layout, c, estimates) for c in layout.columns]
+    common = set.intersection(*(set(result.flags) for result in results))
+    cells = [
+        _cell(by_task.get(c.task), layout, c, strays, d, common) for c, d in zip(layout.columns, found, strict=True)
+    ]
+    differing = _differing_fields(results)
+    if layout.average:
+        whole = [one for one in found if one is not None]
+        together = average(whole) if len(whole) == len(found) and not differing else None
+        values = [cell.value for cell in cells if cell.value is not None]
+        mean = sum(values) / len(values) if len(values) == len(cells) and not differing else None
+        cells.append(Cell(value=mean, interval=_interval(together), source=(results[0].encoder.name,)))
+        found.append(together)
+    marks = (*sorted(common), *_row_marks(results, differing))
+    return Run(results[0].encoder, results, tuple(cells), tuple(found), marks)
+
+
+def _cell(
+    result: Result | None, layout: Layout, place: Column, strays: set[int], found: Estimate | None, common: set[str]
+) -> Cell:
+    key = None if result is None else score_key(result, layout, place)
+    if result is None or key is None:
+        return Cell()
+    marks = (*sorted(set(result.flags) - common), *((_OTHER_DATA,) if id(result) in strays else ()))
+    return Cell(value=100 * result.scores[key], interval=_interval(found), source=(result.encoder.name,), marks=marks)
+
+
+def _estimate(result: Result | None, layout: Layout, column: Column, estimates: Estimates | None) -> Estimate | None:
+    key = None if result is None else score_key(result, layout, column)
+    return None if result is None or key is None or estimates is None else estimates(result, key)
+
+
+def _interval(found: Estimate | None) -> tuple[float, float] | None:
+    if found is None:
+        return None
+    interval = found.interval().scaled(100)
+    return interval.low, interval.high
+
+
+def _replicates(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs of one recipe on the same data files together; one whose weights are there already is apart."""
+    groups: dict[object, list[Run]] = {}
+    for run in runs:
+        data = tuple(sorted((result.task, *sorted(result.data.items())) for result in run.results))
+        key: object = (recipe_of(run.card), data)
+        own = groups.get(key, [])
+        if run.card.trained_on and any(other.card.weights_sha256 == run.card.weights_sha256 for other in own):
+            groups[run.card.name] = [replace(run, marks=(*run.marks, _SAME_WEIGHTS))]
+        else:
+            groups.setdefault(key, []).append(run)
+    return list(groups.values())
+
+
+def _line(runs: Sequence[Run]) -> Line:
+    first = runs[0]
+    name = first.card.name if len(runs) == 1 else without_seed(first.card.name)
+    marks = tuple(dict.fromkeys(mark for run in runs for mark in run.marks))
+    cells = tuple(_together(column) for column in zip(*(run.cells for run in runs), strict=True))
+    return Line(runs, Row(kind="measured", label=name, name=name, cells=cells, marks=marks))
+
+
+def _together(cells: Sequence[Cell]) -> Cell:
+    """The mean over seeds, which says nothing where a seed has no value."""
+    if len(cells) == 1:
+        return cells[0]
+    values = [cell.value for cell in cells if cell.value is not None]
+    if len(values) < len(cells):
+        return Cell()
+    marks = tuple(dict.fromkeys(mark for cell in cells for mark in cell.marks))
+    source = tuple(dict.fromkeys(name for cell in cells for name in cell.source))
+    return Cell(value=fmean(values), deviation=stdev(values), seeds=len(values), source=source, marks=marks)
+
+
+def _row_marks(results: Sequence[Result], differing: Sequence[str]) -> tuple[str, ...]:
+    marks = [_OTHER_CARD.format(", ".join(differing))] if differing else []
+    versions: dict[str, set[str]] = {}
+    for result in results:
+        for package, version in result.run.packages.items():
+            versions.setdefault(package, set()).add(version)
+    several = sorted(package for package, found in versions.items() if len(found) > 1)
+    return (*marks, *([_OTHER_PACKAGES.format(", ".join(several))] if several else []))
+
+
+def _differing_fields(results: Sequence[Result]) -> list[str]:
+    first, *others = (asdict(result.encoder) for result in results)
+    return [key for key in first if any(card[key] != first[key] for card in others)]
+
+
+def _strays(results: Sequence[Result]) -> set[int]:
+    """The identities of results whose data files are not those of most results of their task."""
+    seen: dict[str, list[tuple[frozenset[tuple[str, str]], int]]] = {}
+    for result in sorted(results, key=lambda r: r.encoder.name):
+        seen.setdefault(result.task, []).append((frozenset(result.data.items()), id(result)))
+    strays = set()
+    for entries in seen.values():
+        usual, _ = Counter(data for data, _ in entries).most_common(1)[0]
+        strays |= {identity for data, identity in entries if data != usual}
+    return strays
