@@ -1,4 +1,4 @@
-"""What was computed once and is kept: fits, word vectors, checkpoints, resamples; nothing of it is believed unchecked.
+"""What was computed once and is kept: fits, word vectors, checkpoints; nothing of it is believed unchecked.
 
 A file is safetensors whose metadata hold a key, facts, and the sha256 of the file itself with zeros in the digest's
 place. It is verified whenever it is read. What is damaged, or was stored under another key, is named in one warning and

@@ -13,14 +13,13 @@ KINDS = {
     "fits": "fitted whitening and flow; fitted again when they are needed",
     "vectors": "parsed word vectors; parsed again when they are needed",
     "tokenized": "tokenised training text; tokenised again when it is needed",
-    "resamples": "bootstrap resamples of reports; drawn again when they are needed",
     "locks": "locks of work in progress",
     "trained": "trained models; only --all clears them, because training takes long",
     "senteval": "downloaded data; only --all clears them",
     "glove": "downloaded word vectors; only --all clears them",
     "texts": "names given by `bench data add`; never cleared",
 }
-_CHEAP = ("embeddings", "fits", "vectors", "tokenized", "resamples", "locks")
+_CHEAP = ("embeddings", "fits", "vectors", "tokenized", "locks")
 _LARGE = ("trained", "senteval", "glove")
 
 

@@ -18,6 +18,7 @@ from harness.cli.list import list_
 from harness.cli.paper import paper
 from harness.cli.plot import plot_app
 from harness.cli.report import report
+from harness.cli.results import results_app
 from harness.cli.run import run
 from harness.cli.train import export, train
 from harness.cli.verify import verify
@@ -44,6 +45,7 @@ app.command()(verify)
 app.command()(export)
 app.command(name="list")(list_)
 app.add_typer(data_app, name="data")
+app.add_typer(results_app, name="results")
 app.add_typer(cache_app, name="cache")
 
 

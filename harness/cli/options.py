@@ -56,7 +56,6 @@ Mode = Annotated[str, typer.Option("--mode", help="Mode of the probes: test (10 
 Classifier = Annotated[
     str, typer.Option("--classifier", help="Classifier of the probes: senteval, or senteval-sklearn.")
 ]
-Resamples = Annotated[int, typer.Option("--resamples", min=0, help="Bootstrap resamples behind intervals; 0: none.")]
 
 Seeds = Annotated[
     str,

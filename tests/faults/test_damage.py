@@ -22,7 +22,6 @@ MODELS = {  # kind of stored thing -> the encoder that reads it
     "trained": _TRAIN,
 }
 ELSEWHERE = {
-    "resamples": "test_stored_resamples",
     "texts": "test_a_name_of_a_text",
     "locks": "test_locks_hold_nothing",
     "senteval": "the digests of the manifest; tests/test_data.py",
@@ -70,33 +69,6 @@ def test_a_damaged_file_of_the_cache_changes_no_score(whole, tmp_path, kind, how
         if found is not None:  # and it was mended, not only passed by
             assert again.score(MODELS[kind])[1] == scores[kind]
         shutil.rmtree(again.folder)
-
-
-@pytest.mark.parametrize("how", DAMAGES)
-def test_stored_resamples(tmp_path, how):
-    place = Place(tmp_path)
-    results = tmp_path / "results"
-    place.score("bert[backbone=tiny]", results)
-    place.score("random", results)
-    words = (
-        "report",
-        "-q",
-        "--results-dir",
-        results,
-        "--cache-dir",
-        place.cache,
-        "--resamples",
-        "200",
-        "--format",
-        "md,csv",
-    )
-    assert bench(*words, "--output", tmp_path / "whole").code == 0
-    expected = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
-    for number, path in enumerate(files_below(place.cache / "resamples")):
-        damage(path, how)
-        outcome = bench(*words, "--output", tmp_path / f"again-{number}")
-        assert outcome.code == 0 and not outcome.traceback, outcome.stderr
-        assert {path.name: path.read_bytes() for path in (tmp_path / f"again-{number}").iterdir()} == expected
 
 
 @pytest.mark.parametrize("how", DAMAGES)
