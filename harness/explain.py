@@ -1,13 +1,13 @@
-"""Why a similarity score differs from another: every reading of the protocol from one pass, and the way between two.
+"""Why a similarity score differs from another: every reading of the protocol, and what each difference is worth.
 
 The readings are a grid: pooling, similarity, aggregation, correlation, split and text. Scaling vectors to length 1 is
 not among them: it changes no cosine. What it would change, the dot product, is a similarity of the grid.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import product
+from itertools import permutations, product
 from statistics import fmean
 
 import numpy as np
@@ -26,6 +26,7 @@ from harness.tasks.metrics import Vector, cosine
 from harness.tasks.similarity import SimilarityTask, aggregate, as_senteval_text
 from harness.tasks.suites import TASKS
 
+DIGITS = 0.005 + 1e-9  # points: half a unit of the second decimal, in which numbers are printed
 _WORTH = 0.05  # points that a change must explain to be called a cause, so that chance matches are not
 _AGGREGATIONS = ("all", "mean", "wmean")
 _NO_POOLING = "its own"
@@ -49,13 +50,24 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One change on the way, and the mean score (percent) that the tasks have after it."""
+class Share:
+    """One part of the protocol that differs, and how much of the way it is worth.
+
+    Attributes:
+        part: e.g. `pooling`.
+        before: its value at the start.
+        after: its value at the end.
+        points: its Shapley value: the mean of what it changes over all orders in which the parts can be changed.
+        low: the least that it changes in any order.
+        high: the most.
+    """
 
     part: str
     before: str
     after: str
-    score: float
+    points: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +79,14 @@ class Explanation:
         start: the reading at the start: the encoder's own, or the one nearest to the number that was given.
         given: the number that was given (percent), or None.
         score: mean score under `start`, percent.
-        readings: how many were tried.
+        readings: how many different numbers the readings give.
         notes: what could not be tried.
-        steps: one change each, the one that helps most first.
+        shares: the parts that differ between start and end, the one that is worth most first; their points add up to
+            the difference of the two scores.
+        interaction: points that the parts change together and none of them alone; 0 where there is one part.
         published: mean of the published numbers, percent, or None where there are none.
-        gap: published minus the score after the last step, or None.
-        as_near: how many readings are as near to the published numbers as the last step, or nearer.
+        gap: published minus the score at the end, or None.
+        as_near: how many different numbers are as near to the published ones as the end, or nearer.
     """
 
     tasks: tuple[str, ...]
@@ -81,10 +95,24 @@ class Explanation:
     score: float
     readings: int
     notes: tuple[str, ...]
-    steps: tuple[Step, ...] = ()
+    shares: tuple[Share, ...] = ()
+    interaction: float = 0.0
     published: float | None = None
     gap: float | None = None
     as_near: int = 0
+
+    @property
+    def met(self) -> bool:
+        """Whether a reading gives the number that was given, to the digits of two decimals."""
+        return self.given is None or abs(self.score - self.given) <= DIGITS
+
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """The parts that are to blame: the largest share, or all of them where they act together."""
+        if not self.shares:
+            return ()
+        together = abs(self.interaction) > abs(self.shares[0].points) / 2
+        return tuple(share.part for share in (self.shares if together else self.shares[:1]))
 
 
 def explain(
@@ -115,9 +143,14 @@ def explain(
         raise TaskError(f"{model}: its own score is undefined on {', '.join(tasks)}; the encoder tells nothing apart")
     start = own if given is None else nearest(grid, own, lambda scores: abs(fmean(scores) - given))
     explanation = Explanation(
-        tasks=tuple(tasks), start=start, given=given, score=fmean(grid[start]), readings=len(grid), notes=notes
+        tasks=tuple(tasks),
+        start=start,
+        given=given,
+        score=fmean(grid[start]),
+        readings=len(set(grid.values())),
+        notes=notes,
     )
-    if published is None:
+    if published is None or not explanation.met:
         return explanation
     targets = [published[task] for task in tasks]
 
@@ -125,12 +158,14 @@ def explain(
         return fmean(abs(score - target) for score, target in zip(scores, targets, strict=True))
 
     end = nearest(grid, start, distance)
+    shares, interaction = shapley(grid, start, end)
     return replace(
         explanation,
-        steps=tuple(way(grid, start, end, distance)),
+        shares=shares,
+        interaction=interaction,
         published=fmean(targets),
         gap=fmean(targets) - fmean(grid[end]),
-        as_near=sum(distance(scores) <= distance(grid[end]) for scores in grid.values()),
+        as_near=sum(distance(scores) <= distance(grid[end]) for scores in set(grid.values())),
     )
 
 
@@ -249,7 +284,20 @@ def _dot(left: Embeddings, right: Embeddings) -> Vector:
     return np.asarray(np.einsum("nd,nd->n", left, right))
 
 
-SIMILARITIES: Mapping[str, Callable[[Embeddings, Embeddings], Vector]] = {"cosine": cosine, "dot product": _dot}
+def _euclidean(left: Embeddings, right: Embeddings) -> Vector:
+    return np.asarray(-np.linalg.norm(left.astype(np.float64) - right, axis=1))
+
+
+def _manhattan(left: Embeddings, right: Embeddings) -> Vector:
+    return np.asarray(-np.abs(left.astype(np.float64) - right).sum(axis=1))
+
+
+SIMILARITIES: Mapping[str, Callable[[Embeddings, Embeddings], Vector]] = {
+    "cosine": cosine,
+    "dot product": _dot,
+    "Euclidean distance": _euclidean,
+    "Manhattan distance": _manhattan,
+}
 
 _SPACED = (
     (re.compile(r"\s+(?=[.,!?;:%)\]}]|n't\b|'(?:s|m|d|ll|re|ve)\b)", re.IGNORECASE), ""),
@@ -273,16 +321,45 @@ def nearest(grid: Grid, origin: Reading, distance: Callable[[Sequence[float]], f
     return min(grid, key=lambda reading: distance(grid[reading]) + _WORTH * len(origin.changes(reading)))
 
 
-def way(grid: Grid, start: Reading, end: Reading, distance: Callable[[Sequence[float]], float]) -> Iterator[Step]:
-    """From one reading to another, one part at a time, each time the part that brings the score nearest."""
-    here = start
-    while here != end:
-        parts = here.changes(end)
-        options = {part: replace(here, **{part: getattr(end, part)}) for part in parts}
-        defined = [part for part in parts if options[part] in grid]
-        if not defined:  # a score on the way is undefined: the rest is one step
-            yield Step(part=", ".join(parts), before="", after="", score=fmean(grid[end]))
-            return
-        part = min(defined, key=lambda part: distance(grid[options[part]]))
-        before, here = here, options[part]
-        yield Step(part=part, before=getattr(before, part), after=getattr(here, part), score=fmean(grid[here]))
+def shapley(grid: Grid, start: Reading, end: Reading) -> tuple[tuple[Share, ...], float]:
+    """What each part that differs is worth, over all orders in which the parts can be changed.
+
+    Two wrong settings can each look like the cause, or like none, by the order in which they are put right; the mean
+    over all orders depends on none. A reading on the way whose score is undefined leaves out the orders through it.
+
+    Args:
+        grid: readings and their scores.
+        start: where the way begins.
+        end: where it ends.
+
+    Returns:
+        The shares, largest first, and the interaction: the whole difference minus what each part changes alone.
+
+    Source: Shapley 1953, A value for n-person games.
+    """
+    parts = start.changes(end)
+    gains: dict[str, list[float]] = {part: [] for part in parts}
+    for order in permutations(parts):
+        stations = [start]
+        for part in order:
+            stations.append(replace(stations[-1], **{part: getattr(end, part)}))
+        if all(station in grid for station in stations):
+            for part, before, after in zip(order, stations, stations[1:], strict=False):
+                gains[part].append(fmean(grid[after]) - fmean(grid[before]))
+    shares = [
+        Share(
+            part=part,
+            before=str(getattr(start, part)),
+            after=str(getattr(end, part)),
+            points=fmean(found),
+            low=min(found),
+            high=max(found),
+        )
+        for part, found in gains.items()
+        if found
+    ]
+    alone = [replace(start, **{part: getattr(end, part)}) for part in parts]
+    whole, single = fmean(grid[end]) - fmean(grid[start]), fmean(grid[start])
+    known = [fmean(grid[one]) - single for one in alone if one in grid]
+    interaction = whole - sum(known) if len(parts) > 1 and len(known) == len(parts) else 0.0
+    return tuple(sorted(shares, key=lambda share: -abs(share.points))), interaction

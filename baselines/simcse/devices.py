@@ -137,7 +137,7 @@ def gpu_settings(*, deterministic: bool) -> Iterator[None]:
     if not torch.cuda.is_available():
         yield
         return
-    cudnn = torch.backends.cuda.cudnn_sdp_enabled()
+    cudnn = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
     torch.backends.cuda.enable_cudnn_sdp(False)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is made

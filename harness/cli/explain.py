@@ -42,7 +42,8 @@ def explain(
     r"""Find the choice of protocol that accounts for the difference between a number and a published one.
 
     One pass over the sentences gives the score under every pooling, similarity, aggregation, correlation, split and
-    text variant. Printed is the way from your number to the published one, the change that explains most first.
+    text variant. Printed is what each difference from the published protocol is worth, over all orders in
+    which they can be undone. A number of your own that no reading gives is said to be unexplained.
 
     For example: bench explain --model minilm\[pooling=cls_before_pooler] --tasks STSBenchmark
     """
@@ -113,22 +114,20 @@ def _waterfall(model: str, published: str | None, found: "Explanation") -> Table
     table = Table(title=escape(f"{model}\n{tasks}"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("", overflow="fold")
     table.add_column("change", justify="right", no_wrap=True)
+    table.add_column("any order", justify="right", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
     start = ", ".join(str(value) for value in asdict(found.start).values())
-    here = found.score
     if found.given is not None:
-        table.add_row("your number", "", f"{found.given:.2f}")
-        table.add_row(escape(f"nearest: {start}"), f"{here - found.given:+.2f}", f"{here:.2f}")
+        table.add_row("your number", "", "", f"{found.given:.2f}")
+        table.add_row(escape(f"nearest: {start}"), f"{found.score - found.given:+.2f}", "", f"{found.score:.2f}")
     else:
-        table.add_row(escape(f"measured: {start}"), "", f"{here:.2f}")
-    for step in found.steps:
-        table.add_row(
-            escape(f"{step.part}: {step.before} → {step.after}"), _signed(step.score - here), f"{step.score:.2f}"
-        )
-        here = step.score
+        table.add_row(escape(f"measured: {start}"), "", "", f"{found.score:.2f}")
+    for share in found.shares:
+        spread = f"{share.low:+.2f}..{share.high:+.2f}" if len(found.shares) > 1 else ""
+        table.add_row(escape(f"{share.part}: {share.before} → {share.after}"), _signed(share.points), spread, "")
     if found.published is not None and found.gap is not None:
-        table.add_row("not explained", _signed(found.gap), "")
-        table.add_row(escape(f"{published}"), "", f"{found.published:.2f}", style="bold")
+        table.add_row("not explained", _signed(found.gap), "", "")
+        table.add_row(escape(f"{published}"), "", "", f"{found.published:.2f}", style="bold")
     return table
 
 
@@ -142,11 +141,18 @@ def _remark(found: "Explanation", *, quiet: bool) -> None:
         err.print(f"bench: not tried: {note}", markup=False, soft_wrap=True)
     if quiet:
         return
-    if found.published is None:
+    if found.given is not None and not found.met:
+        off = abs(found.score - found.given)
+        out.print(
+            f"No reading gives {found.given:.2f}; the nearest is {off:.2f} away, so nothing is said of the cause.",
+            highlight=False,
+        )
+    elif found.published is None:
         err.print("nothing is published for it; name a row with --published")
-    elif not found.steps:
+    elif not found.shares:
         err.print("no choice of protocol brings the number nearer")
     else:
-        print_as = f"cause: {found.steps[0].part}"
-        err.print(f"{print_as}; {found.as_near} of {found.readings} readings are as near to the published numbers")
+        *first, last = found.causes
+        causes = f"causes: {', '.join(first)} and {last} together" if first else f"cause: {last}"
+        err.print(f"{causes}; {found.as_near} of {found.readings} different numbers are as near to the published ones")
     err.print("scaling vectors to length 1 changes no cosine, so it is not among the readings")
