@@ -30,7 +30,7 @@ def test_a_file_that_is_empty_or_missing(write, tmp_path, tokenizer):
     path = write("empty.txt", "")
     with pytest.raises(DataError) as caught:
         open_corpus(path, tokenizer, UNSUP, tmp_path, silent)
-    assert str(caught.value) == f"{path}: no sentences, expected at least two; is it the right file?"
+    assert str(caught.value) == f"{path}: holds no text, expected sentences; is it the right file?"
     with pytest.raises(DataError) as caught:
         open_corpus(tmp_path / "absent.txt", tokenizer, UNSUP, tmp_path, silent)
     assert (

@@ -27,6 +27,7 @@ from baselines.simcse.ablations import Augment, Ids
 from baselines.simcse.reading import Roles, Row, read_rows
 from baselines.simcse.settings import Settings
 from harness import files
+from harness.data.text import open_text
 from harness.errors import DataError, UsageError
 from harness.progress import Progress
 
@@ -124,8 +125,8 @@ def open_corpus(path: Path, tokenizer: Any, settings: Settings, cache: Path, pro
     sha256 = files.sha256(path)
     roles = Roles.of(settings)
     reading = [roles.method, roles.positives, roles.hard_negatives, settings.train_tokens, settings.sentences]
-    # The same bytes are other rows under another ending.
-    key = json.dumps([_FORMAT, sha256, path.suffixes, tokenizer_sha256(tokenizer), reading], sort_keys=True)
+    # The same bytes may be other rows under another ending.
+    key = json.dumps([_FORMAT, sha256, open_text(path).kind, tokenizer_sha256(tokenizer), reading], sort_keys=True)
     folder = cache / "tokenized" / hashlib.sha256(key.encode()).hexdigest()[:32]
     dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
     if roles.hard_negative_weight:

@@ -34,10 +34,10 @@ class Column:
     name: str
     role: Role
 
-    @property
-    def is_neutral(self) -> bool:
-        """Whether its sentences neither follow from the first column's nor contradict them."""
-        return plain_name(self.name).rstrip("0123456789") == NEUTRAL
+
+def is_neutral(name: str) -> bool:
+    """Whether a column of that name holds sentences that neither follow from the first column's nor contradict them."""
+    return plain_name(name).rstrip("0123456789") == NEUTRAL
 
 
 def find_columns(path: Path, names: Sequence[str]) -> tuple[Column, ...]:
