@@ -128,7 +128,7 @@ def train_spec(asked: Resolved, context: Context, options: TrainingOptions) -> T
     job = make_job(asked.parameters, context, options)
     card = train_once(job)
     return TrainingRun(
-        model=str(asked.spec),
+        model=str(_without_path(asked.spec, asked.parameters, context)),
         folder=job.folder,
         steps=card["steps"],
         selected_step=card["selected"]["step"],
@@ -137,6 +137,13 @@ def train_spec(asked: Resolved, context: Context, options: TrainingOptions) -> T
         blank=card["data"]["blank"],
         card=card,
     )
+
+
+def _without_path(spec: Spec, settings: Settings, context: Context) -> Spec:
+    """The specification with the text's name by content in the place of its path."""
+    if settings.data is None:
+        return spec
+    return spec.replaced(data=name_in_records(settings.data, _text(settings, context), context.cache_dir))
 
 
 def _build(spec: Spec, chosen: Settings, context: Context) -> Encoder:
@@ -152,12 +159,12 @@ def _build(spec: Spec, chosen: Settings, context: Context) -> Encoder:
         pooling=job.settings.pooling,
         parameters=asdict(job.settings),
     )
-    text, given = _text(chosen, context), chosen.data
-    shown = None if given is None else name_in_records(given, text, context.cache_dir)
+    text = _text(chosen, context)
+    shown = _without_path(spec, chosen, context)
     card = replace(
         encoder.card,
-        name=str(spec.replaced(data=shown) if text.by_path else spec),
-        parameters={**encoder.card.parameters, "data": shown},
+        name=str(shown),
+        parameters={**encoder.card.parameters, "data": shown.given.get("data", chosen.data)},
         backbone=job.backbone.name,
         revision=job.backbone.revision,
         trained_on=text.name,
