@@ -117,16 +117,21 @@ def patiently(ask: Callable[[], str]) -> Path:
 
     Raises:
         HfHubHTTPError: if the hub refuses, or is still busy at the third attempt.
+        LocalEntryNotFoundError: if it cannot be reached.
     """
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     for wait in (*_WAITS, None):
         try:
             return Path(ask())
-        except HfHubHTTPError as error:
-            response = error.response
-            if wait is None or response.status_code not in _BUSY or response.request.method == "HEAD":
+        except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+            # The library says of a refusal, too, that the file is not in the cache.
+            cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
+            if not isinstance(cause, HfHubHTTPError):
                 raise
+            response = cause.response
+            if wait is None or response.status_code not in _BUSY or response.request.method == "HEAD":
+                raise cause from error
             time.sleep(_seconds(response.headers.get("Retry-After"), wait))
     raise AssertionError("the last attempt returns or raises")
 
