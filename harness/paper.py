@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness import files
 from harness.data.named_texts import find_text
-from harness.encoders.checkpoint import open_checkpoint
 from harness.encoders.context import Context
 from harness.encoders.protocol import Transductive
 from harness.encoders.registry import Resolved, resolve
@@ -177,8 +177,8 @@ def _paths(cards: Mapping[str, EncoderCard], places: Places) -> tuple[Drawing, i
 def _logs(cards: Mapping[str, EncoderCard], places: Places) -> Iterator[Trajectory]:
     """The logs of the runs that made these weights; what has none is told."""
     trained = places.context.cache_dir / "trained"
-    folders = [path.parent for path in sorted(trained.glob("*/card.json")) if (path.parent / LOG).is_file()]
-    by_weights = {open_checkpoint(folder, str(folder)).weights_sha256: folder for folder in folders}
+    weights = [path for path in sorted(trained.glob("*/model.safetensors")) if (path.parent / LOG).is_file()]
+    by_weights = {files.sha256(path): path.parent for path in weights if (path.parent / "card.json").is_file()}
     for label, card in cards.items():
         folder = by_weights.get(card.weights_sha256 or "")
         if folder is None:

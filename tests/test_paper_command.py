@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from harness.cli.main import app
 from harness.encoders.registry import known_encoders
+from harness.names import nearest
 from harness.reports.figures import canvas
 from harness.results import store
 from harness.results.items import SeriesItems
@@ -162,7 +163,7 @@ def test_trajectories_are_drawn_from_the_logs_of_the_runs_that_made_the_weights(
         (("--table", "5", "--format", ""), "--format: '' names nothing; write names, separated by commas"),
         (
             ("--table", "5", "--set", "nomethod:foo=1"),
-            f"--set nomethod:foo=1: no method is named 'nomethod'; known: {', '.join(known_encoders())}",
+            f"--set nomethod:foo=1: no method is named 'nomethod'; {nearest('nomethod', known_encoders())}",
         ),
         (
             ("--table", "5", "--set", "drpout=0.1", "--dry-run"),

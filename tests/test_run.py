@@ -138,7 +138,8 @@ def test_one_failing_encoder_does_not_sink_the_others(tmp_path, with_broken):
 
 
 def test_one_damaged_task_does_not_sink_the_others(tmp_path):
-    cells = running.run(plan(tmp_path, ["random"], tasks=(STSB, MINI)))
+    (tmp_path / "data" / "downstream").mkdir(parents=True)
+    cells = running.run(plan(tmp_path, ["random"], tasks=(STSB, MINI), root=tmp_path / "data"))
     assert [cell.task for cell in cells if cell.error] == ["STSBenchmark"]
     assert str(cells[0].error).endswith("cannot be read (No such file or directory); `bench data fetch` gets the files")
     assert cells[0].error.exit_code == 2
