@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from harness.api import evaluate, load_encoder
+    from harness import plot
+    from harness.api import compare, evaluate, explain, load_encoder
     from harness.encoders.protocol import Encoder
     from harness.names import EncoderCard, Spec
     from harness.results.collection import Results, load_results
     from harness.tasks.suites import SUITES, TASKS
 
 _HOME = {
+    "compare": "harness.api",
     "evaluate": "harness.api",
+    "explain": "harness.api",
     "load_encoder": "harness.api",
     "Encoder": "harness.encoders.protocol",
     "EncoderCard": "harness.names",
@@ -38,13 +41,18 @@ __all__ = [
     "EncoderCard",
     "Results",
     "Spec",
+    "compare",
     "evaluate",
+    "explain",
     "load_encoder",
     "load_results",
+    "plot",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "plot":  # a module of functions, one for each figure
+        return import_module("harness.plot")
     if name not in _HOME:
         raise AttributeError(f"module 'harness' has no attribute {name!r}; it has {', '.join(sorted(_HOME))}")
     try:

@@ -1,10 +1,10 @@
 """The functions of `import harness`: load and evaluate encoders, read results, compare and explain them."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from harness.encoders.context import Context
 from harness.encoders.device import torch_device
@@ -13,9 +13,14 @@ from harness.encoders.registry import Built, Resolved, resolve
 from harness.errors import UsageError
 from harness.names import Spec
 from harness.progress import bars
+from harness.reports.match import without_seed
 from harness.results.collection import Failure, Results
 from harness.run import Cell, Plan, build_cached, run
 from harness.tasks.suites import select
+
+if TYPE_CHECKING:
+    from harness.explain import Explanation
+    from harness.reports.comparison import Comparison
 
 
 class Settings(TypedDict, total=False):
@@ -116,6 +121,62 @@ def evaluate(
         found = [_model(one, name, None, context) for one in models]
         cells = run(Plan(models=found, tasks=chosen, results_dir=folder, context=context, force=force))
     return _results(cells, folder, temporary)
+
+
+def compare(a: Results, b: Results) -> "Comparison":
+    """Compare two encoders on the items that both were scored on; see `harness.reports.comparison.compare`.
+
+        results = harness.load_results("results")
+        harness.compare(results.of("minilm"), results.of("bag-of-words")).frame()
+
+    Args:
+        a: results of one encoder; several seeds of one recipe count with their mean.
+        b: results of another.
+
+    Raises:
+        UsageError: if a or b holds several encoders.
+        ResultError: if there is no task to compare them on.
+    """
+    from harness.reports.comparison import compare as compared
+
+    return compared([*a, *b], (_one_name(a), _one_name(b)))
+
+
+def _one_name(results: Results) -> str:
+    names = dict.fromkeys(results.encoders)
+    recipes = dict.fromkeys(without_seed(name) for name in names)
+    if len(names) == 1:
+        return next(iter(names))
+    if len(recipes) == 1:
+        return next(iter(recipes))
+    raise UsageError(f"compare: {', '.join(names)} are several encoders, expected one; choose with results.of(name)")
+
+
+def explain(
+    model: str | Spec,
+    tasks: str | Sequence[str],
+    *,
+    published: Mapping[str, float] | None = None,
+    score: float | None = None,
+    **settings: Unpack[Settings],
+) -> "Explanation":
+    """Find the choice of protocol that accounts for the difference between a number and a published one.
+
+    Args:
+        model: a specification.
+        tasks: similarity benchmarks such as `STSBenchmark`.
+        published: task -> percent, for all the tasks.
+        score: a number of your own in percent, the mean over the tasks; without it the encoder's own is computed.
+        **settings: see `Settings`.
+
+    Raises:
+        UsageError: if the specification or a task is unknown, or the encoder is fitted anew for every task.
+        EncoderError: if the encoder cannot be built or breaks its promise.
+    """
+    from harness.explain import explain as explained
+
+    with _context(settings) as context:
+        return explained(str(model), _names(tasks), context, given=score, published=published)
 
 
 def _results(cells: Sequence[Cell], folder: Path, temporary: Any) -> Results:

@@ -95,3 +95,22 @@ def test_load_encoder_gives_vectors_and_the_card():
 def test_an_unknown_name_of_the_package_says_what_there_is():
     with pytest.raises(AttributeError, match="has no attribute 'evalute'; it has "):
         _ = harness.evalute
+
+
+def test_two_encoders_are_compared_and_drawn(tmp_path):
+    results = harness.evaluate(["random", "bag-of-words"], tasks="mini-sts,mini-geometry", offline=True)
+    found = harness.compare(results.of("bag-of-words"), results.of("random"))
+    assert found.frame().iloc[0].higher == "a"
+    with pytest.raises(UsageError, match="are several encoders, expected one"):
+        harness.compare(results, results)
+    figure = harness.plot.alignment_uniformity(results)
+    figure.savefig(tmp_path / "figure.pdf")
+    assert (tmp_path / "figure.pdf").stat().st_size > 1000
+
+
+def test_a_number_is_explained(bert_folder):
+    own = harness.evaluate(f"hf:{bert_folder}[pooling=avg]", tasks="mini-sts", offline=True)["mini-sts"].score
+    found = harness.explain(
+        f"hf:{bert_folder}[pooling=cls_before_pooler]", "mini-sts", published={"mini-sts": 100 * own}, offline=True
+    )
+    assert found.causes == ("pooling",)

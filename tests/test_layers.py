@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "verify": _ENGINE | {"integrations"},
     "explain": _ENGINE,
     "paper": _ENGINE | {"reports", "run"},
+    "plot": _GROUND | {"results", "reports"},
     "api": _ENGINE | {"reports", "run", "explain"},
     "cli": _ENGINE | {"reports", "run", "identify", "verify", "explain", "paper", "storage"},
     "__main__": {"cli"},

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import UsageError
-from harness.names import ScoreKey, nearest, short_task
+from harness.names import ScoreKey, Spec, nearest, short_task
 from harness.results.frame import frame
 from harness.results.record import Result
 from harness.results.store import read_all
@@ -119,6 +119,19 @@ class Results(Sequence[Result]):
     def encoders(self) -> tuple[str, ...]:
         """Names of the encoders, in order."""
         return tuple(dict.fromkeys(result.encoder.name for result in self._results))
+
+    def of(self, encoder: str) -> "Results":
+        """The results of one encoder; a name without its seed stands for all its seeds.
+
+        Raises:
+            UsageError: if there are none.
+        """
+        found = [
+            r for r in self._results if encoder in (r.encoder.name, str(Spec.parse(r.encoder.name).without("seed")))
+        ]
+        if not found:
+            raise UsageError(f"no result of {encoder!r}; {nearest(encoder, self.encoders)}")
+        return Results(found, self.folder, temporary=self._temporary)
 
     def frame(self) -> "pd.DataFrame":
         """Every score as a row; see `harness.results.frame.frame`."""
