@@ -4,7 +4,7 @@ import csv
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,12 +23,15 @@ from harness.errors import ResultError
 from harness.names import EncoderCard
 from harness.reports.figures import canvas
 from harness.reports.figures.alignment_uniformity import alignment_uniformity
+from harness.reports.figures.canvas import save
 from harness.reports.figures.labels import _through, place
 from harness.reports.figures.measured import COLOUR_TASKS, Definition, find
+from harness.reports.figures.scores import heat_map, scores
 from harness.reports.figures.similarity_density import _density, similarity_density
 from harness.reports.figures.spectrum import spectrum
 from harness.reports.figures.trajectory import Point, Trajectory, read_log, trajectory
 from harness.reports.short import short_names
+from harness.reports.table import Cell, Column, Row, Table
 from harness.results import layout, store
 from harness.results.items import SeriesItems
 from harness.results.record import Result, Run
@@ -416,3 +419,20 @@ def test_drawing_needs_no_torch(folder, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_scores_and_their_heat_map_are_drawn_from_a_table(tmp_path):
+    cells = [(Cell(value=50.0 + i), Cell(value=60.0 + i, interval=(59.0, 61.5))) for i in range(3)]
+    rows = tuple(Row(kind="measured", label=f"e${i}", name=f"e${i}", cells=one) for i, one in enumerate(cells))
+    published = Row(kind="published", label="theirs", cells=(Cell(value=1.0), Cell(value=1.0)))
+    columns = (Column(head="STS12", task="STS12", key="spearman/all/test"), Column(head="Avg.", task="Avg"))
+    table = Table(name="t", title="T", caption="C", columns=columns, rows=(*rows, published))
+    dots, colours = scores(table), heat_map(table)
+    assert [(row[0], row[3], row[4]) for row in dots.rows] == [(f"e${i}", 60.0 + i, 59.0) for i in range(3)]
+    assert [row[3] for row in colours.rows] == [50.0, 60.0, 51.0, 61.0, 52.0, 62.0]
+    paths = save(dots, tmp_path, "dots")
+    assert {path.suffix for path in paths} == {".pdf", ".svg", ".png", ".csv"}
+    svg = (tmp_path / "dots.svg").read_text()
+    assert "<text" in svg and "e$0" in svg  # text stays text, and a dollar starts no formula
+    with pytest.raises(ResultError, match="no encoder has a score on every task"):
+        scores(replace(table, rows=(published,)))

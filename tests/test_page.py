@@ -146,7 +146,7 @@ def test_text_from_results_cannot_break_out_of_the_page(tmp_path):
     sentences = {text_id(f"{NASTY} {i}"): f"{NASTY} {i}" for i in range(5)}
     html = made(tmp_path, sentences=SENTENCES | sentences)
     page = Page(html)
-    assert len(page.all("script")) == 3
+    assert len(page.all("script")) == 4
     assert page.json("explorer-data")["tasks"][0]["left"][0] == f"{NASTY} 0"
     assert page.json("provenance-data")["results"][0]["flags"] == [NASTY]
     assert any(NASTY in e[2] for e in page.all("li"))

@@ -17,6 +17,7 @@ from harness.names import pick, split_specs
 if TYPE_CHECKING:
     from harness.reports.figures.canvas import Drawing
     from harness.reports.figures.measured import Definition, Measured
+    from harness.reports.table import Table
 
 Models = Annotated[str, typer.Option("--models", "-m", help="Encoders, separated by commas; else all with a result.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for .pdf, .svg, .png and .csv.")]
@@ -117,6 +118,39 @@ def similarity_density(
     _finish(drawing, output, f"similarity-density{definition.suffix}", missing, json=json, quiet=quiet)
 
 
+@plot_app.command("scores")
+@command
+def scores(
+    table: Annotated[str, typer.Option("--table", help="A table of `bench report`, such as sts-all.")] = "sts-all",
+    output: Output = _FOLDER,
+    width: Width = "column",
+    results_dir: options.ResultsDir = Path("results"),
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Draw the average of each encoder with its interval."""
+    from harness.reports.figures.scores import scores as draw
+
+    _finish(draw(_table(table, width, results_dir), width=width), output, f"scores-{table}", (), json=json, quiet=quiet)
+
+
+@plot_app.command("heat-map")
+@command
+def heat_map(
+    table: Annotated[str, typer.Option("--table", help="A table of `bench report`, such as sts-all.")] = "sts-all",
+    output: Output = _FOLDER,
+    width: Width = "column",
+    results_dir: options.ResultsDir = Path("results"),
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Draw the scores of all encoders on all tasks of a table."""
+    from harness.reports.figures.scores import heat_map as draw
+
+    drawing = draw(_table(table, width, results_dir), width=width)
+    _finish(drawing, output, f"heat-map-{table}", (), json=json, quiet=quiet)
+
+
 @plot_app.command("trajectory")
 @command
 def trajectory(
@@ -139,6 +173,19 @@ def trajectory(
         raise UsageError("--runs: nothing to draw; name the folders of training runs, or their logs")
     logs = [read_log(Path(path), name) for name, _, path in parts]
     _finish(draw(logs, width=width), output, "trajectory", (), json=json, quiet=quiet)
+
+
+def _table(name: str, width: str, results_dir: Path) -> "Table":
+    from harness.reports.figures.canvas import WIDTHS
+    from harness.reports.runs import Estimates
+    from harness.reports.suite import build
+    from harness.results.store import read_all
+
+    pick("width", WIDTHS, width)
+    results, problems = read_all(results_dir)
+    for problem in problems:
+        notice(f"left out: {problem}")
+    return pick("table", {table.name: table for table in build(results, estimates=Estimates())}, name)
 
 
 def _definition(width: str, task: str, split: str, positives: str = "gt4", sentences: str = "unique") -> "Definition":

@@ -54,6 +54,7 @@ def html(gathered: "Gathered", figures_dir: Path, pairs: int, sentences: Mapping
     numbers = {(r.encoder.name, r.task, r.protocol): i for i, r in enumerate(results)}
     days = sorted(result.run.started[:10] for result in results)
     explorer = explore(results, pairs, sentences)
+    figures = _figures(figures_dir)
     environment = Environment(
         loader=FileSystemLoader(packaged_folder("harness/reports/templates")),
         autoescape=True,
@@ -68,7 +69,8 @@ def html(gathered: "Gathered", figures_dir: Path, pairs: int, sentences: Mapping
         n_encoders=len({result.encoder.name for result in results}),
         span=days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}",
         tables=[(table, _groups(table, numbers), list(notes_below(table))) for table in gathered.tables],
-        figures=_figures(figures_dir),
+        figures=[name for name, _ in figures],
+        figures_data=_packed([text for _, text in figures]),
         explorer=explorer,
         explorer_data=_packed(_explorer_data(explorer)),
         provenance_data=_packed(_provenance(results)),
@@ -165,8 +167,8 @@ def _packed(value: object) -> str:
 
 
 def _figures(folder: Path) -> list[tuple[str, str]]:
-    """Name and data address of every SVG file. As images they keep to themselves: no scripts, no shared identifiers."""
+    """Name and text of every SVG file. The page shows them as images: no scripts, no shared identifiers."""
     return [
-        (path.stem.replace("-", " ").capitalize(), base64.b64encode(path.read_bytes()).decode())
+        (path.stem.replace("-", " ").capitalize(), path.read_text(encoding="utf-8"))
         for path in sorted(folder.glob("*.svg"))
     ]

@@ -33,6 +33,7 @@ _HEADER = (
     *("uniformity", "uniformity_low", "uniformity_high", "sts", "data", "positives", "sentences", "protocol"),
 )
 _UNSCORED = "white"
+_NAMES = 12  # that find room beside their points; of more, the points are numbered and the names are below
 _LEADER = 4.5  # points: from this distance on, a line joins label and point
 
 
@@ -52,14 +53,18 @@ def alignment_uniformity(measured: Sequence[Measured], definition: Definition, *
     labels, note = labels_of(measured)
     rows = [_row(one, definition, labels[one.card.name]) for one in measured]
     with canvas.style():
-        figure = canvas.blank(width, 3.1 if width == "column" else 4.2)
+        crowded = len(measured) > _NAMES
+        figure = canvas.blank(width, (3.1 if width == "column" else 4.2) + (0.095 * len(measured) if crowded else 0))
         axes = figure.add_subplot()
         colours = _colours(figure, axes, measured, definition)
         _points(axes, measured, definition, colours)
         _describe(axes, measured, definition)
         axes.set_title(canvas.wrapped(definition.data + note, width), fontsize=7, pad=2)
-        _kinds(figure, [one.card for one in measured])
         texts = [labels[m.card.name] + ("" if m.sts is None else f" ({m.sts:.1f})") for m in measured]
+        numbers = _numbers(measured)
+        key = [f"{number}  {text}" for number, text in sorted(zip(numbers, texts, strict=True))] if crowded else []
+        _legend(figure, [one.card for one in measured], key)
+        texts = [str(number) for number in numbers] if crowded else texts
         _labels(figure, axes, texts, np.array([[row[6], row[3]] for row in rows], dtype=np.float64))
     return Drawing(figure=figure, header=_HEADER, rows=rows)
 
@@ -119,22 +124,29 @@ def _describe(axes: Axes, measured: Sequence[Measured], definition: Definition) 
     axes.margins(0.08)
 
 
-def _kinds(figure: Figure, cards: Sequence[EncoderCard]) -> None:
-    """What the markers mean, where there is more than one."""
+def _numbers(measured: Sequence[Measured]) -> list[int]:
+    """From 1 for the encoder with the highest score."""
+    order = sorted(range(len(measured)), key=lambda i: (-(measured[i].sts or 0.0), measured[i].card.name))
+    return [order.index(i) + 1 for i in range(len(measured))]
+
+
+def _legend(figure: Figure, cards: Sequence[EncoderCard], key: Sequence[str]) -> None:
+    """What the markers mean, where there is more than one, and the names behind the numbers of points."""
     used = [marker for marker in KINDS if any(_marker(card) == marker for card in cards)]
-    if len(used) > 1:
-        handles = [
-            Line2D([], [], linestyle="", marker=m, markerfacecolor="none", markeredgecolor=EDGE, markersize=4)
-            for m in used
-        ]
+    used = used if len(used) > 1 else []
+    handles = [
+        Line2D([], [], linestyle="", marker=m, markerfacecolor="none", markeredgecolor=EDGE, markersize=4) for m in used
+    ] + [Line2D([], [], linestyle="") for _ in key]
+    if handles:
         figure.legend(
             handles,
-            [KINDS[m] for m in used],
+            [*(KINDS[m] for m in used), *(text.replace("$", r"\$") for text in key)],
             loc="outside lower center",
-            ncols=4,
-            fontsize=6,
+            ncols=1 if key else 4,
+            fontsize=5.5 if key else 6,
             handletextpad=0,
             columnspacing=1,
+            labelspacing=0.15 if key else 0.5,
         )
 
 

@@ -172,6 +172,10 @@
   }
   find("#card").addEventListener("click", (event) => { if (event.target === find("#card")) find("#card").close(); });
 
+  // Figures lie in the page compressed.
+  const images = all("#figures img");
+  if (images.length) data("figures-data").then((texts) => images.forEach((image, i) => { image.src = `data:image/svg+xml,${encodeURIComponent(texts[i])}`; }));
+
   // Pairs of sentences.
   const form = find("#explorer");
   if (form) data("explorer-data").then(({ encoders, tasks }) => explore(form, encoders, tasks));
