@@ -63,6 +63,13 @@ RELEASED = {  # the repository, the last layer's pooling that its authors used, 
     "simcse-unsup[backbone=roberta-large]": ("princeton-nlp/unsup-simcse-roberta-large", "first", "roberta", ""),
     "simcse-sup": ("princeton-nlp/sup-simcse-bert-base-uncased", "head", "bert", ""),
     "simcse-sup[backbone=roberta-base]": ("princeton-nlp/sup-simcse-roberta-base", "head", "roberta", ""),
+    "diffcse": ("voidism/diffcse-bert-base-uncased-sts", "first", "bert", "trained"),
+    "diffcse[backbone=roberta-base]": ("voidism/diffcse-roberta-base-sts", "first", "roberta", "trained"),
+    "esimcse[backbone=roberta-large]": ("ffgcc/esimcse-roberta-large", "first", "roberta", ""),
+    "pcl": ("qiyuw/pcl-bert-base-uncased", "first", "bert", "vocab.txt"),
+    "rankcse-listnet": ("perceptiveshawty/rankcse-listnet-bert-base-uncased", "first", "bert", "safetensors"),
+    "syncse-partial": ("sjtu-lit/SynCSE-partial-RoBERTa-base", "head", "roberta", ""),
+    "claif": ("fnlp/claif-bert-base", "mean", "bert", "modules safetensors"),
     "bert[pooling=cls]": ("bert-base-uncased", "head", "bert", "vocab.txt safetensors"),
     "roberta[pooling=avg]": ("roberta-base", "mean", "roberta", ""),
 }
@@ -91,7 +98,7 @@ def make_roberta(folder):
 
 
 def make_release(folder, kind, form):
-    """A checkpoint folder; `form` names what it has of modules.json, of vocab.txt alone, of safetensors beside .bin."""
+    """A checkpoint folder; `form` names what it has of modules.json, of vocab.txt, safetensors, training."""
     folder.mkdir()
     (make_bert if kind == "bert" else make_roberta)(folder)
     if "modules" in form:
@@ -106,7 +113,14 @@ def make_release(folder, kind, form):
         (folder / "tokenizer.json").unlink()
         (folder / "tokenizer_config.json").write_text('{"do_lower_case": true}')
         (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
-    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    weights = load_file(folder / "model.safetensors")
+    if "trained" in form:  # as a class for training saves itself: the encoder by its name, and networks beside it
+        encoder = {f"{kind}.{key}": value for key, value in weights.items()}
+        beside = {
+            f"{name}.{key}": value for name in ("generator.bert", "discriminator") for key, value in weights.items()
+        }
+        weights = encoder | beside | {"mlp.net.0.weight": torch.zeros(4, 16), "lm_head.bias": torch.zeros(4)}
+    torch.save(weights, folder / "pytorch_model.bin")
     if "safetensors" not in form:
         (folder / "model.safetensors").unlink()
     return folder

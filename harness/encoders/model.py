@@ -19,7 +19,7 @@ from harness.errors import EncoderError
 # Layers over the encoder's states that pretraining, a classifier or SimCSE's training leaves in a file: none of them
 # has a part in the states. `mlp` is the head of SimCSE and its kin, which the pooling cls uses.
 _HEADS = re.compile(
-    r"(cls|lm_head|mlm_head|mlp|predictions|generator_predictions|generator_lm_head|discriminator_predictions|"
+    r"(cls|lm_head|mlm_head|mlp|generator|discriminator|predictions|generator_predictions|generator_lm_head|discriminator_predictions|"
     r"vocab_transform|vocab_layer_norm|vocab_projector|classifier|pre_classifier|score|qa_outputs|sop_classifier|"
     r"pred_layer|lm_loss|proj_out|entity_predictions|mask_lm|nsp_cls|sequence_summary|logits_proj|decoder_bias)"
     r"(\.|$)|final_logits_bias$"
