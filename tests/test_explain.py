@@ -10,7 +10,7 @@ from harness.data.locate import BUNDLED
 from harness.encoders.context import Context
 from harness.encoders.registry import resolve
 from harness.errors import UsageError
-from harness.explain import Explanation, Reading, detokenise, explain, nearest, shapley
+from harness.explanation import Explanation, Reading, detokenise, explain, nearest, shapley
 from harness.run import build_cached
 from harness.tasks.suites import TASKS
 

@@ -28,11 +28,11 @@ MAY_IMPORT = {
     "identify": _ENGINE,
     "integrations": _ENGINE,
     "verify": _ENGINE | {"integrations"},
-    "explain": _ENGINE,
+    "explanation": _ENGINE,
     "paper": _ENGINE | {"reports", "run"},
     "plot": _GROUND | {"results", "reports"},
-    "api": _ENGINE | {"reports", "run", "explain"},
-    "cli": _ENGINE | {"reports", "run", "identify", "verify", "explain", "paper", "storage"},
+    "api": _ENGINE | {"reports", "run", "explanation"},
+    "cli": _ENGINE | {"reports", "run", "identify", "verify", "explanation", "paper", "storage"},
     "__main__": {"cli"},
 }
 

@@ -15,7 +15,7 @@ from harness.errors import UsageError
 from harness.names import STS, split_names
 
 if TYPE_CHECKING:
-    from harness.explain import Explanation
+    from harness.explanation import Explanation
     from harness.names import EncoderCard
     from harness.reports.published import PublishedRow
 
@@ -48,7 +48,7 @@ def explain(
     For example: bench explain --model minilm\[pooling=cls_before_pooler] --tasks STSBenchmark
     """
     from harness.encoders.registry import build
-    from harness.explain import explain as explained
+    from harness.explanation import explain as explained
     from harness.reports.published import label, source
 
     with context_of(
