@@ -421,6 +421,11 @@ def test_every_specification_of_a_published_row_is_known():
             resolve(spec)
 
 
+def test_a_guess_about_a_published_row_is_said_beside_it():
+    shown = build(sts(card("avg-glove", parameters={"backbone": "glove.840B.300d"}), MINILM))[0]
+    assert any("glove.840B.300d is a guess" in note for _, note in notes_below(shown))
+
+
 def test_later_papers_are_packaged_as_data():
     assert len(published.sources()) == 77
     assert sum(len(published.load(paper)) for paper in published.sources()) == 647 + 42 + 1800 + 2783

@@ -211,7 +211,7 @@ def _rows(
     own += [Cell(value=row.average, source=("the paper",))] if target.average else []
     rows: list[Row] = []
     if any(cell.value is not None for cell in own):
-        marks = (f"number from {row.origin}",) if row.origin else ()
+        marks = tuple(filter(None, (f"number from {row.origin}" if row.origin else "", row.note)))
         rows.append(Row(kind="published", label=row.label, cells=_filled(own, width), marks=marks))
     measured = [_cell(list(one.values.values()), [card.name for card in one.cards.values()]) for one in found]
     measured += [_cell(_averages(found))] if target.average else []

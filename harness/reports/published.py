@@ -60,6 +60,7 @@ class Published:
         origin: `this paper`, or whom the paper has the number from.
         spec: specifications of the encoders that make it, as `Match.parse` reads them; "" where nothing here does.
         preferred: whether it is the one to show, where a row was published more than once.
+        note: what a reader must know of the number.
     """
 
     paper: str
@@ -76,6 +77,7 @@ class Published:
     origin: str
     spec: str = ""
     preferred: bool = True
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,7 @@ class PublishedRow:
     values: Mapping[str, float]
     spec: str = ""
     preferred: bool = True
+    note: str = ""
 
     @property
     def match(self) -> Match:
@@ -251,6 +254,7 @@ def _published(row: Mapping[str, str]) -> Published:
         origin=row["origin"],
         spec=row["spec"],
         preferred=row.get("prefer") != "0",
+        note=row.get("note", ""),
     )
 
 
@@ -271,4 +275,5 @@ def _row(numbers: Sequence[Published]) -> PublishedRow:
         values={number.task: number.value for number in numbers},
         spec=first.spec,
         preferred=first.preferred,
+        note=first.note,
     )

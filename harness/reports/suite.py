@@ -266,7 +266,14 @@ def _published_row(row: PublishedRow, layout: Layout, label: str, *, below: bool
     source = (published.source(row),)
     cells = tuple(Cell(value=row.values.get(task), source=source) for task in _tasks(layout))
     name = f"{published.source(row)}: {published.label(row)}"
-    return Row(kind="published", label=label, name=name, cells=cells, marks=(*other, *variant), below=below)
+    return Row(
+        kind="published",
+        label=label,
+        name=name,
+        cells=cells,
+        marks=(*other, *variant, *filter(None, (row.note,))),
+        below=below,
+    )
 
 
 def _tasks(layout: Layout) -> list[str]:

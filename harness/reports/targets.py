@@ -41,13 +41,15 @@ class TargetCell:
 class TargetRow:
     """One line: a heading if it has no cells; a cell is None where the paper's table is empty.
 
-    `average` is the paper's own, where the table has averages; `origin` whom the paper has the numbers from, or "".
+    `average` is the paper's own, where the table has averages; `origin` whom the paper has the numbers from, or "";
+    `note` what a reader must know of them, or "".
     """
 
     label: str
     cells: tuple[TargetCell | None, ...] = ()
     average: float | None = None
     origin: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +158,7 @@ class _Reader:
             cells=cells,
             average=numbers[AVERAGE].value if AVERAGE in numbers else None,
             origin=", ".join(sorted(origins)),
+            note=next((number.note for number in numbers.values()), ""),
         )
 
     def _grid_cells(self, entry: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[TargetCell | None, ...]:
