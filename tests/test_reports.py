@@ -392,6 +392,12 @@ def test_a_match_says_why_not(encoder, reason):
     assert Match.parse("").why_not(encoder) == "no encoder of this project makes this row"
 
 
+def test_the_digest_of_a_file_may_be_left_out():
+    mine = card("simcse-unsup[backbone=tiny,data=my.txt@ab12]", parameters={"backbone": "tiny", "data": "my.txt@ab12"})
+    for text, expected in (("my.txt", True), ("folder/my.txt", True), ("my.txt@ab12", True), ("my.txt@cd", False)):
+        assert Match.parse(f"simcse-unsup[backbone=tiny,data={text}]").fits(mine) is expected
+
+
 def test_minilm_is_found_by_its_weights_wherever_they_lie():
     own = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
     here = card("hf:/models/mine", method="hf", backbone="mine", pooling="avg", weights_sha256=own)

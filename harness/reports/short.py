@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.names import EncoderCard, Spec, Value, value_text
 
-_ALWAYS_SHORT = {"data", "fit", "backbone"}  # their values are often paths, of which the last part is enough
+_ALWAYS_SHORT = {"data", "fit", "backbone"}  # paths and digests, of which the file's name is enough
 
 
 def short_names(cards: Sequence[EncoderCard]) -> tuple[Mapping[str, str], tuple[str, ...]]:
@@ -37,4 +37,4 @@ def _label(name: str, given: Mapping[str, Value | None], common: set[str]) -> st
 
 def _short(key: str, value: Value | None) -> str:
     text = value_text(value)
-    return text.rstrip("/").rpartition("/")[2] if key in _ALWAYS_SHORT else text
+    return text.rstrip("/").rpartition("/")[2].partition("@")[0] if key in _ALWAYS_SHORT else text
