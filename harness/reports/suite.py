@@ -100,7 +100,7 @@ def _table(
         rows=tuple(_cut(row, spread=spread, letters=bool(tied)) for row in rows),
         protocol=protocol,
         notes=(*((verdicts.RULE,) if _judged(rows) else ()), *_left_out(left_out)),
-        main=layout.main,
+        main=layout.main and usual,
     )
 
 
