@@ -22,7 +22,7 @@ def latex(table: Table) -> str:
     if _width(table) > _LINE:
         tabular = f"\\resizebox{{\\linewidth}}{{!}}{{%\n{tabular}}}\n"
     notes = "".join(
-        f"\\par\\smallskip{{\\raggedright\\footnotesize {latex_text(mark)} {latex_text(note)}}}\n"
+        f"\\par\\smallskip{{\\raggedright\\footnotesize {latex_text(mark)} {latex_text(note)}\\par}}\n"
         for mark, note in notes_below(table)
     )
     page = (
