@@ -161,6 +161,29 @@ def test_damaged_token_files_are_made_again(job, tmp_path, name, content):
     assert (folder / "tokens.bin").read_bytes() == whole
 
 
+@pytest.mark.parametrize("name", ["tokens.bin", "ends.bin", "meta.json"])
+def test_token_files_of_the_right_size_and_other_content_are_named_and_made_again(job, tmp_path, name, caplog):
+    (folder,) = (path for path in (tmp_path / "cache" / "tokenized").iterdir() if path.is_dir())
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    changed = bytearray(whole[name])
+    changed[-4 if name != "meta.json" else changed.index(b'"rows": ') + 8] ^= 1
+    (folder / name).write_bytes(bytes(changed))
+    reopened(job, tmp_path)
+    (warning,) = caplog.messages
+    assert str(folder) in warning and name in warning and "the text is tokenised anew" in warning
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+
+
+def test_half_made_token_files_are_verified_before_their_making_goes_on(job, tmp_path, caplog):
+    (folder,) = (path for path in (tmp_path / "cache" / "tokenized").iterdir() if path.is_dir())
+    whole = (folder / "tokens.bin").read_bytes()
+    draft = folder.rename(folder.with_suffix(".partial"))
+    (draft / "tokens.bin").write_bytes(bytes(len(whole)))
+    reopened(job, tmp_path)
+    assert "tokens.bin: another sha256 than was written down" in caplog.text
+    assert (folder / "tokens.bin").read_bytes() == whole
+
+
 @pytest.mark.parametrize(
     "state", ["{", '{"rows": 50, "columns": 1, "tokens": 9999, "blank": 0}', '{"rows": -1}', '{"rows": "50"}']
 )

@@ -1,8 +1,9 @@
 """Training text as batches: tokenised once into files and read from there, so memory stays small however large it is.
 
 A folder per data file, tokenizer and reading: `tokens.bin` (all ids one after another), `ends.bin` (0, then where each
-view ends) and `meta.json`. Rows are read, not mapped: mapped pages count as memory, and would add up to the files.
-While it is being made, the folder is named `.partial`, and an interrupted job goes on where it stopped.
+view ends) and `meta.json`, which is written last and has the digests of all three. They are verified on every opening,
+and what does not fit is made anew. Rows are read, not mapped: mapped pages count as memory, and would add up to the
+files. While it is being made, the folder is named `.partial`, and an interrupted job goes on where it stopped.
 
 Which examples a step sees is drawn from the seed and the step's number alone, so a resumed run needs no generator's
 state and no position in the data.
@@ -10,13 +11,14 @@ state and no position in the data.
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -31,11 +33,15 @@ from harness.data.text import open_text
 from harness.errors import DataError, UsageError
 from harness.progress import Progress
 
+_log = logging.getLogger(__name__)
+
 # Streams of random numbers; one per purpose, so that none depends on how much another draws.
 INIT, ORDER, DROPOUT, AUGMENT, MASKING = range(5)
 _ROUNDS = 6  # of the cipher that shuffles
 _AT_ONCE = 8192  # rows tokenised together, in the tokenizer's own threads, and written together
-_FORMAT = 4
+_FORMAT = 5
+_FILES = ("tokens.bin", "ends.bin")
+_BLOCK = 2**20  # bytes read at once for a digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +80,12 @@ class Corpus:
         facts: counts.
     """
 
-    def __init__(self, folder: Path, name: str, sha256: str, dtype: type[np.generic]) -> None:
+    def __init__(self, folder: Path, name: str, sha256: str, facts: Facts, dtype: np.dtype[Any]) -> None:
         self.name = name
         self.sha256 = sha256
-        self.facts = Facts(**json.loads((folder / "meta.json").read_text(encoding="utf-8")))
-        self._dtype = np.dtype(dtype)
-        self._tokens = (folder / "tokens.bin").open("rb")
-        self._ends = (folder / "ends.bin").open("rb")
+        self.facts = facts
+        self._dtype = dtype
+        self._tokens, self._ends = ((folder / name).open("rb") for name in _FILES)
 
     def __len__(self) -> int:
         return self.facts.rows
@@ -128,39 +133,40 @@ def open_corpus(path: Path, tokenizer: Any, settings: Settings, cache: Path, pro
     # The same bytes may be other rows under another ending.
     key = json.dumps([_FORMAT, sha256, open_text(path).kind, tokenizer_sha256(tokenizer), reading], sort_keys=True)
     folder = cache / "tokenized" / hashlib.sha256(key.encode()).hexdigest()[:32]
-    dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
+    dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
     if roles.hard_negative_weight:
         next(read_rows(path, roles), None)  # the weight does not change the ids, but may not fit the columns
     with files.writing(folder.parent), files.lock(folder.with_suffix(".lock")):
-        if not _holds(folder, _noted(folder / "meta.json"), np.dtype(dtype).itemsize, exactly=True):
-            draft = folder.with_suffix(".partial")
-            _tokenize(
-                lambda: islice(read_rows(path, roles), settings.sentences),
-                tokenizer,
-                settings.train_tokens,
-                draft,
-                progress,
-            )
-            shutil.rmtree(folder, ignore_errors=True)  # damaged, if it is there
-            draft.replace(folder)
-    return Corpus(folder, path.name, sha256, dtype)
+        known = _known(folder / "meta.json", dtype.itemsize)
+        if known is not None:
+            return Corpus(folder, path.name, sha256, known.facts, dtype)
+        draft = folder.with_suffix(".partial")
+        facts = _tokenize(
+            lambda: islice(read_rows(path, roles), settings.sentences),
+            tokenizer,
+            settings.train_tokens,
+            draft,
+            progress,
+        )
+        shutil.rmtree(folder, ignore_errors=True)  # damaged, if it is there
+        draft.replace(folder)
+        return Corpus(folder, path.name, sha256, facts, dtype)
 
 
 def _tokenize(
     rows: Callable[[], Iterator[Row]], tokenizer: Any, max_tokens: int, draft: Path, progress: Progress
-) -> None:
+) -> Facts:
     draft.mkdir(parents=True, exist_ok=True)
-    size = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
-    facts = _noted(draft / "state.json")
-    if not _holds(draft, facts, size.itemsize, exactly=False):
-        facts = Facts()
+    dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
+    done = _known(draft / "state.json", dtype.itemsize) or _Written()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     with (draft / "tokens.bin").open("ab") as tokens, (draft / "ends.bin").open("ab") as ends:
-        tokens.truncate(facts.tokens * size.itemsize)
-        ends.truncate(8 + facts.rows * facts.columns * 8 if facts.rows else 0)
-        if not facts.rows:
-            ends.write(bytes(8))
-        remaining = islice(rows(), facts.rows, None)
+        for file, size in zip((tokens, ends), done.sizes(dtype.itemsize), strict=True):
+            file.truncate(size)
+        if not done.facts.rows:
+            ends.truncate(0)
+            done.append(ends, np.zeros(1, np.int64))
+        remaining = islice(rows(), done.facts.rows, None)
         while block := list(islice(remaining, _AT_ONCE)):
             texts = [text for row in block for text in row]
             ids = tokenizer(
@@ -171,45 +177,82 @@ def _tokenize(
                 return_token_type_ids=False,
             )["input_ids"]
             lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
-            np.concatenate([np.asarray(one, dtype=size) for one in ids]).tofile(tokens)
-            (facts.tokens + np.cumsum(lengths)).tofile(ends)
-            facts = Facts(
-                rows=facts.rows + len(block),
+            done.append(tokens, np.concatenate([np.asarray(one, dtype=dtype) for one in ids]))
+            done.append(ends, done.facts.tokens + np.cumsum(lengths))
+            done.facts = Facts(
+                rows=done.facts.rows + len(block),
                 columns=len(block[0]),
-                tokens=facts.tokens + int(lengths.sum()),
-                blank=facts.blank + sum(not row[0].strip() for row in block),
+                tokens=done.facts.tokens + int(lengths.sum()),
+                blank=done.facts.blank + sum(not row[0].strip() for row in block),
             )
             for file in (tokens, ends):
                 file.flush()
                 os.fsync(file.fileno())  # after a power cut, the state must not claim what the disk does not hold
-            _note(draft / "state.json", facts)
-            progress("tokenizing", facts.rows, facts.rows)
-    _note(draft / "meta.json", facts)
+            done.note(draft / "state.json")
+            progress("tokenizing", done.facts.rows, done.facts.rows)
+    done.note(draft / "meta.json")
+    return done.facts
 
 
-def _noted(path: Path) -> Facts:
-    """What the file says; no rows where it is missing or damaged, so that the work is done again."""
+@dataclass(slots=True)
+class _Written:
+    """What was written so far: counts, and a digest of each of `_FILES` that is fed with what is added."""
+
+    facts: Facts = field(default_factory=Facts)
+    digests: dict[str, Any] = field(default_factory=lambda: {name: hashlib.sha256() for name in _FILES})
+
+    def sizes(self, itemsize: int) -> tuple[int, int]:
+        """Bytes of the tokens and of the ends."""
+        return self.facts.tokens * itemsize, 8 * (self.facts.rows * self.facts.columns + 1)
+
+    def append(self, file: BinaryIO, numbers: NDArray[Any]) -> None:
+        content = numbers.tobytes()
+        file.write(content)
+        self.digests[Path(file.name).name].update(content)
+
+    def hex(self) -> dict[str, str]:
+        """The digests of the files, and that of the counts."""
+        counts = json.dumps(asdict(self.facts)).encode()
+        stored = {name: digest.hexdigest() for name, digest in self.digests.items()}
+        return stored | {"counts": hashlib.sha256(counts).hexdigest()}
+
+    def note(self, path: Path) -> None:
+        files.replace(path, (json.dumps(asdict(self.facts) | {"sha256": self.hex()}) + "\n").encode())
+
+
+def _known(note: Path, itemsize: int) -> _Written | None:
+    """What a note says was written, if the files beside it begin with just that; else it is named in one warning."""
+    if not note.is_file():
+        return None
     try:
-        facts = Facts(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return Facts()
-    return facts if all(isinstance(value, int) and value >= 0 for value in asdict(facts).values()) else Facts()
+        said = json.loads(note.read_text(encoding="utf-8"))
+        expected = said.pop("sha256")
+        written = _Written(Facts(**said))
+        for name, size in zip(_FILES, written.sizes(itemsize), strict=True):
+            _feed(written.digests[name], note.with_name(name), size)
+        found = written.hex()
+        damaged = ", ".join(name for name in found if found[name] != expected[name])
+        if damaged:
+            raise ValueError(f"{damaged}: another sha256 than was written down")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        _log.warning("%s: cannot be used (%s); the text is tokenised anew", note, error)
+        return None
+    return written
 
 
-def _holds(folder: Path, facts: Facts, itemsize: int, *, exactly: bool) -> bool:
-    """Whether the files are as large as the facts say (or larger, while being made)."""
-    try:
-        tokens, ends = ((folder / name).stat().st_size for name in ("tokens.bin", "ends.bin"))
-    except OSError:
-        return False
-    wanted = facts.tokens * itemsize, 8 * (facts.rows * facts.columns + 1)
-    return facts.rows > 0 and ((tokens, ends) == wanted if exactly else tokens >= wanted[0] and ends >= wanted[1])
+def _feed(digest: Any, path: Path, size: int) -> None:
+    """Read the file's first bytes into the digest.
 
-
-def _note(path: Path, facts: Facts) -> None:
-    written = path.with_suffix(".tmp")
-    written.write_text(json.dumps(asdict(facts)) + "\n", encoding="utf-8")
-    written.replace(path)
+    Raises:
+        OSError, ValueError: if it cannot be read, or holds less.
+    """
+    with path.open("rb") as file:
+        while size > 0:
+            block = file.read(min(size, _BLOCK))
+            if not block:
+                raise ValueError(f"{path.name}: {size} bytes too short")
+            digest.update(block)
+            size -= len(block)
 
 
 def draw_seed(seed: int, stream: int, *numbers: int) -> int:
