@@ -15,7 +15,7 @@ from baselines.simcse.encoders import SIMCSE_SUP, SIMCSE_UNSUP, train_spec
 from baselines.simcse.settings import SimcseSup, SimcseUnsup, published
 from harness.encoders.context import Context
 from harness.encoders.protocol import embed
-from harness.encoders.registry import fill
+from harness.encoders.registry import build, fill
 from harness.encoders.training import TrainingOptions
 from harness.errors import UsageError
 
@@ -81,6 +81,49 @@ def test_the_trainer_tells_where_and_how(tmp_path):
     assert told.folder == tmp_path / "out" and told.selected_step in (2, 4) and told.steps == 4
     assert told.card["selected"] == {"step": told.selected_step, "dev_spearman": told.dev_spearman}
     assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(("entry", "pooler"), [(SIMCSE_UNSUP, "cls"), (SIMCSE_SUP, "cls"), (SIMCSE_UNSUP, "avg")])
+def test_sentence_transformers_opens_what_was_trained(tmp_path, entry, pooler):
+    """With CLS, and the head where it belongs to evaluation; `bench run` reads the folder the same way."""
+    from sentence_transformers import SentenceTransformer
+
+    backbone, data = folder_and_data(tmp_path, entry)
+    spec = specification(entry, backbone=backbone, data=data, dev="mini", batch_size=8, max_steps=2, pooler=pooler)
+    context = Context(cache_dir=tmp_path / "cache", offline=True)
+    folder = train_spec(spec, context, TrainingOptions(output=tmp_path / "out")).folder
+    expected = embed(spec.build(context), TEXTS)
+    assert np.allclose(SentenceTransformer(str(folder), device="cpu").encode(TEXTS), expected, atol=1e-5)
+    again = build(f"hf:{folder}", context)
+    assert again.pooling == spec.build(context).pooling and np.allclose(embed(again, TEXTS), expected, atol=1e-6)
+    (folder / "card.json").unlink()
+    assert np.allclose(embed(build(f"hf:{folder}", context), TEXTS), expected, atol=1e-5)
+
+
+def test_modules_that_somebody_changed_are_what_counts(tmp_path):
+    backbone, data = folder_and_data(tmp_path, SIMCSE_UNSUP)
+    spec = specification(SIMCSE_UNSUP, backbone=backbone, data=data, dev="none", batch_size=8, max_steps=2)
+    context = Context(cache_dir=tmp_path / "cache", offline=True)
+    folder = train_spec(spec, context, TrainingOptions(output=tmp_path / "out")).folder
+    modules = json.loads((folder / "modules.json").read_text())
+    added = {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"}
+    (folder / "modules.json").write_text(json.dumps([*modules, added]))
+    assert np.allclose(np.linalg.norm(embed(build(f"hf:{folder}", context), TEXTS), axis=1), 1.0, atol=1e-5)
+
+
+def test_a_trained_folder_says_what_it_is(tmp_path):
+    backbone, data = folder_and_data(tmp_path, SIMCSE_UNSUP)
+    spec = specification(
+        SIMCSE_UNSUP, backbone=backbone, data=data, dev="mini", batch_size=8, max_steps=2, eval_every=1
+    )
+    context = Context(cache_dir=tmp_path / "cache", offline=True)
+    told = train_spec(spec, context, TrainingOptions(output=tmp_path / "out"))
+    text = (told.folder / "README.md").read_text()
+    assert f"# simcse-unsup on {backbone.name}\n" in text
+    assert f"- training text: data.txt, 40 examples, sha256 {told.card['data']['sha256']}\n" in text
+    assert f"the best on mini dev with a Spearman correlation of {100 * told.dev_spearman:.2f} (x 100)\n" in text
+    assert "| batch_size | 8 |\n" in text and "- licence: " in text and "bench run --models hf:FOLDER" in text
+    assert str(tmp_path) not in "".join(path.read_text() for path in told.folder.glob("*.[jm][sd]*"))
 
 
 def test_settings_of_a_plain_name_are_the_published_ones():

@@ -343,7 +343,7 @@ def test_the_weights_are_as_readable_as_the_other_files(tmp_path):
         train(job)
     finally:
         os.umask(before)
-    assert {path.stat().st_mode & 0o777 for path in job.folder.iterdir()} == {0o644}
+    assert {path.stat().st_mode & 0o777 for path in job.folder.rglob("*") if path.is_file()} == {0o644}
 
 
 def test_the_library_is_silent_about_the_masked_language_model(tmp_path, capfd):

@@ -29,6 +29,8 @@ CARD, LOG, WEIGHTS = "card.json", "log.jsonl", "model.safetensors"
 WORK = ".training"  # holds the checkpoint until the run is finished
 _SAID = {"settings", "backbone", "data", "steps", "selected", "pooling"}  # of every card
 _SELECTED = "selected.json"
+_MODULES = "modules.json"
+_LIBRARY_POOLINGS = {"cls": "cls", "cls_before_pooler": "cls", "avg": "mean"}  # ours -> sentence-transformers'
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -180,7 +182,83 @@ def save_model(model: SentenceModel, source: Checkpoint, folder: Path) -> None:
     config.pop("torch_dtype", None)
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     shutil.copymode(folder / "config.json", folder / "model.safetensors")  # safetensors leaves it the owner's alone
-    copy_tokenizer(source.transformer, folder)
+    copy_tokenizer(source.tokenizer, folder)
+    write_modules(model, source, folder)
+
+
+def write_modules(model: SentenceModel, source: Checkpoint, folder: Path) -> None:
+    """Say in sentence-transformers' words how the vectors are made, so that it does not take the mean.
+
+    The head that belongs to evaluation becomes a Dense module. A pooling that the library does not have is left out.
+    """
+    mode = _LIBRARY_POOLINGS.get(model.pooling)
+    if mode is None:
+        return
+    kinds = ["Transformer", "Pooling"]
+    write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": model.width, "pooling_mode": mode})
+    if model.pooling == "cls" and model.head is not None:
+        kinds.append("Dense")
+        dense = {"in_features": model.width, "out_features": model.width, "bias": True}
+        write_json(
+            folder / "2_Dense" / "config.json",
+            dense | {"activation_function": "torch.nn.modules.activation.Tanh"},
+        )
+        tensors = {f"linear.{name}": value.detach().cpu() for name, value in model.head.dense.state_dict().items()}
+        save_file(tensors, folder / "2_Dense" / WEIGHTS)
+        shutil.copymode(folder / "config.json", folder / "2_Dense" / WEIGHTS)
+    if source.configuration.positions:
+        limit = {"max_seq_length": source.configuration.positions, "do_lower_case": False}
+        write_json(folder / "sentence_bert_config.json", limit)
+    places = ["" if kind == "Transformer" else f"{place}_{kind}" for place, kind in enumerate(kinds)]
+    modules = [
+        {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for place, (path, kind) in enumerate(zip(places, kinds, strict=True))
+    ]
+    write_json(folder / _MODULES, modules)
+
+
+def write_card(folder: Path, card: dict[str, Any]) -> dict[str, Any]:
+    """Write README.md and `card.json`, which comes last and says that the folder is whole; what it says.
+
+    The card has the digest of modules.json: as long as that is the file, the card's pooling says the same.
+    """
+    if (folder / _MODULES).is_file():
+        card = card | {"modules": files.sha256(folder / _MODULES)}
+    files.replace(folder / "README.md", _readme(card).encode())
+    write_json(folder / CARD, card)
+    return card
+
+
+def _readme(card: Mapping[str, Any]) -> str:
+    """What people need to know of the folder; names and digests, never a path."""
+    data, dev, selected, settings = card["data"], card["dev"], card["selected"], card["settings"]
+    score = selected["dev_spearman"]
+    chosen = f"step {selected['step']} of {card['steps']}" + (
+        f", the best on {dev['name']} dev with a Spearman correlation of {100 * score:.2f} (x 100)"
+        if dev and score is not None
+        else ""
+    )
+    facts = {
+        "base model": f"{card['backbone']['name']}, sha256 of its weights {card['backbone']['sha256']}",
+        "training text": f"{data['name']}, {data['rows']} examples, sha256 {data['sha256']}",
+        "weights": chosen,
+        "pooling": card["pooling"],
+        "licence": "not stated; the licences of the base model and of the training text apply",
+    }
+    library = card.get("modules") and (
+        "from sentence_transformers import SentenceTransformer\n\n"
+        'SentenceTransformer("FOLDER").encode(["A sentence."])\n'
+    )
+    python = f"```python\n{library}```\n\n" if library else ""
+    tags = "library_name: sentence-transformers\n" if library else ""
+    listed = "\n".join(f"- {name}: {value}" for name, value in facts.items())
+    table = "\n".join(f"| {name} | {value} |" for name, value in settings.items() if value is not None)
+    return (
+        f"---\n{tags}pipeline_tag: sentence-similarity\n---\n\n"
+        f"# {settings['method']} on {card['backbone']['name']}\n\nA sentence encoder trained by SimCSE "
+        f"(https://arxiv.org/abs/2104.08821).\n\n{listed}\n\n{python}"
+        f"```sh\nbench run --models hf:FOLDER --suite sts\n```\n\n| setting | value |\n| --- | --- |\n{table}\n"
+    )
 
 
 def copy_tokenizer(source: Path, folder: Path) -> None:

@@ -45,6 +45,7 @@ class SentenceModel(nn.Module):
         backbone: the transformer, without its pretrained pooler, which SimCSE never uses.
         head: tanh(W x + b) over CLS; None for poolers other than cls.
         width: d, the length of a vector.
+        pooling: how evaluation pools.
     """
 
     def __init__(self, backbone: nn.Module, head: Head | None, settings: Settings) -> None:
@@ -52,11 +53,12 @@ class SentenceModel(nn.Module):
         self.backbone = backbone
         self.head = head
         self.width = int(backbone.config.hidden_size)  # type: ignore[union-attr, arg-type]
-        self._trained, self._evaluated = settings.pooler, settings.pooling
+        self.pooling = settings.pooling
+        self._pooler = settings.pooler
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(n, s) ids and mask -> (n, d): pooled as in training or as in evaluation, by the module's mode."""
-        name = self._trained if self.training else self._evaluated
+        name = self._pooler if self.training else self.pooling
         every = needs_all_layers([name])
         # Of a plain mask the library asks whether it is all ones, for which it would have to wait for the GPU.
         attention = mask[:, None, None, :].bool() if ids.is_cuda else mask

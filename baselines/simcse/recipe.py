@@ -37,7 +37,7 @@ from baselines.simcse.checkpoint import (
     read_card,
     restore,
     save_checkpoint,
-    write_json,
+    write_card,
 )
 from baselines.simcse.data import DROPOUT, INIT, MASKING, Batch, Batches, Corpus, draw_seed
 from baselines.simcse.model import DevSet, Optimizer, Trainee, contrastive_loss, make_model
@@ -316,8 +316,7 @@ class _Run:
                 "torch": torch.__version__,
             },
         }
-        write_json(self.job.folder / CARD, card)
-        return card
+        return write_card(self.job.folder, card)
 
 
 def train(job: Job) -> dict[str, Any]:

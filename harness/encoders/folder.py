@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from harness import files
 from harness.encoders.jsonfiles import read_json, read_object, refuse_unknown, typed
 from harness.encoders.pooling import parse_pooling
 from harness.errors import UsageError
@@ -135,10 +136,10 @@ def read_folder(root: Path, *, pooling_is_given: bool = False) -> ModelFolder:
     Raises:
         UsageError: naming the file and the setting that is damaged or not understood.
     """
-    if (root / MODULES).is_file():
+    pooling = _read_training_card(root)
+    if (root / MODULES).is_file() and pooling is None:
         return _read_modules(root, pooling_is_given)
     settings = _read_main(root / MAIN) | _read_sentence_config(root, tokenizers_limit=False)
-    pooling = _read_training_card(root)
     return ModelFolder(root=root, transformer=root, pooling=pooling, adapter=_find_adapter(root), **settings)
 
 
@@ -147,13 +148,19 @@ def _find_adapter(folder: Path) -> Path | None:
 
 
 def _read_training_card(folder: Path) -> str | None:
-    """The pooling that `bench train` wrote; None where there is no card, or another program's."""
+    """The pooling that `bench train` wrote; None where there is no card, or another program's.
+
+    Its modules.json says the same to sentence-transformers; one that has changed since says something else.
+    """
     try:
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     ours = isinstance(card, dict) and "fingerprint" in card and isinstance(card.get("pooling"), str)
-    return str(card["pooling"]) if ours else None
+    modules = folder / MODULES
+    if not ours or (modules.is_file() and card.get("modules") != files.sha256(modules)):
+        return None
+    return str(card["pooling"])
 
 
 def _read_modules(root: Path, pooling_is_given: bool) -> ModelFolder:
