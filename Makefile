@@ -43,10 +43,10 @@ docs: setup
 	.venv/bin/zensical build --clean --strict
 	.venv/bin/python tools/check_links.py build/site
 
-# Every example of the documentation and of the notebooks, run.
+# Every example of the documentation, run.
 test-docs: setup
 	.venv/bin/python -m pip install --quiet --constraint constraints.txt ".[docs]"
-	.venv/bin/python -m pytest -m "slow or not slow" tests/test_docs.py tests/test_notebooks.py
+	.venv/bin/python -m pytest -m "slow or not slow" tests/test_docs.py
 
 coverage: setup
 	.venv/bin/python -m pip install --quiet --constraint constraints.txt pytest-cov
