@@ -14,8 +14,7 @@ import json
 import logging
 import mmap
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,7 @@ def recall(path: Path, key: str, make: Callable[[], Derived]) -> Derived:
     """
     if (known := load(path, key)) is not None:
         return known
-    with _locked_if_possible(path):
+    with files.lock_if_possible(_lock_of(path)):
         if (known := load(path, key, warn=False)) is not None:  # by another process, while this one waited
             return known
         made = make()
@@ -181,15 +180,6 @@ def _parse(content: mmap.mmap, key: str) -> Derived:
         empty = 0 in shape
         arrays[name] = np.empty(shape, dtype) if empty else np.ndarray(shape, dtype, buffer=content, offset=start)
     return Derived(arrays, facts)
-
-
-@contextmanager
-def _locked_if_possible(path: Path) -> Iterator[None]:
-    """Hold the thing's lock; where none can be had, as in a read-only folder, go on without."""
-    with ExitStack() as stack:
-        with suppress(WriteError, OSError):
-            stack.enter_context(files.lock(_lock_of(path)))
-        yield
 
 
 def _lock_of(path: Path) -> Path:

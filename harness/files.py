@@ -4,7 +4,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from harness.errors import WriteError
@@ -50,6 +50,15 @@ def lock(path: Path) -> Iterator[None]:
         yield
     finally:
         held.release()
+
+
+@contextmanager
+def lock_if_possible(path: Path) -> Iterator[None]:
+    """Hold the lock file; where none can be had, as in a read-only folder, go on without."""
+    with ExitStack() as stack:
+        with suppress(WriteError, OSError):
+            stack.enter_context(lock(path))
+        yield
 
 
 @contextmanager

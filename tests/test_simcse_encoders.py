@@ -189,7 +189,7 @@ def test_what_was_released_is_trained_under_the_name_that_finds_it(tmp_path, mon
     told = {name: train_spec(spec, context, options).model for name, spec in given.items()}
     assert told == {"plain": "simcse-unsup[weights=trained]", "seed": "simcse-unsup[seed=1]"}
     assert [(settings.weights, settings.seed) for settings in jobs] == [("trained", 42), ("auto", 1)]
-    assert not (tmp_path / ".out.lock").exists()  # the lock is in the folder's own work folder
+    assert not (tmp_path / "out").exists()  # the lock is beside the folder
     with pytest.raises(UsageError) as caught:
         train_spec(specification(SIMCSE_UNSUP, weights="released"), context, TrainingOptions())
     assert str(caught.value) == (

@@ -70,29 +70,86 @@ def test_damaged_lines_of_the_log_are_cut(tmp_path):
     assert log.read_bytes() == b'{"step": 1}\n{"step": 2}\n'
 
 
-def test_a_damaged_checkpoint_is_refused(job):
+DAMAGES = {
+    "zeros": lambda content: content[:-100] + bytes(100),
+    "cut": lambda content: content[:200],
+    "another step": lambda content: content.replace(b'{\\"step\\": 8', b'{\\"step\\": 6'),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_after_a_damaged_checkpoint_training_starts_anew(job, how, caplog):
+    whole = replace(job, folder=job.folder.with_name("whole"))
+    expected = train(whole)
     path = stopped(job) / "checkpoint.safetensors"
-    whole = path.read_bytes()
-    for content in (whole[:-100] + bytes(100), whole[:200], whole.replace(b'\\"step\\"', b'\\"stop\\"')):
-        assert content != whole
-        path.write_bytes(content)
-        with pytest.raises(ResultError) as caught:
-            train(job)
-        assert str(caught.value).startswith(f"{path}: the checkpoint is damaged (")
-        assert str(caught.value).endswith("); delete it and train again")
-    path.write_bytes(whole)
-    assert train(job)["steps"] == 12
+    content = path.read_bytes()
+    assert DAMAGES[how](content) != content
+    path.write_bytes(DAMAGES[how](content))
+    found = train(job)
+    (warning,) = caplog.messages
+    assert warning.startswith(f"{path}: the checkpoint is damaged (") and warning.endswith("; training starts anew")
+    assert found["files"] == expected["files"] and found["selected"] == expected["selected"]
+    assert (job.folder / "log.jsonl").read_text().count("\n") == 12
 
 
-def test_without_the_best_weights_a_run_does_not_go_on(job):
+@pytest.mark.parametrize("name", [None, "model.safetensors", "tokenizer.json", "selected.json"])
+@pytest.mark.parametrize("late", [False, True])
+def test_after_damaged_best_weights_training_starts_anew(job, name, late, caplog, monkeypatch):
+    """Whether the damage is there when training goes on, or comes until it ends."""
+    expected = train(replace(job, folder=job.folder.with_name("whole")))
     work = stopped(job)
-    for best in work.glob("best-*"):
-        shutil.rmtree(best)
-    with pytest.raises(ResultError) as caught:
+    (best,) = work.glob("best-*")
+    settle, done = RunFolder.settle, []
+
+    def spoil():
+        done.append(True)
+        (damaged,) = work.glob("best-*")
+        if name is None:
+            shutil.rmtree(damaged)
+        else:
+            content = (damaged / name).read_bytes()
+            (damaged / name).write_bytes(content[:-20].replace(b"5", b"6") + bytes(20))
+
+    def settle_spoilt(folder, *arguments):
+        if not done:
+            spoil()
+        return settle(folder, *arguments)
+
+    if late:
+        monkeypatch.setattr(RunFolder, "settle", settle_spoilt)
+    else:
+        spoil()
+    assert train(job)["files"] == expected["files"]
+    (warning,) = caplog.messages
+    assert warning.startswith(str(work if name is None else best / name)[: len(str(work))])
+    assert name is None or name in warning
+    assert warning.endswith("; training starts anew")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "card.json"])
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_damaged_model_is_trained_anew_in_the_cache_and_refused_elsewhere(job, name, gone, caplog):
+    expected = train(job)
+    path = job.folder / name
+    if gone:
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes().replace(b"1", b"2"))
+    with pytest.raises((ResultError, UsageError)) as caught:
         train(job)
-    assert str(caught.value) == (
-        f"{work}: no folder best-*, expected the weights of the best step so far; delete this folder and train again"
-    )
+    assert str(caught.value).startswith(f"{job.folder if gone and name == 'card.json' else path}: ")
+    cached = replace(job, in_cache=True)
+    assert train(cached)["files"] == expected["files"]
+    (warning,) = caplog.messages
+    assert warning.startswith(f"{path}: ") and warning.endswith("; the model is trained anew")
+    assert train(cached)["files"] == expected["files"] and len(caplog.messages) == 1
+
+
+def test_a_card_from_before_there_were_digests_is_taken_as_it_is(job, caplog):
+    card = train(job)
+    old = {name: value for name, value in card.items() if name not in ("files", "sha256")}
+    (job.folder / "card.json").write_text(json.dumps(old))
+    assert train(replace(job, in_cache=True)) == old and not caplog.messages
 
 
 def test_an_unfinished_run_belongs_to_its_settings_before_its_first_checkpoint(job):
@@ -118,8 +175,8 @@ def test_a_finished_folder_without_its_weights_is_refused_and_one_with_left_over
     with pytest.raises(ResultError) as caught:
         train(job)
     assert str(caught.value) == (
-        f"{job.folder / 'model.safetensors'}: missing, expected the weights of the finished run; delete the folder and "
-        "train again"
+        f"{job.folder / 'model.safetensors'}: No such file or directory, expected what the training wrote; name "
+        "another folder, or delete this one and train again"
     )
 
 
@@ -379,8 +436,8 @@ def test_a_card_that_is_not_ours(tmp_path, text):
     with pytest.raises(ResultError) as caught:
         train(job)
     assert str(caught.value) == (
-        f"{job.folder / 'card.json'}: damaged or not ours, expected the card of a training run; name another folder, "
-        "or delete this one"
+        f"{job.folder / 'card.json'}: damaged or not ours, expected what the training wrote; name another folder, or "
+        "delete this one and train again"
     )
 
 

@@ -1,7 +1,8 @@
 """The folder of a training run: whose it is, its card and log, the model, and what a killed run goes on from.
 
-A checkpoint is one safetensors file, replaced atomically, nothing pickled. The data position and all random numbers
-follow from the seed and the step, so the step stands for them.
+What is read again has its digests beside it: the card those of the model's files, the note in `best-*` those of the
+best weights. A checkpoint is one safetensors file, replaced atomically, nothing pickled. The data position and all
+random numbers follow from the seed and the step, so the step stands for them.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from baselines.simcse.model import SentenceModel
+from baselines.simcse.sealed import Damage, digests, read_sealed, verify, write_sealed
 from harness import files
 from harness.encoders.checkpoint import Checkpoint, read_config
 from harness.encoders.tokens import TOKENIZER_FILES
@@ -43,34 +45,34 @@ def check_folder(folder: Path) -> None:
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
             raise UsageError(f"{place}: a file, expected a folder for the model; name another with --output")
-    ours = (folder / CARD).exists() or (folder / WORK).exists()
-    if not ours and folder.is_dir() and any(folder.iterdir()):
+    if _holds_other_files(folder):
         raise UsageError(
             f"{folder}: holds other files, expected a new folder or one of this run; name another with --output"
         )
 
 
+def _holds_other_files(folder: Path) -> bool:
+    ours = (folder / CARD).exists() or (folder / WORK).exists()
+    return not ours and folder.is_dir() and any(folder.iterdir())
+
+
 def read_card(folder: Path) -> dict[str, Any] | None:
-    """The card of a finished run; None if there is none in the folder.
+    """The card of a finished run, whose files are verified; None in a new folder or one of an unfinished run.
 
     Raises:
-        ResultError: if it is damaged, or another program's, or the weights are gone.
+        Damage: naming the file that is damaged, or gone, or another program's.
     """
     path = folder / CARD
     if not path.is_file():
+        if _holds_other_files(folder):
+            raise Damage(f"{path}: missing, expected the card of a training run")
         return None
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        card = None
-    if not (isinstance(card, dict) and isinstance(card.get("fingerprint"), str) and _SAID <= card.keys()):
-        raise ResultError(
-            f"{path}: damaged or not ours, expected the card of a training run; name another folder, or delete this one"
-        )
+    card = read_sealed(path)
+    if not (isinstance(card.get("fingerprint"), str) and _SAID <= card.keys()):
+        raise Damage(f"{path}: damaged or not ours, expected what the training wrote")
+    verify(folder, card.get("files", {}))
     if not (folder / WEIGHTS).is_file():
-        raise ResultError(
-            f"{folder / WEIGHTS}: missing, expected the weights of the finished run; delete the folder and train again"
-        )
+        raise Damage(f"{folder / WEIGHTS}: missing, expected the weights of the finished run")
     return card
 
 
@@ -81,11 +83,13 @@ class RunFolder:
         path: becomes the model's folder.
         checkpoint: what a killed run goes on from.
         fingerprint: of the run.
+        in_cache: no other run can be in this folder, for it is named after the fingerprint.
     """
 
-    def __init__(self, path: Path, fingerprint: str) -> None:
+    def __init__(self, path: Path, fingerprint: str, *, in_cache: bool = False) -> None:
         self.path = path
         self.fingerprint = fingerprint
+        self.in_cache = in_cache
         self.checkpoint = path / WORK / "checkpoint.safetensors"
         self._work = path / WORK
 
@@ -94,51 +98,64 @@ class RunFolder:
 
         Raises:
             UsageError: if it is another run's.
+            Damage: if it says so in the cache, where it cannot be.
         """
         note = self._work / "fingerprint"
         if not note.exists():
             files.replace(note, self.fingerprint.encode())
-        if note.read_bytes() != self.fingerprint.encode():
-            raise UsageError(
-                f"{self._work}: an unfinished run of another backbone, data or settings, expected this run's; name "
-                "another folder, or delete it"
-            )
+        if note.read_bytes() == self.fingerprint.encode():
+            return
+        if self.in_cache:
+            raise Damage(f"{note}: its content has changed, expected the run's fingerprint")
+        raise UsageError(
+            f"{self._work}: an unfinished run of another backbone, data or settings, expected this run's; name "
+            "another folder, or delete it"
+        )
 
     def keep(self, model: SentenceModel, source: Checkpoint, state: "State") -> None:
         """Write the weights of the best step so far, and drop those of the one before."""
         draft, best = self._work / "draft", self._work / f"best-{state.best_step:09d}"
         shutil.rmtree(draft, ignore_errors=True)
         save_model(model, source, draft)
-        write_json(draft / _SELECTED, {"step": state.best_step, "dev_spearman": state.best_score})
+        selected = {"step": state.best_step, "dev_spearman": state.best_score}
+        write_sealed(draft / _SELECTED, {"selected": selected, "files": digests(draft)})
         shutil.rmtree(best, ignore_errors=True)
         draft.replace(best)
         for older in self._work.glob("best-*"):
             if older != best:
                 shutil.rmtree(older)
 
-    def best(self) -> Path:
-        """The folder of the best step.
+    def best(self) -> tuple[Path, dict[str, Any]]:
+        """The folder of the best step, verified, and what the card says of it: `selected` and `files`.
 
         Raises:
-            ResultError: if there is none.
+            Damage: if there is none, or a file of it is not what was written.
         """
         found = max(self._work.glob("best-*"), default=None)
         if found is None:
-            raise ResultError(
-                f"{self._work}: no folder best-*, expected the weights of the best step so far; delete this folder and "
-                "train again"
-            )
-        return found
+            raise Damage(f"{self._work}: no folder best-*, expected the weights of the best step so far")
+        note = read_sealed(found / _SELECTED)
+        if not {"selected", "files"} <= note.keys():
+            raise Damage(f"{found / _SELECTED}: without digests, expected those of the weights")
+        verify(found, note["files"])
+        return found, {name: note[name] for name in ("selected", "files")}
 
     def settle(self, model: SentenceModel, source: Checkpoint, state: "State") -> dict[str, Any]:
-        """Put the chosen weights in place, the last step's where none was chosen; which step, and its dev score."""
+        """Put the chosen weights in place, the last step's where none was chosen; what the card says of them.
+
+        Raises:
+            Damage: as `best`.
+        """
         if state.best_score is None:
-            save_model(model, source, self.path)
-            return {"step": state.step, "dev_spearman": None}
-        best = self.best()
-        selected: dict[str, Any] = json.loads((best / _SELECTED).read_text(encoding="utf-8"))
+            self.keep(model, source, State(best_step=state.step))
+        best, chosen = self.best()
         shutil.copytree(best, self.path, dirs_exist_ok=True, ignore=shutil.ignore_patterns(_SELECTED))
-        return selected
+        return chosen
+
+    def restart(self) -> None:
+        """Drop what an unfinished run left; the work folder itself stays and says whose the folder is."""
+        for path in self._work.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def cut_log(self, step: int) -> None:
         """Drop the lines of steps that will be done again, and damaged ones."""
@@ -225,8 +242,7 @@ def write_card(folder: Path, card: dict[str, Any]) -> dict[str, Any]:
     if (folder / _MODULES).is_file():
         card = card | {"modules": files.sha256(folder / _MODULES)}
     files.replace(folder / "README.md", _readme(card).encode())
-    write_json(folder / CARD, card)
-    return card
+    return write_sealed(folder / CARD, card)
 
 
 def _readme(card: Mapping[str, Any]) -> str:
@@ -289,7 +305,8 @@ def save_checkpoint(path: Path, module: nn.Module, optimizer: torch.optim.Optimi
             if parameter in optimizer.state:
                 tensors[f"{moment}/{name}"] = optimizer.state[parameter][moment]
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {"state": json.dumps(asdict(state)), "sha256": _sha256(tensors)}
+    said = json.dumps(asdict(state))
+    metadata = {"state": said, "sha256": _sha256(said, tensors)}
     draft = path.with_suffix(".tmp")
     try:
         save_file(tensors, draft, metadata)
@@ -308,7 +325,7 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> 
     The optimiser's own count of steps is left at that of the state.
 
     Raises:
-        ResultError: if the file is damaged.
+        Damage: if the file is not what was written; module and optimiser may then be half filled.
     """
     if not path.is_file():
         return State()
@@ -317,17 +334,17 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> 
             metadata = file.metadata() or {}
             state = State(**json.loads(metadata["state"]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-        if metadata["sha256"] != _sha256(tensors):
+        if metadata["sha256"] != _sha256(metadata["state"], tensors):
             raise ValueError("its bytes have changed")
         _fill(tensors, module, optimizer, state.step)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise ResultError(f"{path}: the checkpoint is damaged ({error}); delete it and train again") from error
+        raise Damage(f"{path}: the checkpoint is damaged ({error})") from error
     return state
 
 
-def _sha256(tensors: Mapping[str, Tensor]) -> str:
-    """Of names and bytes, in the order of the names."""
-    digest = hashlib.sha256()
+def _sha256(state: str, tensors: Mapping[str, Tensor]) -> str:
+    """Of the state, and of names and bytes in the order of the names."""
+    digest = hashlib.sha256(state.encode())
     for name in sorted(tensors):
         digest.update(name.encode())
         digest.update(tensors[name].flatten().view(torch.uint8).numpy().data)

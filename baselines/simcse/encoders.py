@@ -5,7 +5,7 @@ from typing import Any
 
 from baselines.backbones import find_backbone
 from baselines.simcse import devices
-from baselines.simcse.checkpoint import WORK, check_folder, read_card
+from baselines.simcse.checkpoint import check_folder
 from baselines.simcse.data import open_corpus
 from baselines.simcse.model import DevSet
 from baselines.simcse.recipe import Job, fingerprint, train
@@ -63,7 +63,7 @@ def make_job(settings: Settings, context: Context, options: TrainingOptions | No
     )
     if options.output is not None:
         return job
-    return replace(job, folder=context.cache_dir / "trained" / fingerprint(job.identity())[:32])
+    return replace(job, folder=context.cache_dir / "trained" / fingerprint(job.identity())[:32], in_cache=True)
 
 
 def _text(settings: Settings, context: Context) -> Text:
@@ -99,11 +99,13 @@ def backbone_limit(tokenizer: Any) -> int:
 
 
 def train_once(job: Job) -> dict[str, Any]:
-    """Train, or find it trained, and return the card. A second process that asks for the same one waits."""
-    check_folder(job.folder)
-    if devices.size() > 1 or read_card(job.folder) is not None:
+    """Train, or find it trained, and return the card. A second process that asks for the same one waits.
+
+    The lock is beside the folder, which may be deleted while another process waits.
+    """
+    if devices.size() > 1:
         return train(job)
-    with files.writing(job.folder), files.lock(job.folder / WORK / "lock"):
+    with files.lock_if_possible(job.folder.with_name(f".{job.folder.name}.lock")):
         return train(job)
 
 

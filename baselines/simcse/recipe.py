@@ -7,6 +7,7 @@ encoded, where the reference runs SentEval: https://github.com/princeton-nlp/Sim
 
 import hashlib
 import json
+import logging
 import math
 import shutil
 import time
@@ -41,11 +42,14 @@ from baselines.simcse.checkpoint import (
 )
 from baselines.simcse.data import DROPOUT, INIT, MASKING, Batch, Batches, Corpus, draw_seed
 from baselines.simcse.model import DevSet, Optimizer, Trainee, contrastive_loss, make_model
+from baselines.simcse.sealed import Damage
 from baselines.simcse.settings import Settings, SimcseSup, SimcseUnsup
 from harness import files
 from harness.encoders.checkpoint import Checkpoint, load_tokenizer
-from harness.errors import EncoderError, UsageError
+from harness.errors import EncoderError, ResultError, UsageError
 from harness.progress import Progress, silent
+
+_log = logging.getLogger(__name__)
 
 # On an H200 recording a step of BERT-base takes 3 s, and a replay is 25 ms faster than the step; compiling it takes 35
 # s more and saves a fifth, which is as much in a run of 170 s. Measured by benchmarks/gpu.py.
@@ -63,6 +67,7 @@ class Job:
         corpus: tokenised data.
         dev: chooses the best step; None: the last step's weights are kept.
         folder: becomes a Hugging Face folder with `card.json` and `log.jsonl`; holds the checkpoint until then.
+        in_cache: the folder is named after the run in the cache, and is made anew where it is damaged.
         device: torch device string.
         progress: told of steps.
         checkpoint_seconds: a checkpoint is at least so old before the next one is written.
@@ -78,6 +83,7 @@ class Job:
     corpus: Corpus
     dev: DevSet | None
     folder: Path
+    in_cache: bool = False
     device: str = "cpu"
     progress: Progress = silent
     checkpoint_seconds: float = 120.0
@@ -158,7 +164,7 @@ class _Run:
         trainee = Trainee(make_model(job.backbone, settings), settings, vocabulary)
         self.trainee = trainee.to(self.device).train()
         self.optimizer = Optimizer(self.trainee, settings, self.batches.total)
-        self.folder = RunFolder(job.folder, fingerprint(self.identity))
+        self.folder = RunFolder(job.folder, fingerprint(self.identity), in_cache=job.in_cache)
         self.folder.claim()
         self.state = restore(self.folder.checkpoint, self.trainee, self.optimizer.adam)
         if self.state.best_score is not None:
@@ -296,13 +302,13 @@ class _Run:
 
     def finish(self, seconds: float) -> dict[str, Any]:
         """Move the chosen weights into the folder; the card comes last, and says that the folder is whole."""
-        selected = self.folder.settle(self.trainee.first, self.job.backbone, self.state)
+        chosen = self.folder.settle(self.trainee.first, self.job.backbone, self.state)
         rate = self.clock.rate
         card = self.identity | {
             "fingerprint": self.folder.fingerprint,
             "pooling": self.job.settings.pooling,
             "steps": self.batches.total,
-            "selected": selected,
+            **chosen,
             "run": {
                 "seconds": round(seconds, 1),
                 "sentences_per_second": rate and round(rate * (self.job.settings.batch_size or 0), 1),
@@ -322,6 +328,8 @@ class _Run:
 def train(job: Job) -> dict[str, Any]:
     """Train, from the start or from the folder's checkpoint; a finished folder is left as it is.
 
+    Damage to what an unfinished run left, or to a model in the cache, is one warning, and training starts anew.
+
     Same seed, settings, data and machine: the same weights, bit for bit on a CPU, however often the run was killed.
 
     Returns:
@@ -331,15 +339,39 @@ def train(job: Job) -> dict[str, Any]:
         UsageError: if the folder belongs to another run or holds other files, or the settings do not fit the data.
         DataError: if the thesaurus cannot be read.
         EncoderError: if loss, weights or dev score are not finite; the last good checkpoint stays.
-        ResultError: if a checkpoint cannot be read, or the card is damaged.
+        ResultError: if a file of a finished folder outside the cache is not what training wrote.
     """
-    check_folder(job.folder)
+    if not job.in_cache:
+        check_folder(job.folder)
     with files.writing(job.folder):
-        card = read_card(job.folder)
-        card = _train(job) if card is None else _same_run(job, card)
+        card = _finished(job) or _train_or_restart(job)
         if devices.is_leader():
             shutil.rmtree(job.folder / WORK, ignore_errors=True)  # also what a kill behind the card has left
         return card
+
+
+def _finished(job: Job) -> dict[str, Any] | None:
+    """The card of the folder's run; None where there is none yet, or not any more because it was damaged."""
+    try:
+        card = read_card(job.folder)
+        return None if card is None else _same_run(job, card)
+    except Damage as damage:
+        if not job.in_cache or devices.size() > 1:
+            raise ResultError(f"{damage}; name another folder, or delete this one and train again") from damage
+        _log.warning("%s; the model is trained anew", damage)
+        shutil.rmtree(job.folder)
+        return None
+
+
+def _train_or_restart(job: Job) -> dict[str, Any]:
+    try:
+        return _train(job)
+    except Damage as damage:
+        if devices.size() > 1:  # they would delete under one another
+            raise ResultError(f"{damage}; delete {job.folder / WORK} and train again") from damage
+        _log.warning("%s; training starts anew", damage)
+    RunFolder(job.folder, "").restart()
+    return _train(job)
 
 
 def _train(job: Job) -> dict[str, Any]:
@@ -360,6 +392,8 @@ def _same_run(job: Job, card: dict[str, Any]) -> dict[str, Any]:
     wanted = job.identity()
     if card["fingerprint"] == fingerprint(wanted):
         return card
+    if job.in_cache:
+        raise Damage(f"{job.folder / CARD}: the card of another run, expected that of the folder's name")
     names = dict.fromkeys([*wanted, *(["thesaurus"] if "thesaurus" in card else [])])
     parts = ", ".join(part for part in names if card.get(part) != json.loads(json.dumps(wanted.get(part))))
     raise UsageError(
