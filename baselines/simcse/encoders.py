@@ -7,8 +7,9 @@ from baselines.backbones import find_backbone
 from baselines.simcse import devices
 from baselines.simcse.checkpoint import check_folder
 from baselines.simcse.data import open_corpus
+from baselines.simcse.job import Job, fingerprint
 from baselines.simcse.model import DevSet
-from baselines.simcse.recipe import Job, fingerprint, train
+from baselines.simcse.recipe import train
 from baselines.simcse.settings import Settings, SimcseSup, SimcseUnsup, published
 from harness import files
 from harness.data.locate import BUNDLED, data_root
