@@ -125,6 +125,8 @@ def _stop_words() -> frozenset[str]:
 class AverageVectors:
     """The mean vector of a sentence's known words; zeros where none is known."""
 
+    is_cheap = True
+
     def __init__(self, vectors: WordVectors, bag: Bag, card: EncoderCard) -> None:
         self.card = card
         self._vectors, self._bag = vectors, bag
@@ -157,6 +159,8 @@ class SmoothInverseFrequency:
 
 
 class _WithoutComponent:
+    is_cheap = True
+
     def __init__(self, average: AverageVectors, component: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
         self.card = average.card
         self._average, self._component = average, component

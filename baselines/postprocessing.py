@@ -17,7 +17,7 @@ from harness.data.named_texts import NAMED, find_text, name_in_records
 from harness.encoders.cached import CachedEncoder, cache_embeddings
 from harness.encoders.context import Context
 from harness.encoders.pooling import POOLINGS
-from harness.encoders.protocol import Embeddings, Encoder, Transductive, embed
+from harness.encoders.protocol import Embeddings, Encoder, Releasable, Transductive, embed
 from harness.encoders.registry import EncoderEntry, parameter, parameters
 from harness.encoders.transformer import build_transformer
 from harness.errors import UsageError
@@ -80,6 +80,8 @@ FitOrLoad = Callable[[CachedEncoder, FitText, EncoderCard, Context], Map]
 class Mapped:
     """A base encoder with a map on top, which is fitted or loaded at the first sentence: finished work needs none."""
 
+    is_cheap = True  # its base's vectors are kept on disk
+
     def __init__(self, base: Encoder, fitted: Callable[[], Map], card: EncoderCard) -> None:
         self.card = card
         self._base, self._fitted = base, cache(fitted)
@@ -87,6 +89,11 @@ class Mapped:
     def encode(self, sentences: Sequence[str], /) -> Embeddings:
         """(n, k) float32, not normalised; raises what the fit raises."""
         return self._fitted().transform(embed(self._base, sentences))
+
+    def release(self) -> None:
+        """Drop the weights of the base encoder."""
+        if isinstance(self._base, Releasable):
+            self._base.release()
 
 
 class FittedPerTask:

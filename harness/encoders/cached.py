@@ -4,13 +4,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 
 from harness.encoders.context import Context
 from harness.encoders.foreign import foreign
-from harness.encoders.library import LibraryEncoder
 from harness.encoders.protocol import Embeddings, Encoder, Releasable, checked, embed
 from harness.encoders.store import EmbeddingStore
 from harness.encoders.transformer import TransformerEncoder, encode_poolings
@@ -100,9 +99,15 @@ def _pieces(batches: Batches) -> Batches:
 
 
 def cache_embeddings(encoder: T, context: Context) -> "T | CachedEncoder":
-    """A model of some size with the store on disk in front of it; anything else is returned as it is."""
-    if isinstance(encoder, TransformerEncoder | LibraryEncoder):
-        return CachedEncoder(encoder, context.cache_dir / "embeddings")
+    """An encoder with the store on disk in front of it, if its card says by content what decides its vectors.
+
+    Anything else is returned as it is: encoders that call themselves cheap (`is_cheap`), because they are faster than a
+    disk, those that are fitted per task, and those that give no content, whose changes nobody would notice.
+    """
+    card = getattr(encoder, "card", None)
+    known = isinstance(card, EncoderCard) and bool(card.content) and not hasattr(encoder, "fit_target")
+    if known and not isinstance(encoder, CachedEncoder) and not getattr(encoder, "is_cheap", False):
+        return CachedEncoder(cast(Encoder, encoder), context.cache_dir / "embeddings")
     return encoder
 
 

@@ -24,12 +24,13 @@ from harness.encoders.pooling import Head
 from harness.encoders.repository import download
 from harness.encoders.tokens import TOKENIZER_FILES, TOKENIZERS, cls_place, load_tokenizer_of
 from harness.encoders.weights import check_weights, describe_absence, find_weights, read_tensors, weights_digest
-from harness.errors import EncoderError, UsageError
+from harness.errors import BenchError, EncoderError, UsageError
 from harness.names import STS_B_DEV, Value
 
 # Weights whose origin is known wherever the files lie: sha256 -> repository.
 KNOWN_WEIGHTS = {
     "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db": "sentence-transformers/all-MiniLM-L6-v2",
+    "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658": "sentence-transformers/all-mpnet-base-v2",
 }
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 
@@ -153,6 +154,20 @@ def find_checkpoint(name: str, *, offline: bool, pooling_is_given: bool = False)
     repository, folder = download(name, offline=offline)
     model = read_folder(folder, pooling_is_given=pooling_is_given)
     return _complete(Checkpoint(repository, model, folder.name), offline=offline)
+
+
+def place_title(place: str) -> str:
+    """What names a place without the path of this machine: a repository as it is, a folder by its name and content."""
+    folder = Path(place).expanduser()
+    if not place or not folder.is_dir():
+        return place
+    title = folder.resolve().name
+    try:
+        found = open_checkpoint(folder, title, pooling_is_given=True)
+        decisive = library_content(found) if found.model.library else found.content
+    except BenchError:  # which is said when the encoder is built
+        return title
+    return f"{title}@{hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]}"
 
 
 def _complete(found: Checkpoint, *, offline: bool) -> Checkpoint:

@@ -17,6 +17,8 @@ def _generator(text: str, seed: int) -> np.random.Generator:
 class RandomEncoder:
     """Every distinct sentence gets an independent standard normal vector: the floor of every task."""
 
+    is_cheap = True
+
     def __init__(self, spec: Spec, *, dim: int, seed: int) -> None:
         self.card = _card(spec, dim, seed)
 
@@ -30,6 +32,8 @@ class HashedWordsEncoder:
 
     The cosine of two sums estimates the cosine of the two count vectors: word overlap and nothing else.
     """
+
+    is_cheap = True
 
     def __init__(self, spec: Spec, *, dim: int, seed: int) -> None:
         self.card = _card(spec, dim, seed)

@@ -313,14 +313,15 @@ def _read_pooling(path: Path, pooling_is_given: bool) -> dict[str, Any]:
     known = ("pooling_mode", "word_embedding_dimension", "embedding_dimension", "include_prompt", *_OLD_POOLING_KEYS)
     include = typed(path, settings, "include_prompt", bool, "true or false")
     declared: dict[str, Any] = {"include_prompt": include is not False}
-    if pooling_is_given:
-        return declared
-    refuse_unknown(path, settings, known)
+    if not pooling_is_given:
+        refuse_unknown(path, settings, known)
     modes = settings.get("pooling_mode")
     if modes is None:
         modes = [mode for key, mode in _OLD_POOLING_KEYS.items() if settings.get(key)] or ["mean"]
     modes = [modes] if isinstance(modes, str) else modes
     if not isinstance(modes, list) or not modes or not all(mode in _POOLING_MODES for mode in modes):
+        if pooling_is_given:
+            return declared
         raise UsageError(f"{path}: pooling {modes} is not supported, expected {', '.join(_POOLING_MODES)}")
     return declared | {"pooling": "+".join(parse_pooling("+".join(_POOLING_MODES[mode] for mode in modes)))}
 

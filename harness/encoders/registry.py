@@ -8,10 +8,11 @@ A method declares its parameters once, as a frozen pydantic dataclass:
         dim: int | None = parameter(None, "axes to keep; not set: all of them", ge=1)
 """
 
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any, TypeVar, dataclass_transform, get_args
 import pydantic
 from pydantic.fields import FieldInfo
 
-from harness.encoders.checkpoint import Checkpoint, find_checkpoint, open_checkpoint
+from harness.encoders.checkpoint import Checkpoint, find_checkpoint, open_checkpoint, place_title
 from harness.encoders.context import Context
 from harness.encoders.controls import HashedWordsEncoder, RandomEncoder
 from harness.encoders.foreign import foreign
@@ -177,14 +178,31 @@ def resolve(model: str | Spec, context: Context | None = None) -> Resolved:
         UsageError: on an unknown name or parameter, with the nearest match; on a value of the wrong type or range.
     """
     spec = Spec.parse(model) if isinstance(model, str) else model
-    if spec.name.startswith("hf:"):
-        entry = EncoderEntry(name=spec.name, summary="", parameters=Checkpointed, build=_build_checkpoint)
-        return fill(entry, spec.given)
+    if "hf:" in spec.name:
+        return _resolve_checkpoint(spec)
     entry = pick("model", known_encoders(), spec.name)
     given = dict(spec.given)
     if context is not None and context.backbone is not None and any(p.name == "backbone" for p in declared(entry)):
         given.setdefault("backbone", context.backbone)
     return fill(entry, given)
+
+
+def _resolve_checkpoint(spec: Spec) -> Resolved:
+    """A checkpoint under a name without the path of this machine: the user's own, or the folder's with a digest."""
+    label, _, place = spec.name.rpartition("hf:")
+    own = label.removesuffix("=")
+    if label and (not re.fullmatch(r"[\w.-]+=", label, re.ASCII) or own in known_encoders()):
+        raise UsageError(
+            f"model {spec.name!r}: {own!r} cannot be its name; write NAME=hf:..., with a name of letters, digits, '.', "
+            "'_' and '-' that no other encoder has"
+        )
+    entry = EncoderEntry(
+        name=own or f"hf:{place_title(place)}",
+        summary="",
+        parameters=Checkpointed,
+        build=partial(_build_checkpoint, place),
+    )
+    return fill(entry, spec.given)
 
 
 def build(model: str | Spec, context: Context) -> Built:
@@ -317,9 +335,8 @@ def _packaged_minilm() -> Checkpoint | None:
     return open_checkpoint(Path(package.origin).parent / "model", _MINILM_REPOSITORY)
 
 
-def _build_checkpoint(spec: Spec, chosen: Checkpointed, context: Context) -> Encoder:
-    name = spec.name.removeprefix("hf:")
-    checkpoint = find_checkpoint(name, offline=context.offline, pooling_is_given=chosen.pooling is not None)
+def _build_checkpoint(place: str, spec: Spec, chosen: Checkpointed, context: Context) -> Encoder:
+    checkpoint = find_checkpoint(place, offline=context.offline, pooling_is_given=chosen.pooling is not None)
     given: dict[str, Any] = {"parameters": asdict(chosen), "prompt": chosen.prompt, "dim": chosen.dim}
     if checkpoint.model.library:
         return build_library(str(spec), "hf", checkpoint, context, **given)
