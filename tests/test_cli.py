@@ -237,9 +237,11 @@ def test_a_notice_that_cannot_be_written_ends_no_work(tmp_path, folders):
     assert [cell["error"] for cell in json.loads(done.stdout)] == [None, None]
 
 
-def test_output_that_cannot_be_written_is_one_sentence():
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written_is_one_sentence(unbuffered):
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with Path("/dev/full").open("w") as full:
-        done = bench_process("list", "suites", "--json", stdout=full, stderr=subprocess.PIPE)
+        done = bench_process("list", "suites", "--json", stdout=full, stderr=subprocess.PIPE, env=environment)
     assert done.returncode == 2
     assert done.stderr.startswith("bench: standard output: cannot be written (No space left on device); ")
     assert len(done.stderr.splitlines()) == 1

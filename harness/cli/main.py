@@ -85,14 +85,19 @@ def _usable(stream: TextIO | None) -> TextIO:
 
 
 def _finish() -> None:
-    """Write what the streams still hold. Output that is lost ends with exit code 1, a notice that is lost with none."""
-    for stream, code in ((sys.stderr, 0), (sys.stdout, 1)):
+    """Write what the streams still hold. Output that is lost is an error, a notice that is lost is none."""
+    ended = sys.exception()  # the command's own exit: one that failed has said why, and keeps its code
+    said = isinstance(ended, SystemExit) and bool(ended.code)
+    for stream in (sys.stderr, sys.stdout):
         try:
             stream.flush()
         except OSError as error:
             with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123  not a file
                 os.dup2(nowhere.fileno(), stream.fileno())  # so that the interpreter's own flush does not fail again
-            if code and not isinstance(error, BrokenPipeError):
-                sys.stderr.write(f"bench: {write_error(Path('standard output'), error)}\n")
-            if code:
-                raise SystemExit(code) from None
+            if said or stream is sys.stderr:
+                continue
+            if isinstance(error, BrokenPipeError):
+                raise SystemExit(1) from None
+            lost = write_error(Path("standard output"), error)
+            sys.stderr.write(f"bench: {lost}\n")
+            raise SystemExit(lost.exit_code) from None
