@@ -200,7 +200,8 @@ def test_a_finished_cell_of_another_card_is_not_overwritten(tmp_path, bert_folde
     assert (second.skipped, second.result.encoder.dtype) == (False, "bfloat16")
     assert store.read(first.result.file) == first.result
     (problem,) = store.read_all(tmp_path / "results")[1]
-    assert f"holds earlier results of {name}, made with other vectors" in problem
+    assert f"holds earlier results of {first.result.encoder.name}, made with other vectors" in problem
+    assert first.result.encoder.name.startswith(f"hf:{bert_folder.name}@")
 
 
 def test_poolings_of_one_checkpoint_share_a_pass(tmp_path, bert_folder, monkeypatch):

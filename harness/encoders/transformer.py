@@ -332,7 +332,7 @@ def _choose_pooling(name: str, checkpoint: Checkpoint, pooling: str | None) -> s
     if chosen is None:
         raise UsageError(
             f"{checkpoint.name} does not declare its pooling; say which: "
-            + ", ".join(f"{name}[pooling={known}]" for known in POOLINGS)
+            + ", ".join(f"hf:{checkpoint.name}[pooling={known}]" for known in POOLINGS)
             + f"; or {', '.join(FURTHER_POOLINGS)}"
         )
     try:
