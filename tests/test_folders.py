@@ -1,6 +1,6 @@
 """Folders of sentence-transformers and their kin against the library itself: equal vectors, or a refusal by name.
 
-The table of docs/models.md is made of these cases: `python tests/test_folders.py > docs/models.md`.
+The table of docs/models.md is what `python tests/test_folders.py` prints.
 """
 
 import json
