@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 sys.path.insert(0, str(ROOT / "tools"))
 
-from examples import available, needs, run_page, same  # noqa: E402
+from examples import available, needs, run_notebook, run_page, same, texts  # noqa: E402
 
 _COMMAND = re.compile(r"^(?:    |\$ )(?:.*; )?(bench (?:\\\n|[^|;#\n])*)", re.MULTILINE)
 _INLINE = re.compile(r"`(bench [a-z][^`\n]*)`")
@@ -69,3 +69,12 @@ def test_examples_print_what_the_page_says(path, tmp_path, tmp_path_factory):
     if not available(page):
         pytest.skip(f"needs {', '.join(needs(page))}")
     assert same(page, run_page(page, tmp_path, tmp_path_factory.mktemp("cache")))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_a_notebook_runs_and_prints_what_it_holds(path):
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    assert texts(run_notebook(path)) == texts(nbformat.read(path, as_version=4))

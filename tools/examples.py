@@ -8,6 +8,8 @@ runs in an empty folder with one memory for its Python; its first line says what
 
     <!-- examples: data -->       the folder SentEval/data
     <!-- examples: results -->    the project's own results as `results`
+
+A notebook (.ipynb) runs in its own folder, and its outputs are replaced.
 """
 
 import contextlib
@@ -18,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -69,6 +72,30 @@ def same(old: str, new: str) -> bool:
     return _SECONDS.sub("0.0 s", old) == _SECONDS.sub("0.0 s", new)
 
 
+def run_notebook(path: Path) -> Any:
+    """The notebook (an nbformat node) with the outputs of today; warnings on stderr are left out.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: if a cell fails.
+    """
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}).execute()
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.metadata = {}
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    return notebook
+
+
+def texts(notebook: Any) -> list[str]:
+    """What the cells print and return, as plain text."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [output.get("text") or output["data"]["text/plain"] for output in outputs]
+
+
 def _continued(body: str) -> list[str]:
     """Lines of a block; a command that ends with a backslash goes on in the next line."""
     lines: list[str] = []
@@ -102,11 +129,21 @@ def _python(code: str, memory: dict[str, object], folder: Path) -> str:
     return "".join(f"{line.rstrip()}\n" for line in printed.getvalue().splitlines())
 
 
+def _notebook_text(notebook: Any) -> str:
+    import nbformat
+
+    return str(nbformat.writes(notebook)) + "\n"
+
+
 def main(paths: list[Path]) -> None:
     """Run the pages, one after the other, with one cache."""
     with tempfile.TemporaryDirectory() as cache:
         os.environ |= {"BENCH_CACHE_DIR": cache, "BENCH_OFFLINE": "1"}
         for path in paths:
+            if path.suffix == ".ipynb":
+                path.write_text(_notebook_text(run_notebook(path)), encoding="utf-8")
+                print(path)
+                continue
             page = path.read_text(encoding="utf-8")
             if not available(page):
                 print(f"{path}: left as it is")

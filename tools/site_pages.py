@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from nbconvert import MarkdownExporter
 
 from harness.cli.main import app
 from harness.data.manifest import datasets
@@ -138,6 +139,16 @@ def lay_out() -> None:
     for path in sorted(DOCS.rglob("*.md")):
         page = path.read_text(encoding="utf-8")
         _write(PAGES / path.relative_to(DOCS), inside(page, path.parent))
+    for path in sorted(DOCS.rglob("*.ipynb")):
+        _notebook(path, PAGES / path.relative_to(DOCS).with_suffix(".md"))
+
+
+def _notebook(path: Path, page: Path) -> None:
+    """Write a notebook as a page, with its pictures beside it."""
+    text, resources = MarkdownExporter().from_filename(str(path), {"unique_key": page.stem})
+    _write(page, f"This page is the notebook `{path.relative_to(ROOT)}`.\n\n{text}")
+    for name, picture in resources["outputs"].items():
+        (page.parent / name).write_bytes(picture)
 
 
 def _write(path: Path, text: str) -> None:

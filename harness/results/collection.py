@@ -152,7 +152,8 @@ class Results(Sequence[Result]):
         return f"<Results: {len(self)} results of {len(self.encoders)} encoders on {tasks} tasks>"
 
     def _repr_html_(self) -> str:
-        return self.table().to_html(float_format="{:.2f}".format)
+        """What a notebook shows: the main scores, and of many encoders the first and last ones."""
+        return self.table().to_html(float_format="{:.2f}".format, max_rows=20, show_dimensions=True, na_rep="")
 
 
 def load_results(folder: str | Path = "results", *, check: bool = True) -> Results:
