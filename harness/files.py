@@ -61,6 +61,33 @@ def lock_if_possible(path: Path) -> Iterator[None]:
         yield
 
 
+def check_locks(folder: Path) -> None:
+    """Check that a lock which is held in this folder keeps others out, as it does not on every network disk.
+
+    Raises:
+        WriteError: if no file can be written there, or locks do not work.
+    """
+    from filelock import FileLock, Timeout
+
+    path = folder / f".{secrets.token_hex(8)}.lock"
+    try:
+        with writing(folder), FileLock(path, timeout=0):
+            try:
+                with FileLock(path, timeout=0, is_singleton=False):
+                    pass
+            except Timeout:
+                return
+        raise NotImplementedError("a second lock is granted while the first is held")
+    except NotImplementedError as error:
+        raise WriteError(
+            f"{folder}: files cannot be locked there ({error}), expected a disk with locks, so that no two workers do "
+            "the same work; name a folder on another disk, or mount this one with locks"
+        ) from error
+    finally:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn a full disk or a folder without write permission into one sentence. Put only writes into the block.

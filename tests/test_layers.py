@@ -29,10 +29,11 @@ MAY_IMPORT = {
     "integrations": _ENGINE,
     "verify": _ENGINE | {"integrations"},
     "explanation": _ENGINE,
+    "doctor": _GROUND | {"data", "results", "storage"},
     "paper": _ENGINE | {"reports", "run"},
     "plot": _GROUND | {"results", "reports"},
     "api": _ENGINE | {"reports", "run", "explanation"},
-    "cli": _ENGINE | {"reports", "run", "identify", "verify", "explanation", "paper", "storage"},
+    "cli": _ENGINE | {"reports", "run", "identify", "verify", "explanation", "paper", "storage", "doctor"},
     "__main__": {"cli"},
 }
 

@@ -9,14 +9,17 @@ import typer
 
 from harness import __version__
 from harness.cli.cache import cache_app
+from harness.cli.check import check
 from harness.cli.claims import claims
 from harness.cli.compare import compare
 from harness.cli.console import out
 from harness.cli.data import data_app
+from harness.cli.doctor import doctor
 from harness.cli.explain import explain
 from harness.cli.list import list_
 from harness.cli.paper import paper
 from harness.cli.plot import plot_app
+from harness.cli.power import power
 from harness.cli.report import report
 from harness.cli.results import results_app
 from harness.cli.run import run
@@ -41,9 +44,12 @@ app.command()(paper)
 app.command()(compare)
 app.command()(explain)
 app.command()(claims)
+app.command()(check)
+app.command()(power)
 app.command()(verify)
 app.command()(export)
 app.command(name="list")(list_)
+app.command()(doctor)
 app.add_typer(data_app, name="data")
 app.add_typer(results_app, name="results")
 app.add_typer(cache_app, name="cache")
