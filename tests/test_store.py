@@ -20,9 +20,8 @@ from harness.errors import ResultError, WriteError
 from harness.names import EncoderCard
 from harness.results import layout, machine, store
 from harness.results.check import check
-from harness.results.frame import frame
-from harness.results.items import PairItems, RowItems, columns
-from harness.results.parquet import to_parquet
+from harness.results.collection import Results
+from harness.results.items import PairItems, RowItems, columns, to_parquet
 from harness.results.record import Result, Run
 
 CARD = EncoderCard(
@@ -453,12 +452,12 @@ def test_leftovers_are_swept_a_day_later_and_not_before(tmp_path):
 def test_a_frame_has_a_line_per_score(tmp_path):
     store.write(FULL, tmp_path)
     store.write(replace(RESULT, task="STS13", scores={"spearman/all/test": 0.5, "accuracy/dev": 0.25}), tmp_path)
-    table = frame(store.read_all(tmp_path)[0])
+    table = Results(store.read_all(tmp_path)[0], tmp_path).frame()
     assert len(table) == 5 and set(table["encoder"]) == {CARD.name}
     line = table[(table["task"] == "STS12") & table["main"]].iloc[0]
     assert (line["metric"], line["aggregation"], line["split"], line["score"]) == ("spearman", "all", "test", 1.0)
     assert table[table["metric"] == "accuracy"].iloc[0]["aggregation"] == ""
-    assert set(frame([]).columns) == set(table.columns)
+    assert set(Results([], tmp_path).frame().columns) == set(table.columns)
 
 
 def write_for_ever(root: Path, seed: int) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.results import documents, index, layout, store
+from harness.results import documents, layout, store
 
 
 def check(root: Path) -> list[str]:
@@ -40,5 +40,5 @@ def _index(root: Path) -> Iterator[str]:
     results = store.scan(root, check=False)[0]
     place = root / layout.INDEX
     found = place.read_text(encoding="utf-8", errors="replace") if place.exists() else ""
-    if results and found != index.content(results):
+    if results and found != layout.index_of(results):
         yield f"{place}: is not what the results give; delete it, and the next run makes it anew"

@@ -1,18 +1,37 @@
 """A set of results as one object: look up a task, make a frame, show a table in a notebook."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import UsageError
 from harness.names import ScoreKey, Spec, nearest, short_task
-from harness.results.frame import frame
 from harness.results.record import Result
 from harness.results.store import read_all
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_COLUMNS = (
+    "encoder",
+    "method",
+    "backbone",
+    "seed",
+    "folder",
+    "task",
+    "protocol",
+    "metric",
+    "aggregation",
+    "split",
+    "bound",
+    "score",
+    "main",
+    "flags",
+    "identity",
+    "started",
+    "commit",
+)
 
 
 class Failure(NamedTuple):
@@ -134,8 +153,17 @@ class Results(Sequence[Result]):
         return Results(found, self.folder, temporary=self._temporary)
 
     def frame(self) -> "pd.DataFrame":
-        """Every score as a row; see `harness.results.frame.frame`."""
-        return frame(self._results)
+        """Every score, a row each.
+
+        Returns:
+            Columns: `encoder` (its full name), `method`, `backbone`, `seed` (the encoder's), `folder` (in the results
+            folder, empty in memory), `task`, `protocol`; `metric`, `aggregation`, `split`, `bound` of the score's key;
+            `score` at full precision (correlations -1..1, accuracies 0..1), `main` (whether tables show it), `flags`
+            (joined by "; "), `identity` of the encoder, `started` (UTC) and `commit` of the run.
+        """
+        import pandas as pd  # takes half a second, and only frames need it
+
+        return pd.DataFrame([row for result in self._results for row in _rows(result)], columns=list(_COLUMNS))
 
     def table(self) -> "pd.DataFrame":
         """The main scores, times 100 where they are correlations or accuracies: an encoder a row, a task a column."""
@@ -165,3 +193,13 @@ def load_results(folder: str | Path = "results", *, check: bool = True) -> Resul
     """
     results, problems = read_all(Path(folder), check=check)
     return Results(results, Path(folder), problems=problems)
+
+
+def _rows(result: Result) -> Iterable[tuple[object, ...]]:
+    card, run = result.encoder, result.run
+    made = (card.name, card.method, card.backbone, card.seed, result.file.parent.name if result.file else "")
+    marks = ("; ".join(result.flags), card.identity, run.started, run.commit)
+    for text, score in result.scores.items():
+        key = ScoreKey.parse(text)
+        place = (result.task, result.protocol, key.metric, key.aggregation, key.split, key.bound)
+        yield (*made, *place, score, text == result.metric, *marks)

@@ -9,15 +9,20 @@
 What a name leaves out is in the files. A folder is named after the card's identity, so that equal encoders share one.
 """
 
+import csv
 import hashlib
+import io
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from harness.names import EncoderCard
+from harness.results.record import Result
 
 ITEMS = "items"
 ENCODER = "encoder.json"
-INDEX = "index.csv"
+INDEX = "index.csv"  # for people, grep and spreadsheets; reports never read it
+INDEX_HEAD = ("encoder", "folder", "task", "protocol", "score", "seed", "commit")
 LOCK = ".lock"
 
 _LONGEST = 60
@@ -63,3 +68,37 @@ def _slug(text: str) -> str:
 
 def _digits(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+
+
+def index_of(results: Iterable[Result]) -> str:
+    """The index of results that know their files."""
+    return _text(map(_line, results))
+
+
+def index_with(before: str, result: Result) -> str | None:
+    """An index with the line of a result added, in place of an earlier one; None if `before` is no index."""
+    try:
+        head, *lines = csv.reader(before.splitlines())
+    except (ValueError, csv.Error):
+        return None
+    if tuple(head) != INDEX_HEAD or any(len(line) != len(INDEX_HEAD) for line in lines):
+        return None
+    new = _line(result)
+    others = (line for line in map(tuple, lines) if line[1:4] != new[1:4])  # folder, task and protocol
+    return _text([*others, new])
+
+
+def _line(result: Result) -> tuple[str, ...]:
+    assert result.file is not None
+    score = repr(result.scores[result.metric])
+    seed = "" if result.encoder.seed is None else str(result.encoder.seed)
+    place = result.file.parent.name
+    return (result.encoder.name, place, result.task, result.protocol, score, seed, result.run.commit or "")
+
+
+def _text(lines: Iterable[Sequence[str]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(INDEX_HEAD)
+    writer.writerows(sorted(lines, key=lambda line: list(line)[1:4]))
+    return stream.getvalue()

@@ -15,10 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 from harness import files
 from harness.errors import ResultError
 from harness.names import EncoderCard
-from harness.results import index, layout, store
-from harness.results.follow import check_scores
-from harness.results.items import from_columns
-from harness.results.parquet import from_parquet
+from harness.results import layout, store
+from harness.results.correlation import check_scores
+from harness.results.items import from_columns, from_parquet
 from harness.results.record import Result, Run
 
 _OLD_SCHEMA = 1
@@ -77,7 +76,7 @@ def migrate(old: Path, new: Path, identify: Callable[[EncoderCard], EncoderCard]
                 continue
             written[file] = str(path)
             names[result.encoder.name] = known.name
-        everything = index.content(store.scan(new, check=False)[0])
+        everything = layout.index_of(store.scan(new, check=False)[0])
         files.replace(new / layout.INDEX, everything.encode())
     return Migration(len(written), tuple(problems), tuple(names.items()))
 

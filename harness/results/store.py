@@ -13,10 +13,9 @@ from pathlib import Path
 from harness import files
 from harness.errors import ResultError
 from harness.names import EncoderCard
-from harness.results import documents, index, layout
-from harness.results.follow import check_scores
-from harness.results.items import Columns, Items, columns, digest, digest_of_all, from_columns
-from harness.results.parquet import from_parquet, to_parquet
+from harness.results import documents, layout
+from harness.results.correlation import check_scores
+from harness.results.items import Columns, Items, columns, digest, digest_of_all, from_columns, from_parquet, to_parquet
 from harness.results.record import Result
 
 Shared = dict[Path, Columns]  # columns that all encoders share, by their file, checked
@@ -258,7 +257,7 @@ def _write_index(root: Path, result: Result) -> None:
     """Add a result to the index; where that is missing or damaged, make it anew from all results."""
     place = root / layout.INDEX
     before = place.read_text(encoding="utf-8", errors="replace") if place.exists() else ""
-    content = index.with_result(before, result) or index.content(scan(root, check=False)[0])
+    content = layout.index_with(before, result) or layout.index_of(scan(root, check=False)[0])
     files.replace(place, content.encode())
 
 
