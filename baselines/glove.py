@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 
 from baselines.vectors import WordVectors, open_vectors
 from harness import files
-from harness.data.given import file_named, name_by_content
+from harness.data.named_texts import file_named, name_by_content
 from harness.encoders.context import Context
 from harness.encoders.protocol import Embeddings, Encoder, Transductive
 from harness.encoders.registry import EncoderEntry, parameter, parameters

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from harness.data.locate import BUNDLED
-from harness.data.overlap import YEARS, selection_flag
+from harness.data.sts import YEARS, selection_flag
 from harness.encoders.cached import CachedEncoder, Encoded, cache_embeddings, share_passes
 from harness.encoders.context import Context
 from harness.encoders.foreign import foreign

@@ -2,9 +2,8 @@
 
 import pytest
 
-from harness.data.overlap import selection_flag, shared_pairs
 from harness.data.records import Pairs, SimilarityData
-from harness.data.sts import semeval, sts_benchmark
+from harness.data.sts import selection_flag, semeval, shared_pairs, sts_benchmark
 
 
 def test_shared_pairs_count_in_either_order_and_whatever_the_punctuation():

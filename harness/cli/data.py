@@ -122,8 +122,7 @@ def add(
 @command
 def list_(cache_dir: options.CacheDir = None, json: options.Json = False) -> None:
     """Show the texts that can be named for training and fitting."""
-    from harness.data.given import given_names
-    from harness.data.named_texts import NAMED
+    from harness.data.named_texts import NAMED, given_names
 
     added = given_names(cache_dir or options.default_cache_dir())
     rows: Rows = [{"name": name, "what": what, "file": str(added.get(name, ""))} for name, what in NAMED.items()]

@@ -1,7 +1,8 @@
-"""Loaders of SentEval's classification data: single sentences or pairs with an integer label.
+"""Loaders of SentEval's transfer and probing data: single sentences or pairs with an integer label.
 
-Source: SentEval (5d6dc11) senteval/{binary,sst,trec,mrpc,sick}.py, re-implemented from their behaviour. Sentences come
-as they stand in the file; splitting on whitespace and sorting are steps of the protocol and happen in the task.
+Source: SentEval (5d6dc11) senteval/{binary,sst,trec,mrpc,sick,probing}.py, re-implemented from their behaviour. The
+probing tasks are those of Conneau et al. 2018, https://aclanthology.org/P18-1198/. Sentences come as they stand in the
+file; splitting on whitespace and sorting are steps of the protocol and happen in the task.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,6 +18,20 @@ TREC_LABELS = {"ABBR": 0, "DESC": 1, "ENTY": 2, "HUM": 3, "LOC": 4, "NUM": 5}
 SICK_LABELS = {"CONTRADICTION": 0, "NEUTRAL": 1, "ENTAILMENT": 2}
 _BINARY = {"0": 0, "1": 1}
 _FIVE = {str(k): k for k in range(5)}
+_PARTS = {"tr": "train", "va": "dev", "te": "test"}
+
+PROBING_FILES = {
+    "Length": "sentence_length",
+    "WordContent": "word_content",
+    "Depth": "tree_depth",
+    "TopConstituents": "top_constituents",
+    "BigramShift": "bigram_shift",
+    "Tense": "past_present",
+    "SubjNumber": "subj_number",
+    "ObjNumber": "obj_number",
+    "OddManOut": "odd_man_out",
+    "CoordinationInversion": "coordination_inversion",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,4 +163,32 @@ LOADERS: Mapping[str, Callable[[Path], ClassificationData]] = {
     ),
     "mini-mr": _pos_neg("MINIMR", "mini.pos", "mini.neg"),
     "mini-mrpc": _mrpc("MINIMRPC"),
+}
+
+
+def probing(root: Path, *, file: str) -> ClassificationData:
+    """Partition, label, ..., sentence, separated by tabs; labels are numbered in the order of their text.
+
+    Raises:
+        DataError: if the file is missing or damaged, or a label occurs outside the training part only.
+    """
+    read = read_text_file(root, f"probing/{file}.txt")
+    rows: dict[str, list[tuple[str, str]]] = {part: [] for part in _PARTS.values()}
+    for number, line in enumerate(read.lines, start=1):
+        where = f"{root / read.path}:{number}"
+        fields = parse_fields(line.rstrip(), where=where, count=3)
+        if fields[0] not in _PARTS:
+            raise DataError(f"{where}: partition is {fields[0]!r}, expected tr, va or te")
+        rows[_PARTS[fields[0]]].append((fields[-1], fields[1]))
+    known = {label: number for number, label in enumerate(sorted({label for _, label in rows["train"]}))}
+    for part, found in rows.items():
+        unknown = sorted({label for _, label in found} - known.keys())
+        if unknown:
+            raise DataError(f"{root / read.path}: label {unknown[0]!r} is in the {part} part only; get the file again")
+    parts = {part: Examples([s for s, _ in found], None, [known[y] for _, y in found]) for part, found in rows.items()}
+    return ClassificationData(parts, *provenance([read]))
+
+
+PROBING_LOADERS: Mapping[str, Callable[[Path], ClassificationData]] = {
+    name: partial(probing, file=file) for name, file in PROBING_FILES.items()
 }

@@ -1,12 +1,13 @@
-"""Loaders of STS12-16, STS-B and SICK-R in SentEval's layout.
+"""Loaders of STS12-16, STS-B and SICK-R in SentEval's layout, and which pairs two of them share.
 
 Source: SentEval (5d6dc11) senteval/sts.py and senteval/sick.py as changed in SimCSE (49fa580), re-implemented from
 their behaviour. Lines with a blank gold score were not annotated and are dropped; STS13 has no SMT subset (licence).
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from harness.data.files import TextFile, read_text_file
@@ -23,6 +24,7 @@ SEMEVAL_SUBSETS = {
     "MINI": ("captions", "headlines", "answers"),
 }
 
+YEARS = ("STS12", "STS13", "STS14", "STS15", "STS16")
 _SICK_FILES = {"train": "SICK_train.txt", "dev": "SICK_trial.txt", "test": "SICK_test_annotated.txt"}
 
 
@@ -140,3 +142,32 @@ def _table(root: Path, name: str, file: TextFile, layout: _Layout) -> Pairs:
         pairs.right.append(fields[layout.right])
         pairs.gold.append(parse_gold(fields[layout.gold], where=where, low=layout.low, high=5))
     return pairs
+
+
+def shared_pairs(data: SimilarityData, others: Iterable[SimilarityData]) -> tuple[int, int]:
+    """How many pairs of some data are in others too, in either order of the two sentences; and how many there are.
+
+    Sentences are the same if their letters and digits are, whatever their case, spaces and punctuation.
+    """
+    known = {pair for other in others for pair in _pairs(other)}
+    pairs = list(_pairs(data))
+    return sum(pair in known for pair in pairs), len(pairs)
+
+
+@cache
+def selection_flag(root: Path) -> str:
+    """What a reader of STS12-16 must know of a model whose checkpoint was chosen on the STS-B development set.
+
+    STS-B was put together from the pairs of STS12-17, so choosing on it looks at scored test pairs.
+
+    Raises:
+        DataError: if a file is missing or damaged.
+    """
+    shared, total = shared_pairs(sts_benchmark(root, splits=("dev",)), [semeval(root, year=year) for year in YEARS])
+    return f"selected on STS-B dev, of whose {total:,} pairs {shared:,} are in the test sets of STS12-16"
+
+
+def _pairs(data: SimilarityData) -> Iterator[tuple[str, ...]]:
+    for subset in data.subsets:
+        for pair in zip(subset.left, subset.right, strict=True):
+            yield tuple(sorted("".join(filter(str.isalnum, sentence.lower())) for sentence in pair))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from harness.data import sts
 from harness.data.locate import BUNDLED
-from harness.data.overlap import YEARS
 from harness.data.records import SimilarityData
+from harness.data.sts import YEARS
 from harness.errors import DataError
 from harness.results.items import text_id
 from harness.tasks.similarity import as_senteval_text

@@ -5,8 +5,7 @@ from dataclasses import replace
 from functools import cache, partial
 
 from harness.data import sts
-from harness.data.classification import LOADERS
-from harness.data.probing import PROBING_LOADERS
+from harness.data.classification import LOADERS, PROBING_LOADERS
 from harness.errors import UsageError
 from harness.names import STS, pick, short_task
 from harness.tasks.classification import ClassificationTask, Protocol, Scheme
