@@ -3,7 +3,7 @@
 from baselines.glove import AVERAGE_GLOVE
 from baselines.postprocessing import BERT_FLOW, BERT_WHITENING
 from baselines.released import released_encoders
-from baselines.simcse.encoders import SIMCSE_SUP, SIMCSE_UNSUP
+from baselines.simcse import SIMCSE_SUP, SIMCSE_UNSUP
 from baselines.transformers import BERT, CT_BERT, DECLUTR, ROBERTA, SBERT
 
 ENCODERS = (

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from harness.encoders.batching import Tokens, pad, plan_batches
 from harness.encoders.checkpoint import load
 from harness.encoders.context import Context
-from harness.encoders.pooling import forward_pooled
+from harness.encoders.forward import forward_pooled
 from harness.encoders.tokens import token_ids
 from harness.encoders.transformer import TransformerEncoder
 from harness.errors import UsageError

@@ -11,7 +11,6 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from baselines.vectors import WordVectors, open_vectors
 from harness import files
@@ -57,6 +56,8 @@ def average(vectors: WordVectors, sentences: Sequence[Sequence[str]], bag: Bag |
         sentences: n lists of tokens. Takes memory for the vectors of all different tokens together.
         bag: default: neither lower-cased, nor filtered, nor weighted.
     """
+    from scipy.sparse import csr_array  # takes long to import
+
     bag = bag or Bag()
     owners, rows = _known(vectors, sentences, bag)
     used, columns = np.unique(rows, return_inverse=True)

@@ -6,22 +6,20 @@ Sources: Su et al. 2021, https://arxiv.org/abs/2103.15316; Li et al. 2020, https
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import cache, partial
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from baselines.backbones import find_backbone
-from baselines.fits import FitText, FlowFit, text_of, whitening_fit
-from baselines.flow import FlowSettings
-from baselines.flow_model import FlowShape
 from baselines.transformers import backbone_parameter, max_tokens_parameter
 from harness.data.named_texts import NAMED, find_text, name_in_records
-from harness.encoders.cached import CachedEncoder, cache_embeddings
 from harness.encoders.context import Context
 from harness.encoders.pooling import POOLINGS
 from harness.encoders.protocol import Embeddings, Encoder, Releasable, Transductive, embed
 from harness.encoders.registry import EncoderEntry, parameter, parameters
-from harness.encoders.transformer import build_transformer
 from harness.errors import UsageError
 from harness.names import EncoderCard, Spec, Value
+
+if TYPE_CHECKING:
+    from baselines.fits import FitText
+    from harness.encoders.cached import CachedEncoder
 
 _TARGET = "target"
 
@@ -74,7 +72,7 @@ class Map(Protocol):
     def transform(self, x: Embeddings, /) -> Embeddings: ...
 
 
-FitOrLoad = Callable[[CachedEncoder, FitText, EncoderCard, Context], Map]
+FitOrLoad = Callable[["CachedEncoder", "FitText", EncoderCard, Context], Map]
 
 
 class Mapped:
@@ -99,16 +97,20 @@ class Mapped:
 class FittedPerTask:
     """A base encoder with a map that is fitted on each task's own sentences, all splits together."""
 
-    def __init__(self, base: Encoder, fit: Callable[[FitText], Map], card: EncoderCard) -> None:
+    def __init__(self, base: Encoder, fit: "Callable[[FitText], Map]", card: EncoderCard) -> None:
         self.card = card
         self._base, self._fit = base, fit
 
     def fit_target(self, sentences: Sequence[str], /) -> Encoder:
         """Fit on these sentences, duplicates kept."""
+        from baselines.fits import text_of
+
         return Mapped(self._base, partial(self._fit, text_of(sentences)), self.card)
 
 
 def _build_whitening(spec: Spec, chosen: WhiteningParameters, context: Context) -> Encoder | Transductive:
+    from baselines.fits import whitening_fit
+
     base, dim = _base(chosen, context), chosen.dim
     if dim is not None and dim > base.card.dim:
         raise UsageError(f"{spec}: dim={dim}, expected 1 to the backbone's {base.card.dim}, or none for all of them")
@@ -117,6 +119,10 @@ def _build_whitening(spec: Spec, chosen: WhiteningParameters, context: Context) 
 
 
 def _build_flow(spec: Spec, chosen: FlowParameters, context: Context) -> Encoder | Transductive:
+    from baselines.fits import FlowFit
+    from baselines.flow import FlowSettings
+    from baselines.flow_model import FlowShape
+
     base = _base(chosen, context)
     if chosen.batch % 2:
         raise UsageError(f"{spec}: batch={chosen.batch}, expected an even number: a step takes as many of both sides")
@@ -130,7 +136,9 @@ def _build_flow(spec: Spec, chosen: FlowParameters, context: Context) -> Encoder
     return _fitted(base, fit, replace(_card(spec, chosen, base), seed=chosen.seed), context)
 
 
-def _fitted(base: CachedEncoder, fit: FitOrLoad, card: EncoderCard, context: Context) -> Encoder | Transductive:
+def _fitted(base: "CachedEncoder", fit: FitOrLoad, card: EncoderCard, context: Context) -> Encoder | Transductive:
+    from baselines.fits import FitText
+
     chosen = card.parameters
     if chosen["fit"] == _TARGET:
         if chosen["sentences"]:
@@ -151,20 +159,24 @@ def _fitted(base: CachedEncoder, fit: FitOrLoad, card: EncoderCard, context: Con
     return Mapped(base, lambda: fit(base, sentences, card, context), card)
 
 
-def _content(base: CachedEncoder, card: EncoderCard, fit: str) -> dict[str, Value | None]:
+def _content(base: "CachedEncoder", card: EncoderCard, fit: str) -> dict[str, Value | None]:
     """What decides the vectors: the frozen encoder's and the text's content, and the settings of the fit."""
     of_base = {"backbone", "pooling", "max_tokens", "fit", "sentences", "dim"}
     settings = {name: value for name, value in card.parameters.items() if name not in of_base}
     return {"method": card.method, "base": base.card.identity, "fit": fit, "dim": card.dim, **settings}
 
 
-def _card(spec: Spec, chosen: WhiteningParameters | FlowParameters, base: CachedEncoder) -> EncoderCard:
+def _card(spec: Spec, chosen: WhiteningParameters | FlowParameters, base: "CachedEncoder") -> EncoderCard:
     parameters = asdict(chosen)
     return replace(base.card, name=str(spec), method=spec.name, parameters=parameters)
 
 
-def _base(chosen: WhiteningParameters | FlowParameters, context: Context) -> CachedEncoder:
+def _base(chosen: WhiteningParameters | FlowParameters, context: Context) -> "CachedEncoder":
     """The frozen encoder with its vectors kept on disk, where every fit over it finds them."""
+    from baselines.backbones import find_backbone
+    from harness.encoders.cached import cache_embeddings
+    from harness.encoders.transformer import build_transformer
+
     name, pooling, cut = chosen.backbone, chosen.pooling, chosen.max_tokens
     encoder = build_transformer(
         f"hf:{name}[pooling={pooling},max_tokens={cut}]",
@@ -174,7 +186,7 @@ def _base(chosen: WhiteningParameters | FlowParameters, context: Context) -> Cac
         pooling=pooling,
         parameters={"backbone": name, "pooling": pooling, "max_tokens": cut},
     )
-    return cast(CachedEncoder, cache_embeddings(encoder, context))
+    return cast("CachedEncoder", cache_embeddings(encoder, context))
 
 
 BERT_WHITENING = EncoderEntry(

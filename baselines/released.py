@@ -8,11 +8,9 @@ from itertools import groupby
 from typing import Any
 
 from baselines.transformers import max_tokens_parameter
-from harness.encoders.checkpoint import find_checkpoint
 from harness.encoders.context import Context
 from harness.encoders.protocol import Encoder
 from harness.encoders.registry import EncoderEntry, parameter, parameters
-from harness.encoders.transformer import build_transformer
 from harness.names import Spec
 from harness.packaged import packaged
 
@@ -40,6 +38,9 @@ def _entry(name: str, rows: dict[str, dict[str, str]]) -> EncoderEntry:
         max_tokens: int | None = max_tokens_parameter(limit)
 
     def build(spec: Spec, chosen: Any, context: Context) -> Encoder:
+        from harness.encoders.checkpoint import find_checkpoint
+        from harness.encoders.transformer import build_transformer
+
         row = rows[chosen.backbone]
         checkpoint = find_checkpoint(row["repository"], offline=context.offline)
         return build_transformer(

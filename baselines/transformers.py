@@ -3,13 +3,10 @@
 from dataclasses import asdict
 from typing import Any
 
-from baselines.backbones import find_backbone
-from harness.encoders.checkpoint import find_checkpoint
 from harness.encoders.context import Context
 from harness.encoders.pooling import POOLINGS
 from harness.encoders.protocol import Encoder
 from harness.encoders.registry import EncoderEntry, parameter, parameters
-from harness.encoders.transformer import build_transformer
 from harness.names import Spec
 
 
@@ -49,6 +46,9 @@ class ReleasedParameters:
 
 
 def _build(spec: Spec, chosen: Any, context: Context) -> Encoder:
+    from baselines.backbones import find_backbone
+    from harness.encoders.transformer import build_transformer
+
     checkpoint = find_backbone(chosen.backbone, offline=context.offline)
     return build_transformer(
         str(spec), spec.name, checkpoint, context, pooling=chosen.pooling, parameters=asdict(chosen)
@@ -59,6 +59,9 @@ def _released(name: str, repository: str, summary: str) -> EncoderEntry:
     """Weights that somebody trained and released, with the pooling that they were trained with."""
 
     def build(spec: Spec, chosen: Any, context: Context) -> Encoder:
+        from harness.encoders.checkpoint import find_checkpoint
+        from harness.encoders.transformer import build_transformer
+
         checkpoint = find_checkpoint(repository, offline=context.offline)
         return build_transformer(str(spec), name, checkpoint, context, pooling="avg", parameters=asdict(chosen))
 

@@ -4,6 +4,7 @@ The table of docs/models.md is what `python tests/test_folders.py` prints.
 """
 
 import json
+import os
 import shutil
 import sys
 from dataclasses import dataclass, field
@@ -15,10 +16,13 @@ import pytest
 import torch
 from conftest import make_bert
 
+import harness
 from harness.encoders.context import Context
 from harness.encoders.registry import build
 from harness.encoders.transformer import TransformerEncoder
 from harness.errors import BenchError
+from harness.reports.match import Match
+from harness.reports.published import load
 
 SENTENCES = ["dog", "A man is playing the GUITAR", "the woman runs in the park while it rains and nobody looks up", ""]
 OURS, LIBRARY = "our forward pass", "sentence-transformers"
@@ -275,6 +279,19 @@ def test_weights_are_released(tmp_path):
     encoder.release()
     assert encoder.backbone._loaded is None
     np.testing.assert_array_equal(encoder.encode(SENTENCES), before)
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+@pytest.mark.skipif("BENCH_MPNET" not in os.environ, reason="BENCH_MPNET names no folder of all-mpnet-base-v2")
+def test_all_mpnet_base_v2_in_a_folder_gets_mtebs_figures(shared, tmp_path):
+    settings = {"data_dir": shared / "data" / "senteval", "cache_dir": tmp_path}
+    found = harness.evaluate(f"hf:{os.environ['BENCH_MPNET']}", suite="sts-mteb", **settings)
+    card = found[0].encoder
+    published = [row for row in load("mteb") if row.metric == "spearman" and Match.parse(row.spec).fits(card)]
+    assert {result.task: 100 * result.scores[result.metric] for result in found} == pytest.approx(
+        {row.task: row.value for row in published}, abs=0.01
+    )
 
 
 def table() -> str:

@@ -82,6 +82,22 @@ def test_help_and_reports_import_no_torch(module):
     assert done.stdout.strip() == "[]"
 
 
+def test_models_are_listed_and_completed_without_torch():
+    code = """
+import sys
+from typer.testing import CliRunner
+from harness.cli.main import app
+from harness.cli.options import complete_models
+
+for words in (["list", "models"], ["list", "models", "bert-flow"], ["run", "--help"]):
+    assert CliRunner().invoke(app, words).exit_code == 0, words
+heavy = {"torch", "transformers", "scipy", "sklearn", "pandas"}
+print(complete_models("minilm,bert-w"), sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['minilm,bert-whitening'] []"
+
+
 def test_nothing_is_pickled():
     for path in [*harness_files(), *sorted((ROOT / "baselines").rglob("*.py"))]:
         assert not {"pickle", "dill", "cloudpickle", "joblib"} & set(imports_of(path)), path

@@ -10,8 +10,8 @@ import torch
 from simcse_models import random_bert, sentences
 from transformers import AutoModel, AutoTokenizer
 
-from baselines.simcse import encoders
-from baselines.simcse.encoders import SIMCSE_SUP, SIMCSE_UNSUP, train_spec
+from baselines.simcse import SIMCSE_SUP, SIMCSE_UNSUP, encoders
+from baselines.simcse.encoders import train_spec
 from baselines.simcse.settings import SimcseSup, SimcseUnsup, published
 from harness.encoders.context import Context
 from harness.encoders.protocol import embed

@@ -2,3 +2,29 @@
 
 Read in this order: settings, model, data, recipe; then ablations, devices and checkpoint where a detail is wanted.
 """
+
+from baselines.simcse.settings import Settings, SimcseSup, SimcseUnsup
+from harness.encoders.context import Context
+from harness.encoders.protocol import Encoder
+from harness.encoders.registry import EncoderEntry
+from harness.names import Spec
+
+
+def _build(spec: Spec, chosen: Settings, context: Context) -> Encoder:
+    from baselines.simcse.encoders import build_simcse  # with torch, which names and parameters do not need
+
+    return build_simcse(spec, chosen, context)
+
+
+SIMCSE_UNSUP = EncoderEntry(
+    name="simcse-unsup",
+    summary="unsupervised SimCSE: dropout as the only augmentation; released weights, or trained here",
+    parameters=SimcseUnsup,
+    build=_build,
+)
+SIMCSE_SUP = EncoderEntry(
+    name="simcse-sup",
+    summary="supervised SimCSE: NLI pairs with hard negatives; released weights, or trained here",
+    parameters=SimcseSup,
+    build=_build,
+)

@@ -1,4 +1,4 @@
-"""The registry's entries `simcse-unsup` and `simcse-sup`: released weights, or trained here if not there yet."""
+"""The encoders of `simcse-unsup` and `simcse-sup`: released weights, or trained here if not there yet."""
 
 from dataclasses import asdict, replace
 from typing import Any
@@ -10,7 +10,7 @@ from baselines.simcse.data import open_corpus
 from baselines.simcse.job import Job, fingerprint
 from baselines.simcse.model import DevSet
 from baselines.simcse.recipe import train
-from baselines.simcse.settings import Settings, SimcseSup, SimcseUnsup, published
+from baselines.simcse.settings import Settings, published
 from harness import files
 from harness.data.locate import BUNDLED, data_root
 from harness.data.named_texts import find_text, name_in_records
@@ -19,7 +19,7 @@ from harness.data.text import Text
 from harness.encoders.checkpoint import find_checkpoint, load_tokenizer, open_checkpoint
 from harness.encoders.context import Context
 from harness.encoders.protocol import Encoder
-from harness.encoders.registry import EncoderEntry, Resolved, fill
+from harness.encoders.registry import Resolved, fill
 from harness.encoders.training import TrainingOptions, TrainingRun
 from harness.encoders.transformer import Backbone, TransformerEncoder, build_transformer
 from harness.errors import UsageError
@@ -149,7 +149,12 @@ def _without_path(spec: Spec, settings: Settings, context: Context) -> Spec:
     return spec.replaced(data=name_in_records(settings.data, _text(settings, context), context.cache_dir))
 
 
-def _build(spec: Spec, chosen: Settings, context: Context) -> Encoder:
+def build_simcse(spec: Spec, chosen: Settings, context: Context) -> Encoder:
+    """The encoder of a specification.
+
+    Raises:
+        BenchError: as `make_job` and `train_once`.
+    """
     if _wants_release(spec, chosen):
         return _build_released(spec, chosen, context)
     job = make_job(chosen, context)
@@ -201,17 +206,3 @@ def _build_released(spec: Spec, chosen: Settings, context: Context) -> Encoder:
         pooling="cls_before_pooler" if kind == "unsup" else "cls",
         parameters=asdict(chosen),
     )
-
-
-SIMCSE_UNSUP = EncoderEntry(
-    name="simcse-unsup",
-    summary="unsupervised SimCSE: dropout as the only augmentation; released weights, or trained here",
-    parameters=SimcseUnsup,
-    build=_build,
-)
-SIMCSE_SUP = EncoderEntry(
-    name="simcse-sup",
-    summary="supervised SimCSE: NLI pairs with hard negatives; released weights, or trained here",
-    parameters=SimcseSup,
-    build=_build,
-)

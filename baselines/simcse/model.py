@@ -23,7 +23,8 @@ from baselines.simcse.settings import Settings
 from harness.data.records import Pairs
 from harness.encoders.batching import pad, plan_batches
 from harness.encoders.checkpoint import Checkpoint, loading
-from harness.encoders.pooling import Head, needs_all_layers, pool
+from harness.encoders.forward import Head, pool
+from harness.encoders.pooling import needs_all_layers
 from harness.errors import EncoderError, UsageError
 from harness.results.correlation import spearman
 from harness.tasks.geometry_metrics import alignment, uniformity

@@ -49,7 +49,23 @@ Offline = Annotated[bool, _option("--offline", help="Never use the network.", pa
 Json = Annotated[bool, _option("--json", help="Print machine-readable output on stdout.", panel=_OUTPUT)]
 Quiet = Annotated[bool, _option("--quiet", "-q", help="Show no progress and no notices.", panel=_OUTPUT)]
 
-Models = Annotated[str, typer.Option("--models", "-m", help="Encoders, separated by commas: see `bench list models`.")]
+
+def complete_models(incomplete: str) -> list[str]:
+    """What the shell offers for a list of encoders: the names that its last one can become."""
+    from harness.encoders.registry import known_encoders
+
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in known_encoders() if name.startswith(last)]
+
+
+Models = Annotated[
+    str,
+    typer.Option(
+        *("--models", "-m"),
+        help="Encoders, separated by commas: see `bench list models`.",
+        autocompletion=complete_models,
+    ),
+]
 Suite = Annotated[str, typer.Option("--suite", "-s", help="Suites of tasks: see `bench list suites`.")]
 Tasks = Annotated[str, typer.Option("--tasks", "-t", help="Single tasks instead: see `bench list tasks`.")]
 Mode = Annotated[str, typer.Option("--mode", help="Mode of the probes: test (10 folds), fasttest (5 folds), or dev.")]

