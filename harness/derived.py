@@ -5,15 +5,13 @@ place. It is verified whenever it is read. What is damaged, or was stored under 
 is made anew; a disk that refuses costs time and never a score.
 
 The part of a file's name before its first dot is the thing that is locked while it is made. Locks are in `locks/`
-beside the folder, so that a folder may be deleted at any time. Drafts whose lock nobody holds were left by a kill, and
-the next write removes them.
+beside the folder, so that a folder may be deleted at any time.
 """
 
 import hashlib
 import json
 import logging
 import mmap
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +58,7 @@ def recall(path: Path, key: str, make: Callable[[], Derived]) -> Derived:
     """
     if (known := load(path, key)) is not None:
         return known
-    with files.lock_if_possible(_lock_of(path)):
+    with files.lock_if_possible(lock_of(path)):
         if (known := load(path, key, warn=False)) is not None:  # by another process, while this one waited
             return known
         made = make()
@@ -93,7 +91,7 @@ def load(path: Path, key: str, *, warn: bool = True) -> Derived | None:
 
 
 def store(path: Path, key: str, content: Derived) -> None:
-    """Write a file that appears whole or not at all, and remove what killed processes left beside it.
+    """Write a file that appears whole or not at all.
 
     Raises:
         WriteError: if the disk is full, the folder is read-only, and the like.
@@ -107,33 +105,9 @@ def store(path: Path, key: str, content: Derived) -> None:
     for part in parts:
         digest.update(part)
     header[_DIGEST] = digest.hexdigest().encode()
-    draft = path.with_name(f".{path.stem}.tmp")
-    with files.writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent)
-        try:
-            with draft.open("wb") as file:
-                for part in parts:
-                    file.write(part)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
-
-
-def sweep(folder: Path) -> None:
-    """Remove the drafts whose writers were killed."""
-    from filelock import FileLock, Timeout
-
-    for draft in folder.glob(".*.tmp"):
-        try:
-            lock = _lock_of(draft.with_name(draft.name[1:]))
-            lock.parent.mkdir(exist_ok=True)
-            with FileLock(lock, timeout=0):
-                draft.unlink(missing_ok=True)
-        except (Timeout, OSError):  # it is being written, or may not be touched
-            continue
+    with files.writing(path), files.draft(path) as file:
+        for part in parts:
+            file.write(part)
 
 
 def _header(key: str, facts: Mapping[str, str], arrays: Mapping[str, NDArray[Any]]) -> bytearray:
@@ -182,5 +156,6 @@ def _parse(content: mmap.mmap, key: str) -> Derived:
     return Derived(arrays, facts)
 
 
-def _lock_of(path: Path) -> Path:
+def lock_of(path: Path) -> Path:
+    """The file that is locked while a thing of the cache is made; it is not in the thing's own folder."""
     return path.parent.parent / "locks" / f"{path.parent.name}-{path.name.partition('.')[0]}.lock"

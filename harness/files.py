@@ -1,11 +1,13 @@
 """Files on disk: atomic writing, locks, digests, and the one sentence about a disk that refuses."""
 
+import fcntl
 import hashlib
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from harness.errors import WriteError
 
@@ -17,24 +19,62 @@ def sha256(path: Path) -> str:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Write a file atomically and durably, and make its folder where there is none.
-
-    After a crash the old file or the new one is there, never half of one.
+    """Write a file atomically and durably, and make its folder where there is none; see `draft`.
 
     Raises:
         WriteError: if the disk is full, the folder is read-only, and the like.
     """
-    draft = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path), draft(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def draft(path: Path) -> Iterator[BinaryIO]:
+    """Give a new file to write, which becomes `path` at the end of the block; if the block fails nothing of it stays.
+
+    After a crash the old file or the new one is there, never half of one. A draft is locked while it is written: one
+    that nobody has locked was left by a kill, and the next draft in its folder removes it.
+
+    Raises:
+        OSError: if the disk refuses.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent)
+    file = _open_draft(path.parent)
+    place = Path(file.name)
+    try:
+        with file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            place.replace(path)
+    finally:
+        place.unlink(missing_ok=True)
+    with suppress(OSError):  # some file systems cannot make a name durable
+        folder = os.open(path.parent, os.O_RDONLY)
         try:
-            with draft.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
+            os.fsync(folder)
         finally:
-            draft.unlink(missing_ok=True)
+            os.close(folder)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the drafts whose writers were killed."""
+    for place in folder.glob(".bench-*.tmp"):
+        with suppress(OSError), place.open("r+b") as file:  # it is complete meanwhile, or still written, or not ours
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            place.unlink()
+
+
+def _open_draft(folder: Path) -> BinaryIO:
+    """Open a new file and lock it; another process may have swept it away in between."""
+    while True:
+        file = (folder / f".bench-{secrets.token_hex(8)}.tmp").open("xb")
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()
 
 
 @contextmanager

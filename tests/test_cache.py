@@ -297,19 +297,9 @@ def test_a_folder_that_cannot_be_read_knows_nothing_and_says_so_once(tmp_path, c
     )
 
 
-def test_drafts_of_killed_processes_go_after_a_day(tmp_path):
-    filled(tmp_path, ["a"])
-    old, fresh = tmp_path / ONE / ".x.shard.1.tmp", tmp_path / ONE / ".y.shard.2.tmp"
-    for draft, age in [(old, 90_000), (fresh, 80_000)]:
-        draft.write_bytes(b"half a shard")
-        os.utime(draft, (time.time() - age,) * 2)
-    open_cache(tmp_path).append(["b"], rows_of(["b"]))
-    assert (old.exists(), fresh.exists()) == (False, True)
-
-
 def test_a_draft_that_another_process_completes_meanwhile_stops_nothing(tmp_path):
     filled(tmp_path, ["a"])
-    (tmp_path / ONE / ".x.shard.1.tmp").symlink_to("gone")  # listed, and no longer there when it is looked at
+    (tmp_path / ONE / ".bench-1.tmp").symlink_to("gone")  # listed, and no longer there when it is looked at
     cache = open_cache(tmp_path)
     cache.append(["b"], rows_of(["b"]))
     assert_stored(cache, ["a", "b"])
@@ -333,7 +323,7 @@ def test_stat_counts_rows_and_bytes_by_encoder(tmp_path):
 def test_clear_one_then_all_and_nothing_that_is_not_the_caches(tmp_path):
     for fingerprint in (ONE, TWO):
         open_cache(tmp_path, fingerprint).append(["a"], rows_of(["a"]))
-    (tmp_path / ONE / ".x.shard.1.tmp").write_bytes(b"half a shard")
+    (tmp_path / ONE / ".bench-1.tmp").write_bytes(b"half a shard")
     (tmp_path / TWO / "notes.txt").write_text("mine")
     (tmp_path / "hub").mkdir()
     bytes_before = {entry.fingerprint: entry.bytes for entry in stat(tmp_path)}

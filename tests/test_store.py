@@ -416,7 +416,7 @@ def test_the_check_names_what_nobody_names(tmp_path):
     orphans = [
         tmp_path / "items" / f"STS13.sts.{'0' * 12}.parquet",
         folder / "STS13.sts.scores.parquet",
-        folder / ".x.tmp",
+        folder / ".bench-x.tmp",
     ]
     for orphan in orphans:
         orphan.write_text("")
@@ -437,16 +437,6 @@ def test_a_lost_index_is_made_anew_and_never_believed(tmp_path):
         store.write(replace(FULL, task="STS13"), tmp_path)
         assert len((tmp_path / "index.csv").read_text().splitlines()) == 3
         assert check(tmp_path) == []
-
-
-def test_leftovers_are_swept_a_day_later_and_not_before(tmp_path):
-    folder = store.write(FULL, tmp_path).file.parent
-    old, young = folder / ".old.tmp", folder / ".young.tmp"
-    for leftover in (old, young):
-        leftover.write_text("")
-    os.utime(old, (time.time() - 90_000,) * 2)
-    store.write(FULL, tmp_path)
-    assert not old.exists() and young.exists()
 
 
 def test_a_frame_has_a_line_per_score(tmp_path):

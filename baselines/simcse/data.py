@@ -30,6 +30,7 @@ from baselines.simcse.reading import Roles, Row, read_rows
 from baselines.simcse.settings import Settings
 from harness import files
 from harness.data.text import open_text
+from harness.derived import lock_of
 from harness.errors import DataError, UsageError
 from harness.progress import Progress
 
@@ -136,7 +137,7 @@ def open_corpus(path: Path, tokenizer: Any, settings: Settings, cache: Path, pro
     dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
     if roles.hard_negative_weight:
         next(read_rows(path, roles), None)  # the weight does not change the ids, but may not fit the columns
-    with files.writing(folder.parent), files.lock(folder.with_suffix(".lock")):
+    with files.writing(folder.parent), files.lock(lock_of(folder)):
         known = _known(folder / "meta.json", dtype.itemsize)
         if known is not None:
             return Corpus(folder, path.name, sha256, known.facts, dtype)

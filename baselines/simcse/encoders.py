@@ -1,6 +1,9 @@
 """The encoders of `simcse-unsup` and `simcse-sup`: released weights, or trained here if not there yet."""
 
+import hashlib
+import os
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from baselines.backbones import find_backbone
@@ -16,6 +19,7 @@ from harness.data.locate import BUNDLED, data_root
 from harness.data.named_texts import find_text, name_in_records
 from harness.data.sts import sts_benchmark
 from harness.data.text import Text
+from harness.derived import lock_of
 from harness.encoders.checkpoint import find_checkpoint, load_tokenizer, open_checkpoint
 from harness.encoders.context import Context
 from harness.encoders.protocol import Encoder
@@ -99,14 +103,15 @@ def backbone_limit(tokenizer: Any) -> int:
     return int(min(tokenizer.model_max_length, 512))
 
 
-def train_once(job: Job) -> dict[str, Any]:
-    """Train, or find it trained, and return the card. A second process that asks for the same one waits.
+def train_once(job: Job, cache_dir: Path) -> dict[str, Any]:
+    """Train, or find it trained, and return the card. A second process that asks for the same folder waits.
 
-    The lock is beside the folder, which may be deleted while another process waits.
+    The lock is in the cache: nothing is left beside a folder that the user named.
     """
     if devices.size() > 1:
         return train(job)
-    with files.lock_if_possible(job.folder.with_name(f".{job.folder.name}.lock")):
+    name = hashlib.sha256(os.fsencode(job.folder.resolve())).hexdigest()[:32]
+    with files.lock_if_possible(lock_of(cache_dir / "trained" / name)):
         return train(job)
 
 
@@ -129,7 +134,7 @@ def train_spec(asked: Resolved, context: Context, options: TrainingOptions) -> T
     if options.output is not None:
         check_folder(options.output)
     job = make_job(asked.parameters, context, options)
-    card = train_once(job)
+    card = train_once(job, context.cache_dir)
     return TrainingRun(
         model=str(_without_path(asked.spec, asked.parameters, context)),
         folder=job.folder,
@@ -158,7 +163,7 @@ def build_simcse(spec: Spec, chosen: Settings, context: Context) -> Encoder:
     if _wants_release(spec, chosen):
         return _build_released(spec, chosen, context)
     job = make_job(chosen, context)
-    train_once(job)
+    train_once(job, context.cache_dir)
     encoder = build_transformer(
         str(spec),
         spec.name,

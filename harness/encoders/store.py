@@ -26,6 +26,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from harness import files
 from harness.errors import ResultError, UsageError
 
 Keys = NDArray[np.bytes_]  # (n,) of S16: numpy sorts and searches them by their 16 bytes
@@ -41,7 +42,6 @@ _KEY = f"S{_KEY_BYTES}"
 _OWN = (".shard", ".tmp", "card.json")  # what `clear` may delete
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 _ROWS_PER_SHARD = 8192  # a shard is read whole, so this bounds what a lookup holds besides its answer
-_ABANDONED_SECONDS = 24 * 3600.0  # no append takes a day: its process is gone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +83,6 @@ class EmbeddingStore:
         self._card = card
         self._shards: dict[Path, Keys | None] = {}  # None: damaged, ignored
         self._index = _Index({})
-        self._swept = False
 
     def lookup(self, sentences: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """Find stored rows, those that other processes have added since the last call included.
@@ -163,9 +162,6 @@ class EmbeddingStore:
 
     def _store(self, keys: Keys, rows: NDArray[np.float32]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        if not self._swept:
-            _remove_abandoned(self._folder)
-            self._swept = True
         card = self._folder / "card.json"
         if not card.exists():
             _write_whole(card, [json.dumps(self._card, indent=2, sort_keys=True).encode() + b"\n"])
@@ -303,27 +299,8 @@ def _unless_damaged(read: Callable[[Path], T], path: Path) -> T | None:
 
 def _write_whole(path: Path, parts: Iterable[bytes]) -> None:
     """Write a file that appears under its name complete and on the disk, or not at all."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with draft.open("xb") as file:
-            file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the rename itself
-    finally:
-        os.close(folder)
-
-
-def _remove_abandoned(folder: Path) -> None:
-    for draft in _files(folder, ".tmp"):
-        with suppress(FileNotFoundError):  # complete meanwhile, and so renamed
-            if time.time() - draft.stat().st_mtime > _ABANDONED_SECONDS:
-                draft.unlink()
+    with files.draft(path) as file:
+        file.writelines(parts)
 
 
 def _folders(root: Path) -> list[Path]:

@@ -32,7 +32,7 @@ def _orphans(root: Path) -> Iterator[str]:
     for card in root.glob(f"*/{layout.ENCODER}"):
         if len([*card.parent.glob("*.json")]) == 1:
             yield f"{card.parent}: holds an encoder's card and no result; delete it"
-    for draft in root.glob("**/.*.tmp"):
+    for draft in root.glob("**/.bench-*.tmp"):
         yield f"{draft}: was left by a killed run; delete it"
 
 

@@ -20,7 +20,6 @@ from harness.results.record import Result
 
 Shared = dict[Path, Columns]  # columns that all encoders share, by their file, checked
 
-_STALE = 24 * 3600  # seconds
 _SETTLED = 2  # seconds after which a file is not being written any more
 _TRIES, _PAUSE = 20, 0.01  # seconds between readings
 
@@ -50,8 +49,6 @@ def write(result: Result, root: Path) -> Result:
         _write_index(root, result)
         if before is not None and before != result.shared_sha256:
             _drop_unused(layout.items_file(root, result.task, result.protocol, before), file)
-        for folder in (root, root / layout.ITEMS, file.parent):
-            _sweep(folder)
     return result
 
 
@@ -268,11 +265,3 @@ def _drop_unused(items: Path, replaced: Path) -> None:
         if named is not None and items.name.endswith(f".{named[:12]}.parquet"):
             return
     items.unlink(missing_ok=True)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what killed runs left, a day later."""
-    for entry in folder.glob(".*.tmp"):
-        with contextlib.suppress(OSError):
-            if entry.stat().st_mtime < time.time() - _STALE:
-                entry.unlink()
