@@ -19,6 +19,7 @@ from hub_server import COMMIT, HubServer
 from typer.testing import CliRunner
 
 from harness.cli.main import app
+from harness.data import hub as hub_module
 from harness.data.fetch import SIMCSE_DATA, Fetched, fetch_file, fetch_senteval
 from harness.errors import DataError, WriteError
 
@@ -220,6 +221,25 @@ def waits(monkeypatch):
     waited = []
     monkeypatch.setattr("time.sleep", waited.append)
     return waited
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("7", 7.0),
+        ("99999", 120.0),
+        ("Thu, 01 Jan 1970 00:01:40 GMT", 60.0),  # it is 40 seconds past 1970
+        ("Thu, 01 Jan 1970 00:00:01 GMT", 0.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 120.0),
+        ("-3", 1.5),
+        ("\u0663", 1.5),
+        ("soon", 1.5),
+        (None, 1.5),
+    ],
+)
+def test_retry_after_is_a_number_or_a_date(monkeypatch, said, seconds):
+    monkeypatch.setattr("time.time", lambda: 40.0)
+    assert hub_module._seconds(said, 1.5) == seconds
 
 
 @pytest.mark.parametrize("status", ADVICE)

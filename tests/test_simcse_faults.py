@@ -200,6 +200,17 @@ def test_a_full_disk_is_one_sentence(job, monkeypatch, error, reason):
     )
 
 
+def test_a_disk_that_is_full_when_the_best_weights_are_copied_is_one_sentence(job, monkeypatch):
+    def copy(source, target, *arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device", str(source))
+
+    monkeypatch.setattr("shutil.copyfile", copy)
+    with pytest.raises(WriteError, match=r"cannot be written \(No space left on device\); make room"):
+        train(job)
+    monkeypatch.undo()
+    assert train(job)["files"]
+
+
 def reopened(job, tmp_path, name="text.txt"):
     return open_corpus(tmp_path / name, load_tokenizer(job.backbone), SHORT, tmp_path / "cache", silent)
 

@@ -149,7 +149,9 @@ class RunFolder:
         if state.best_score is None:
             self.keep(model, source, State(best_step=state.step))
         best, chosen = self.best()
-        shutil.copytree(best, self.path, dirs_exist_ok=True, ignore=shutil.ignore_patterns(_SELECTED))
+        for name in chosen["files"]:  # copytree would hide what the disk says in an error of its own
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(best / name, self.path / name)
         return chosen
 
     def restart(self) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -137,8 +138,15 @@ def patiently(ask: Callable[[], str]) -> Path:
 
 
 def _seconds(retry_after: str | None, otherwise: float) -> float:
-    """The header's number of seconds, at most two minutes; some servers send a date, which is not read."""
-    return min(float(retry_after), _LONGEST_WAIT) if retry_after and retry_after.isdecimal() else otherwise
+    """What the header says, a number of seconds or a date; at most two minutes. `otherwise` where it says nothing."""
+    said = (retry_after or "").strip()
+    if said.isascii() and said.isdecimal():
+        return min(float(said), _LONGEST_WAIT)
+    try:
+        left = parsedate_to_datetime(said).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return otherwise
+    return min(max(left, 0.0), _LONGEST_WAIT)
 
 
 def _check_content(file: HubFile, path: Path) -> None:
