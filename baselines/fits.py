@@ -74,7 +74,7 @@ def whitening_fit(base: CachedEncoder, text: FitText, card: EncoderCard, context
         base: its vectors come from the cache as far as they are there.
         text: to fit on, duplicates as often as they occur.
         card: of the whitened encoder; its dim is the number of axes kept.
-        context: where the cache is.
+        context: where the cache is, and whom to tell of the sentences.
 
     Raises:
         EncoderError: if the sentences' vectors vary along fewer axes.
@@ -83,7 +83,7 @@ def whitening_fit(base: CachedEncoder, text: FitText, card: EncoderCard, context
     path, key = _place(context, base, text, {"kind": "whitening", "dim": card.dim})
 
     def make() -> Derived:
-        fitted = fit_whitening(_blocks(base, text.sentences()), card.dim)
+        fitted = fit_whitening(_told(_blocks(base, text.sentences()), context), card.dim)
         return Derived({"mean": fitted.mean, "kernel": fitted.kernel})
 
     stored = recall(path, key, make).arrays
@@ -119,7 +119,7 @@ class FlowFit:
             steps = self.settings.steps(len(sentences))
 
             def tell(step: int, bits: float) -> None:
-                context.progress("fitting", step, steps)
+                context.progress("fitting", step, steps, f"{bits:.3f} bits per dimension")
                 if step % _STEPS_PER_LINE == 0 or step == steps:
                     _log.info("%s: step %d of %d, %.4f bits/dim", card.name, step, steps, bits)
 
@@ -159,6 +159,15 @@ def _blocks(base: CachedEncoder, sentences: Iterable[str]) -> Iterator[Embedding
     rest = iter(sentences)
     while block := list(islice(rest, _BLOCK)):
         yield embed(base, block)
+
+
+def _told(blocks: Iterable[Embeddings], context: Context) -> Iterator[Embeddings]:
+    """The blocks, with word of how many sentences they were."""
+    rows = 0
+    for x in blocks:
+        rows += len(x)
+        context.progress("fitting", rows, 0)
+        yield x
 
 
 def _place(context: Context, base: CachedEncoder, text: FitText, settings: dict[str, object]) -> tuple[Path, str]:

@@ -1,31 +1,50 @@
-"""Progress of long work: bars on a terminal and in a notebook, and a line a minute in a log file."""
+"""Progress of long work: bars on a terminal and in a notebook, and a line a minute where neither can be drawn."""
 
 import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-Progress = Callable[[str, int, int], None]  # what is being done, units done, units in all
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Protocol
 
 _SECONDS_BETWEEN_LINES = 60.0
 
 
-def silent(what: str, done: int, total: int) -> None:
+class Progress(Protocol):
+    """What long work calls to say how far it is."""
+
+    def __call__(self, what: str, done: int, total: int, detail: str = "", /) -> None:
+        """Show it.
+
+        Args:
+            what: the kind of work, e.g. `encoding`.
+            done: units done.
+            total: units in all, or 0 where nobody knows.
+            detail: figures of the moment, e.g. `loss 0.1234`.
+        """
+
+
+def silent(what: str, done: int, total: int, detail: str = "", /) -> None:
     """A Progress that shows nothing."""
 
 
 @contextmanager
 def bars(*, quiet: bool = False) -> Iterator[Progress]:
-    """A Progress that draws one bar per kind of work on stderr; without a terminal it writes a line a minute."""
+    """A Progress that draws one bar per kind of work on stderr, or writes a line a minute there.
+
+    Lines are written to files and pipes, on terminals that cannot move their cursor, and in notebooks without
+    ipywidgets.
+    """
     if quiet:
         yield silent
         return
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
-    if not (console.is_terminal or console.is_jupyter):
-        yield _Lines()
+    if not (console.is_interactive or (console.is_jupyter and find_spec("ipywidgets"))):
+        yield Lines()
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
@@ -35,32 +54,61 @@ def bars(*, quiet: bool = False) -> Iterator[Progress]:
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[detail]}", markup=False),
     )
     with Bars(*columns, console=console, transient=True) as drawn:
         known = {}
 
-        def show(what: str, done: int, total: int) -> None:
+        def show(what: str, done: int, total: int, detail: str = "", /) -> None:
             if what not in known:
-                known[what] = drawn.add_task(what, total=total)
-            drawn.update(known[what], completed=done, total=total)
+                known[what] = drawn.add_task(what, total=total or None, detail=detail)
+            drawn.update(known[what], completed=done, total=total or None, detail=detail)
 
         yield show
 
 
-class _Lines:
+@dataclass(slots=True)
+class _Pass:
+    """One stretch of a kind of work: when it began, where, and how far it is."""
+
+    started: float
+    first: int
+    done: int
+
+
+class Lines:
     """Writes at most a line a minute, so that a log shows that work goes on, and how long it will take."""
 
-    def __init__(self) -> None:
-        self._started: dict[str, float] = {}
-        self._last = time.monotonic()
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin the first minute.
 
-    def __call__(self, what: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        started = self._started.setdefault(what, now)
-        if now - self._last < _SECONDS_BETWEEN_LINES or not done:
+        Args:
+            clock: gives seconds.
+        """
+        self._clock = clock
+        self._passes: dict[str, _Pass] = {}
+        self._last = clock()
+
+    def __call__(self, what: str, done: int, total: int, detail: str = "", /) -> None:
+        """Write a line, if the last one is a minute old."""
+        now = self._clock()
+        current = self._passes.get(what)
+        if current is None or done < current.done:  # work that was resumed begins in its middle
+            current = self._passes[what] = _Pass(now, done, done)
+        current.done = done
+        if now - self._last < _SECONDS_BETWEEN_LINES:
             return
         self._last = now
-        left = (now - started) / done * (total - done)
+        parts = [f"{done:,} of {total:,}" if total else f"{done:,}", detail, _time_left(current, now, total)]
         with contextlib.suppress(OSError, ValueError):  # a notice that cannot be written ends no work
-            sys.stderr.write(f"bench: {what}: {done:,} of {total:,}, about {left / 60:.0f} min left\n")
+            sys.stderr.write(f"bench: {what}: {', '.join(filter(None, parts))}\n")
             sys.stderr.flush()
+
+
+def _time_left(current: _Pass, now: float, total: int) -> str:
+    """An estimate from the pace of this stretch; nothing where there is none yet."""
+    advanced = current.done - current.first
+    if not (total and advanced):
+        return ""
+    minutes = (now - current.started) / advanced * (total - current.done) / 60
+    return f"about {minutes:.0f} min left" if minutes >= 1 else "less than a minute left"

@@ -63,7 +63,10 @@ def test_the_bundled_tasks_end_to_end(tmp_path):
     heard = []
     tasks = [under(TASKS[name], mode="fasttest", classifier="senteval") for name in ("mini-mr", "mini-mrpc")]
     found = cells(
-        tmp_path, ["bag-of-words[dim=32]"], tasks, progress=lambda what, done, total: heard.append((what, done, total))
+        tmp_path,
+        ["bag-of-words[dim=32]"],
+        tasks,
+        progress=lambda what, done, total, *_: heard.append((what, done, total)),
     )
     result = found["mini-mr", "senteval[mode=fasttest]"].result
     assert result.counts == {"rows/all": 528, "classes": 2, "empty sentences": 0}

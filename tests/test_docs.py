@@ -60,6 +60,12 @@ def test_the_layers_of_the_architecture_are_those_of_the_test():
         assert layer == "__main__" or layer in text, layer
 
 
+def test_a_slow_machine_writes_no_progress_into_the_pages(tmp_path):
+    line = "bench: training: 10 of 20, loss 0.1234, about 2 min left"
+    page = "```console\n$ echo %s\n%s```\n"
+    assert run_page(page % (f"'{line}' >&2; echo done", ""), tmp_path, tmp_path).endswith("echo done\ndone\n```\n")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_examples_print_what_the_page_says(path, tmp_path, tmp_path_factory):

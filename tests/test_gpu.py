@@ -60,7 +60,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, options):
     settings = replace(QUICK, dropout=0.1, eval_every=5)
     _, whole, _ = run(tmp_path, "whole", settings, dev=True, **options)
     with pytest.raises(ZeroDivisionError):
-        stop = {"checkpoint_seconds": 0.0, "progress": lambda what, done, total: 1 / (done < 13)}
+        stop = {"checkpoint_seconds": 0.0, "progress": lambda what, done, total, *_: 1 / (done < 13)}
         run(tmp_path, "again", settings, dev=True, **options, **stop)
     _, again, _ = run(tmp_path, "again", settings, dev=True, **options)
     assert all(torch.equal(whole[name], again[name]) for name in whole)

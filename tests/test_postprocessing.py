@@ -288,7 +288,7 @@ def test_a_flow_goes_on_after_an_interruption(context, tmp_path, monkeypatch, dr
     whole = Context(cache_dir=tmp_path / "whole", backbone=context.backbone, offline=True)
     expected = embed(build(name, whole), TEXTS)
 
-    def interrupt(what, done, total):
+    def interrupt(what, done, total, *_):
         if what == "fitting" and done == 101:
             raise KeyboardInterrupt
 
@@ -298,7 +298,7 @@ def test_a_flow_goes_on_after_an_interruption(context, tmp_path, monkeypatch, dr
         cache_dir=context.cache_dir,
         backbone=context.backbone,
         offline=True,
-        progress=lambda what, done, total: steps.append((done, total)) if what == "fitting" else None,
+        progress=lambda what, done, total, *_: steps.append((done, total)) if what == "fitting" else None,
     )
     with pytest.raises(KeyboardInterrupt):
         embed(build(name, stopped), TEXTS)

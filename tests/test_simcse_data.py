@@ -67,7 +67,7 @@ def test_an_interrupted_tokenisation_goes_on(write, tmp_path, tokenizer, monkeyp
     whole = open_corpus(path, tokenizer, UNSUP, tmp_path / "whole", silent)
     seen = []
 
-    def stop(what, done, total):
+    def stop(what, done, total, *_):
         seen.append(done)
         if done == 40:
             for partial in (tmp_path / "cut" / "tokenized").glob("*.partial/tokens.bin"):

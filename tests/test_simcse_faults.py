@@ -37,7 +37,7 @@ def job(tmp_path):
 def stopped(job, *, at=8):
     """The folder of a run that was interrupted in step `at`."""
     with pytest.raises(ZeroDivisionError):
-        train(replace(job, progress=lambda what, done, total: 1 / (done < at)))
+        train(replace(job, progress=lambda what, done, total, *_: 1 / (done < at)))
     return job.folder / ".training"
 
 
@@ -416,7 +416,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
 
 
 def test_a_checkpoint_of_another_backbone_is_refused(tmp_path):
-    stopped = make_job(tmp_path, checkpoint_seconds=0.0, progress=lambda what, done, total: 1 / (done < 20))
+    stopped = make_job(tmp_path, checkpoint_seconds=0.0, progress=lambda what, done, total, *_: 1 / (done < 20))
     with pytest.raises(ZeroDivisionError):
         train(stopped)
     random_bert(tmp_path / "backbone", seed=5)

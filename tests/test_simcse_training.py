@@ -81,7 +81,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_log(tmp_path):
     assert (again.folder / ".training" / "checkpoint.safetensors").is_file()
     assert not (again.folder / "card.json").exists()
     seen = []
-    train(replace(again, progress=lambda what, done, total: seen.append(done)))
+    train(replace(again, progress=lambda what, done, total, *_: seen.append(done)))
     assert seen[0] == 15
     assert equal(weights(whole), weights(again))
     assert (whole.folder / "log.jsonl").read_text() == (again.folder / "log.jsonl").read_text()

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 _BLOCK = re.compile(r"^```(console|python)\n(.*?)^```\n(?:\n?```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 _SECONDS = re.compile(r"\d+\.\d s\b")
+_PROGRESS = re.compile(r"bench: [\w -]+: [\d,]+( of [\d,]+)?(,.*)?$")  # a line a minute, on slow machines alone
 
 
 def needs(page: str) -> set[str]:
@@ -119,7 +120,7 @@ def _shell(command: str, folder: Path, environment: dict[str, str]) -> str:
     )
     if done.returncode:
         raise RuntimeError(f"{command}: exit code {done.returncode}\n{done.stdout}")
-    return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
+    return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines() if not _PROGRESS.match(line))
 
 
 def _python(code: str, memory: dict[str, object], folder: Path) -> str:

@@ -190,7 +190,7 @@ def _tokenize(
                 file.flush()
                 os.fsync(file.fileno())  # after a power cut, the state must not claim what the disk does not hold
             done.note(draft / "state.json")
-            progress("tokenizing", done.facts.rows, done.facts.rows)
+            progress("tokenizing", done.facts.rows, 0)
     done.note(draft / "meta.json")
     return done.facts
 

@@ -10,6 +10,7 @@ import logging
 import math
 import shutil
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -344,5 +345,10 @@ def _loop(run: _Run) -> None:
                 run.folder.log(line)
                 if time.monotonic() - run.saved[1] >= job.checkpoint_seconds and done < total:
                     run.save()
-                job.progress("training", done, total)
+                job.progress("training", done, total, _figures(line, run.state.best_score))
             run.clock.start(done)
+
+
+def _figures(line: Mapping[str, float], best: float | None) -> str:
+    """The loss, and the best dev score so far, as progress shows them."""
+    return f"loss {line['loss']:.4f}" + ("" if best is None else f", best dev Spearman {100 * best:.2f}")
