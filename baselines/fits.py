@@ -80,7 +80,7 @@ def whitening_fit(base: CachedEncoder, text: FitText, card: EncoderCard, context
         EncoderError: if the sentences' vectors vary along fewer axes.
         DataError: if the text cannot be read.
     """
-    path, key = _place(context, base, text, {"kind": "whitening", "dim": card.dim})
+    path, key = whitening_place(base, text, card, context)
 
     def make() -> Derived:
         fitted = fit_whitening(_told(_blocks(base, text.sentences()), context), card.dim)
@@ -88,6 +88,11 @@ def whitening_fit(base: CachedEncoder, text: FitText, card: EncoderCard, context
 
     stored = recall(path, key, make).arrays
     return Whitening(stored["mean"], stored["kernel"])
+
+
+def whitening_place(base: CachedEncoder, text: FitText, card: EncoderCard, context: Context) -> tuple[Path, str]:
+    """The file of a fitted whitening, and the key of its content."""
+    return _place(context, base, text, {"kind": "whitening", "dim": card.dim})
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +115,7 @@ class FlowFit:
             EncoderError: if the sentences do not make a step, or the loss is not finite.
             DataError: if the text cannot be read.
         """
-        path, key = _place(context, base, text, {"kind": "flow", "dropout": self.dropout, **asdict(self.settings)})
+        path, key = self.place(base, text, card, context)
         checkpoint = path.with_suffix(".checkpoint.safetensors")
 
         def make() -> Derived:
@@ -130,6 +135,10 @@ class FlowFit:
         with suppress(OSError):
             checkpoint.unlink(missing_ok=True)
         return flow
+
+    def place(self, base: CachedEncoder, text: FitText, card: EncoderCard, context: Context) -> tuple[Path, str]:
+        """The file of the fitted flow, and the key of its content."""
+        return _place(context, base, text, {"kind": "flow", "dropout": self.dropout, **asdict(self.settings)})
 
     def _vectors(self, base: CachedEncoder, sentences: Sequence[str], context: Context) -> Vectors:
         """The sentences' vectors: computed anew at each step with dropout, else once."""

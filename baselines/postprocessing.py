@@ -14,11 +14,12 @@ from harness.encoders.context import Context
 from harness.encoders.pooling import POOLINGS
 from harness.encoders.protocol import Embeddings, Encoder, Releasable, Transductive, embed
 from harness.encoders.registry import EncoderEntry, parameter, parameters
+from harness.encoders.work import Cost, Work
 from harness.errors import UsageError
 from harness.names import EncoderCard, Spec, Value
 
 if TYPE_CHECKING:
-    from baselines.fits import FitText
+    from baselines.fits import FitText, FlowFit
     from harness.encoders.cached import CachedEncoder
 
 _TARGET = "target"
@@ -111,19 +112,28 @@ class FittedPerTask:
 def _build_whitening(spec: Spec, chosen: WhiteningParameters, context: Context) -> Encoder | Transductive:
     from baselines.fits import whitening_fit
 
-    base, dim = _base(chosen, context), chosen.dim
+    base = _base(chosen, context)
+    return _fitted(base, whitening_fit, _whitened_card(spec, chosen, base), context)
+
+
+def _whitened_card(spec: Spec, chosen: WhiteningParameters, base: "CachedEncoder") -> EncoderCard:
+    dim = chosen.dim
     if dim is not None and dim > base.card.dim:
         raise UsageError(f"{spec}: dim={dim}, expected 1 to the backbone's {base.card.dim}, or none for all of them")
-    card = replace(_card(spec, chosen, base), dim=dim or base.card.dim)
-    return _fitted(base, whitening_fit, card, context)
+    return replace(_card(spec, chosen, base), dim=dim or base.card.dim)
 
 
 def _build_flow(spec: Spec, chosen: FlowParameters, context: Context) -> Encoder | Transductive:
+    base = _base(chosen, context)
+    fit = _flow_fit(spec, chosen, base)
+    return _fitted(base, fit, replace(_card(spec, chosen, base), seed=chosen.seed), context)
+
+
+def _flow_fit(spec: Spec, chosen: FlowParameters, base: "CachedEncoder") -> "FlowFit":
     from baselines.fits import FlowFit
     from baselines.flow import FlowSettings
     from baselines.flow_model import FlowShape
 
-    base = _base(chosen, context)
     if chosen.batch % 2:
         raise UsageError(f"{spec}: batch={chosen.batch}, expected an even number: a step takes as many of both sides")
     given = asdict(chosen)
@@ -132,8 +142,7 @@ def _build_flow(spec: Spec, chosen: FlowParameters, context: Context) -> Encoder
     same = {name: given[name] for name in ("ddi", "batch", "epochs", "seed")}
     # The published code sums the losses of two sides. The sides of our texts are their halves, since the loss does not
     # ask what the pairs are.
-    fit = FlowFit(FlowSettings(shape=shape, pairs=True, **same), dropout=chosen.dropout)
-    return _fitted(base, fit, replace(_card(spec, chosen, base), seed=chosen.seed), context)
+    return FlowFit(FlowSettings(shape=shape, pairs=True, **same), dropout=chosen.dropout)
 
 
 def _fitted(base: "CachedEncoder", fit: FitOrLoad, card: EncoderCard, context: Context) -> Encoder | Transductive:
@@ -157,6 +166,35 @@ def _fitted(base: "CachedEncoder", fit: FitOrLoad, card: EncoderCard, context: C
     )
     sentences = FitText(text.digest, text.sentences)
     return Mapped(base, lambda: fit(base, sentences, card, context), card)
+
+
+def _work(spec: Spec, chosen: WhiteningParameters | FlowParameters) -> Work | None:
+    """A fit on a text; one on each task's own sentences is a part of scoring it."""
+    if chosen.fit == _TARGET:
+        return None
+    base_of = (chosen.backbone, chosen.pooling, chosen.max_tokens, chosen.fit, chosen.sentences)
+    own_vectors = isinstance(chosen, FlowParameters) and chosen.dropout
+    return Work("fit", partial(_cost, spec, chosen), "" if own_vectors else "|".join(map(str, base_of)))
+
+
+def _cost(spec: Spec, chosen: WhiteningParameters | FlowParameters, context: Context) -> Cost:
+    from baselines.backbones import find_backbone
+    from baselines.fits import FitText, whitening_place
+    from harness.encoders.checkpoint import weight_files
+
+    base, text = _base(chosen, context), find_text(chosen.fit, context, chosen.sentences)
+    fit_text, texts, steps = FitText(text.digest, text.sentences), sum(1 for _ in text.sentences()), 0
+    if isinstance(chosen, FlowParameters):
+        fit = _flow_fit(spec, chosen, base)
+        path, _ = fit.place(base, fit_text, base.card, context)
+        steps = fit.settings.steps(texts // 2 * 2)
+        texts = steps * chosen.batch
+    else:
+        path, _ = whitening_place(base, fit_text, _whitened_card(spec, chosen, base), context)
+    weights = weight_files(find_backbone(chosen.backbone, offline=context.offline))
+    return Cost(
+        done=path.is_file(), steps=steps, texts=texts, model_bytes=sum(weight.stat().st_size for weight in weights)
+    )
 
 
 def _content(base: "CachedEncoder", card: EncoderCard, fit: str) -> dict[str, Value | None]:
@@ -194,6 +232,7 @@ BERT_WHITENING = EncoderEntry(
     summary="sentence vectors of a plain encoder, made isotropic by a linear map",
     parameters=WhiteningParameters,
     build=_build_whitening,
+    work=_work,
 )
 
 BERT_FLOW = EncoderEntry(
@@ -201,4 +240,5 @@ BERT_FLOW = EncoderEntry(
     summary="sentence vectors of a plain encoder, made Gaussian by an invertible network",
     parameters=FlowParameters,
     build=_build_flow,
+    work=_work,
 )

@@ -21,6 +21,8 @@ _EXTRAS = {  # extra -> a module of it
     "sentence-transformers": "sentence_transformers",
     "adapters": "peft",
     "sentencepiece": "sentencepiece",
+    "ray": "ray",
+    "slurm": "submitit",
 }
 _VARIABLES = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE")
 _SECONDS = 3.0  # that the hub has to answer

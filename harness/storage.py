@@ -17,6 +17,7 @@ KINDS = {
     "trained": "trained models; only --all clears them, because training takes long",
     "senteval": "downloaded data; only --all clears them",
     "glove": "downloaded word vectors; only --all clears them",
+    "rates": "how fast work was here, for `bench study --plan`; never cleared",
     "texts": "names given by `bench data add`; never cleared",
 }
 _CHEAP = ("embeddings", "fits", "vectors", "tokenized", "locks")

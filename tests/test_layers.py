@@ -29,11 +29,12 @@ MAY_IMPORT = {
     "integrations": _ENGINE,
     "verify": _ENGINE | {"integrations"},
     "explanation": _ENGINE,
+    "studies": _ENGINE | {"reports", "run"},
     "doctor": _GROUND | {"data", "results", "storage"},
     "paper": _ENGINE | {"reports", "run"},
     "plot": _GROUND | {"results", "reports"},
     "api": _ENGINE | {"reports", "run", "explanation"},
-    "cli": _ENGINE | {"reports", "run", "identify", "verify", "explanation", "paper", "storage", "doctor"},
+    "cli": _ENGINE | {"reports", "run", "identify", "verify", "explanation", "paper", "storage", "doctor", "studies"},
     "__main__": {"cli"},
 }
 

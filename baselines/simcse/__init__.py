@@ -7,6 +7,7 @@ from baselines.simcse.settings import Settings, SimcseSup, SimcseUnsup
 from harness.encoders.context import Context
 from harness.encoders.protocol import Encoder
 from harness.encoders.registry import EncoderEntry
+from harness.encoders.work import Work
 from harness.names import Spec
 
 
@@ -16,15 +17,23 @@ def _build(spec: Spec, chosen: Settings, context: Context) -> Encoder:
     return build_simcse(spec, chosen, context)
 
 
+def _work(spec: Spec, chosen: Settings) -> Work | None:
+    from baselines.simcse.encoders import training_of
+
+    return training_of(spec, chosen)
+
+
 SIMCSE_UNSUP = EncoderEntry(
     name="simcse-unsup",
     summary="unsupervised SimCSE: dropout as the only augmentation; released weights, or trained here",
     parameters=SimcseUnsup,
     build=_build,
+    work=_work,
 )
 SIMCSE_SUP = EncoderEntry(
     name="simcse-sup",
     summary="supervised SimCSE: NLI pairs with hard negatives; released weights, or trained here",
     parameters=SimcseSup,
     build=_build,
+    work=_work,
 )

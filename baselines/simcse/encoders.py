@@ -9,7 +9,7 @@ from typing import Any
 from baselines.backbones import find_backbone
 from baselines.simcse import devices
 from baselines.simcse.checkpoint import check_folder
-from baselines.simcse.data import open_corpus
+from baselines.simcse.data import Batches, open_corpus
 from baselines.simcse.job import Job, fingerprint
 from baselines.simcse.model import DevSet
 from baselines.simcse.recipe import train
@@ -20,12 +20,13 @@ from harness.data.named_texts import find_text, name_in_records
 from harness.data.sts import sts_benchmark
 from harness.data.text import Text
 from harness.derived import lock_of
-from harness.encoders.checkpoint import find_checkpoint, load_tokenizer, open_checkpoint
+from harness.encoders.checkpoint import find_checkpoint, load_tokenizer, open_checkpoint, weight_files
 from harness.encoders.context import Context
 from harness.encoders.protocol import Encoder
 from harness.encoders.registry import Resolved, fill
 from harness.encoders.training import TrainingOptions, TrainingRun
 from harness.encoders.transformer import Backbone, TransformerEncoder, build_transformer
+from harness.encoders.work import Cost, Work
 from harness.errors import UsageError
 from harness.names import STS_B_DEV, Spec
 
@@ -185,6 +186,22 @@ def build_simcse(spec: Spec, chosen: Settings, context: Context) -> Encoder:
         seed=job.settings.seed,
     )
     return TransformerEncoder(encoder.backbone, encoder.pooling, card)
+
+
+def training_of(spec: Spec, chosen: Settings) -> Work | None:
+    """A training, unless the weights are released."""
+
+    def cost(context: Context) -> Cost:
+        job = make_job(chosen, context)
+        steps = Batches(job.corpus, job.settings, 0, None, (0, 1)).total
+        return Cost(
+            done=(job.folder / "card.json").is_file(),
+            steps=steps,
+            texts=steps * (job.settings.batch_size or 0),
+            model_bytes=sum(path.stat().st_size for path in weight_files(job.backbone)),
+        )
+
+    return None if _wants_release(spec, chosen) else Work("train", cost)
 
 
 def _wants_release(spec: Spec, chosen: Settings) -> bool:

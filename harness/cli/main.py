@@ -23,6 +23,7 @@ from harness.cli.power import power
 from harness.cli.report import report
 from harness.cli.results import results_app
 from harness.cli.run import run
+from harness.cli.study import study
 from harness.cli.train import export, train
 from harness.cli.verify import verify
 from harness.files import write_error
@@ -40,6 +41,7 @@ app.command()(run)
 app.command()(train)
 app.command()(report)
 app.add_typer(plot_app, name="plot")
+app.command()(study)
 app.command()(paper)
 app.command()(compare)
 app.command()(explain)

@@ -29,6 +29,7 @@ from harness.encoders.controls import HashedWordsEncoder, RandomEncoder
 from harness.encoders.foreign import foreign
 from harness.encoders.pooling import FURTHER_POOLINGS, POOLINGS
 from harness.encoders.protocol import Encoder, Transductive
+from harness.encoders.work import Work
 from harness.errors import BenchError, UsageError
 from harness.names import Spec, Value, nearest, pick
 
@@ -90,14 +91,15 @@ class EncoderEntry:
         name: the method's name in specifications.
         summary: one line for `bench list models`.
         parameters: a class made by `@parameters`.
-        build: makes the encoder from its checked specification, its parameters and the context; raises UsageError or
-            EncoderError.
+        build: makes the encoder of a checked specification; raises UsageError or EncoderError.
+        work: the training or fit that building or the first sentence will do, or None.
     """
 
     name: str
     summary: str
     parameters: type[Any] = NoParameters
     build: Build
+    work: Callable[[Spec, Any], Work | None] = lambda spec, parameters: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,171 @@
+"""`bench study`."""
+
+import time
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli import options
+from harness.cli.console import Rows, err, print_json, show_rows
+from harness.cli.options import command, notice
+from harness.errors import UsageError
+from harness.names import pick
+from harness.progress import Progress, bars
+
+if TYPE_CHECKING:
+    from harness.studies.cells import Board
+    from harness.studies.engines import Alive
+    from harness.studies.study import Study
+
+_PAUSE = 0.5  # seconds between two looks at the records
+_LINE_SECONDS = 60.0
+
+
+@command
+def study(
+    file: Annotated[Path, typer.Argument(help="A study file: see docs/studies.md.")],
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Show cells, costs and what is missing, and do nothing.")
+    ] = False,
+    status: Annotated[bool, typer.Option("--status", help="Show what is done and running, and do nothing.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write its tables from the results, and do nothing.")
+    ] = False,
+    engine: Annotated[str, typer.Option("--engine", help="local, ray or slurm.")] = "local",
+    workers: Annotated[
+        int, typer.Option("--workers", "-n", min=1, help="How many; 1 of the local engine works in this process.")
+    ] = 1,
+    data_dir: options.DataDir = None,
+    results_dir: Annotated[
+        Path | None, typer.Option("--results-dir", help="Folder of result files, instead of the study's.")
+    ] = None,
+    cache_dir: options.CacheDir = None,
+    device: Annotated[str, typer.Option("--device", help="Instead of the study's: cpu, cuda, auto.")] = "",
+    offline: options.Offline = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure what a study file says: train, fit, encode and score whatever is not there yet.
+
+    The same command goes on after an interruption. Several machines that share the results and the cache folder may run
+    it at once. Exit code 1 or 2 if a cell failed.
+
+    For example: bench study simcse.toml --plan
+    """
+    from harness.studies.cells import Board, cells_of
+    from harness.studies.study import load_study
+
+    if plan + status + report > 1:
+        raise UsageError("--plan, --status and --report: give one of them")
+    asked = load_study(file, cache_dir or options.default_cache_dir())
+    asked = replace(
+        asked,
+        results_dir=results_dir or asked.results_dir,
+        data_dir=data_dir or asked.data_dir,
+        cache_dir=cache_dir or asked.cache_dir,
+        device=device or asked.device,
+        offline=offline,
+    )
+    board = Board(asked, cells_of(asked))
+    if status:
+        _show_status(board, json=json)
+    elif report:
+        _report(asked, json=json, quiet=quiet)
+    else:
+        _run(board, engine, workers, json=json, quiet=quiet)
+
+
+def _run(board: "Board", engine: str, workers: int, *, json: bool, quiet: bool) -> None:
+    from harness.cli.run import tell_cell
+    from harness.studies.engines import ENGINES
+    from harness.studies.worker import work_here
+
+    chosen = pick("engine", ENGINES, engine)
+    board.open()
+    with bars(quiet=quiet) as progress:
+        if engine == "local" and workers == 1:
+            work_here(board, progress, partial(tell_cell, quiet=quiet or json))
+        else:
+            with chosen(board.study, workers) as alive:
+                _watch(board, alive, progress, quiet=quiet)
+    _end(board, json=json, quiet=quiet)
+
+
+def _watch(board: "Board", alive: "Alive", progress: Progress, *, quiet: bool) -> None:
+    """Show how many cells have ended until all have or no worker is left: a bar, or a line a minute in a log file."""
+    started = last = time.monotonic()
+    before = 0
+    while True:
+        at_work = alive()
+        states = board.states()
+        counts = Counter(states.values())
+        ended, now = counts["done"] + counts["failed"], time.monotonic()
+        before = before or ended
+        if err.is_terminal:
+            progress("cells", ended, len(board.cells))
+        elif not quiet and now - last >= _LINE_SECONDS:
+            last, rate = now, (ended - before) / (now - started)
+            left = f", about {(len(board.cells) - ended) / rate / 60:.0f} min left" if rate else ""
+            told = ", ".join(f"{counts[state]} {state}" for state in ("done", "running", "failed"))
+            notice(f"{len(board.cells)} cells: {told}{left}")
+        if not board.open_cells(states) or not at_work:
+            return
+        time.sleep(_PAUSE)
+
+
+def _end(board: "Board", *, json: bool, quiet: bool) -> None:
+    """What became of the cells; the exit code that failures ask for."""
+    records = [(cell, board.record(cell)) for cell in board.cells]
+    states = board.states()
+    failed = [record for cell, record in records if states[cell.key] == "failed"]
+    for sentence in dict.fromkeys(record.error for record in failed):
+        notice(sentence)
+    undone = sum(state in ("waiting", "running") for state in states.values())
+    if json:
+        _show_status(board, json=True)
+    elif not quiet:
+        counts = {"done": len(records) - len(failed) - undone, "failed": len(failed), "not done": undone}
+        summary = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
+        err.print(f"cells: {summary}; results in {board.study.results_dir}", soft_wrap=True, markup=False)
+    if failed or undone:
+        raise typer.Exit(max((record.exit_code for record in failed), default=1))
+
+
+def _show_status(board: "Board", *, json: bool) -> None:
+    states = board.states()
+    waiting = board.open_cells(states)
+    rows: Rows = []
+    for cell in board.cells:
+        record, state = board.record(cell), str(states[cell.key])
+        if state == "running" and not board.is_held(cell):
+            state = "waiting"  # its worker was killed
+        elif state == "waiting" and cell not in waiting:
+            state = "blocked"  # by one that failed
+        rows.append(
+            {
+                "cell": cell.label,
+                "state": state,
+                "worker": record.worker if state == "running" else "",
+                "time": f"{record.seconds:.1f} s" if state == "done" else "",
+                "error": record.error if state == "failed" else "",
+            }
+        )
+    show_rows(rows, json=json)
+
+
+def _report(asked: "Study", *, json: bool, quiet: bool) -> None:
+    from harness.reports.report import ReportOptions
+    from harness.reports.report import report as render
+    from harness.reports.suite import Shown
+
+    wanted = asked.report
+    shown = Shown(each_seed=wanted.each_seed, published=wanted.published)
+    summary = render(asked.results_dir, Path(wanted.output), ReportOptions(formats=wanted.formats, shown=shown))
+    if json:
+        print_json({"files": [str(path) for path in summary.paths], "problems": list(summary.problems)})
+    elif not quiet:
+        err.print(f"{summary.n_results} results; {len(summary.paths)} files in {wanted.output}", soft_wrap=True)

@@ -1,0 +1,137 @@
+"""Where workers run: processes of this machine, tasks of a Ray cluster, or jobs of Slurm. All do the same.
+
+An engine starts a number of workers (`harness.studies.worker.work`) and says how many are still at work. Which of them
+does what is settled in the results folder, so an engine knows nothing of cells, and a lost worker loses nothing.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from harness.errors import UsageError
+from harness.studies.cells import FOLDER
+from harness.studies.study import Study
+from harness.studies.worker import work
+
+Alive = Callable[[], int]  # how many workers are at work; raises what a worker raised
+Engine = Callable[[Study, int], AbstractContextManager[Alive]]
+
+_RESTARTS = 3  # of workers that were killed, for each
+
+
+@contextmanager
+def local(study: Study, workers: int) -> Iterator[Alive]:
+    """Processes of this machine; cores and GPUs are shared out among them, several workers to a GPU if need be."""
+    import torch
+
+    spawned = multiprocessing.get_context("spawn")
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    gpus = torch.cuda.device_count() if study.device in ("auto", "cuda") else 0
+
+    def start(number: int) -> Any:
+        device = f"cuda:{number % gpus}" if gpus else None
+        process = spawned.Process(
+            target=work, args=(study,), kwargs={"device": device, "threads": threads}, daemon=True
+        )
+        process.start()
+        return process
+
+    processes = {number: start(number) for number in range(workers)}
+    restarts = _RESTARTS * workers
+
+    def alive() -> int:
+        nonlocal restarts
+        for number, process in processes.items():
+            if (process.exitcode or 0) < 0 and restarts:  # killed; its cell is free again
+                restarts -= 1
+                processes[number] = start(number)
+        return sum(process.is_alive() for process in processes.values())
+
+    try:
+        yield alive
+    finally:
+        for process in processes.values():
+            process.terminate()
+        for process in processes.values():
+            process.join()
+
+
+@contextmanager
+def ray(study: Study, workers: int) -> Iterator[Alive]:
+    """Tasks of a Ray cluster, each again elsewhere if its node is lost.
+
+    The table `[ray]` has `address` (else RAY_ADDRESS, else a cluster of this machine alone) and the options of
+    `ray.remote`, such as `num_gpus = 0.25` for four workers to a GPU.
+    """
+    cluster = _import("ray", "ray")
+    options = dict(study.engines.get("ray", {}))
+    address = options.pop("address", None)
+    mine = not cluster.is_initialized()
+    if mine:
+        cluster.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error")
+    options = {"num_cpus": 1, "max_retries": _RESTARTS, **options}
+    threads = max(1, int(options["num_cpus"]))
+    task = cluster.remote(**options)(work)
+    pending = [task.remote(study, threads=threads) for _ in range(workers)]
+
+    def alive() -> int:
+        nonlocal pending
+        done, pending = cluster.wait(pending, num_returns=len(pending), timeout=0) if pending else ([], [])
+        cluster.get(done)
+        return len(pending)
+
+    try:
+        yield alive
+    finally:
+        for one in pending:
+            cluster.cancel(one, force=True)
+        if mine:
+            cluster.shutdown()
+
+
+@contextmanager
+def slurm(study: Study, workers: int) -> Iterator[Alive]:
+    """Jobs of one Slurm array, through submitit.
+
+    The table `[slurm]` has submitit's parameters, such as `timeout_min`, `cpus_per_task`, `gpus_per_node` and
+    `slurm_partition`; `cluster = "local"` starts them as processes of this machine, to try a study.
+    """
+    submitit = _import("submitit", "slurm")
+    options = dict(study.engines.get("slurm", {}))
+    cluster = options.pop("cluster", None)
+    executor = submitit.AutoExecutor(folder=study.results_dir.absolute() / FOLDER / "jobs", cluster=cluster)
+    executor.update_parameters(**options)
+    jobs = executor.map_array(work, [study] * workers)
+
+    def alive() -> int:
+        for job in (job for job in jobs if job.done()):
+            job.result()
+        return sum(not job.done() for job in jobs)
+
+    try:
+        yield alive
+    finally:
+        for job in (job for job in jobs if not job.done()):
+            job.cancel()
+
+
+ENGINES: Mapping[str, Engine] = {"local": local, "ray": ray, "slurm": slurm}
+
+
+def _import(module: str, extra: str) -> Any:
+    """A package that only one engine needs.
+
+    Raises:
+        UsageError: if it is not installed; the message names the extra.
+    """
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"--engine {extra}: the package {module} is not installed; install it with: pip install "
+            f"'simcse-bench[{extra}]'"
+        ) from error

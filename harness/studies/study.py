@@ -1,0 +1,285 @@
+"""The study file: models with grids and seeds, tasks, folders, and the tables wanted; each error has its line.
+
+    title = "Three methods on tiny"
+    suites = ["mini"]
+    backbone = "tiny"
+
+    [[models]]
+    model = "bert"
+    pooling = ["avg", "cls_before_pooler"]
+
+    [[models]]
+    model = "simcse-unsup"
+    seeds = "0-2"
+    max_steps = 20
+
+Every other key of a model is one of its parameters; a list of values is an axis of a grid. Paths are relative to the
+folder that the command runs in.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.encoders.context import Context
+from harness.encoders.device import torch_device
+from harness.encoders.registry import declared, resolve
+from harness.errors import BenchError, UsageError
+from harness.names import Spec, Value, nearest
+from harness.progress import Progress, silent
+from harness.tasks.outcome import Task
+from harness.tasks.suites import select
+
+_Seeds = str | list[Annotated[int, Field(ge=0)]]
+_HEADER = re.compile(r"\s*\[+\s*([\w.-]+)\s*\]+")
+_KEY = re.compile(r"\s*[\"']?([\w-]+)[\"']?\s*=")
+_RANGE = re.compile(r"(\d+)-(\d+)")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Models(BaseModel):
+    """One entry of `[[models]]`; its further keys are parameters."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    model: str
+    seeds: _Seeds | None = None
+
+
+class ReportWanted(_Strict):
+    """The table `[report]`: what `--report` writes, as the options of `bench report` and `bench plot`."""
+
+    output: str = "reports"
+    formats: tuple[str, ...] = Field(default=("md", "latex", "csv"), strict=False)
+    published: tuple[str, ...] = Field(default=(), strict=False)
+    each_seed: bool = False
+
+
+class _File(_Strict):
+    title: str = ""
+    suites: list[str] = []
+    tasks: list[str] = []
+    mode: str = "test"
+    classifier: str = "senteval"
+    seeds: _Seeds | None = None
+    backbone: str | None = None
+    device: str = "auto"
+    dtype: str = "float32"
+    results_dir: str = "results"
+    data_dir: str | None = None
+    cache_dir: str | None = None
+    models: list[_Models] = Field(min_length=1)
+    report: ReportWanted = ReportWanted()
+    ray: dict[str, Any] = {}
+    slurm: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """What is to be measured, and where: all that a worker needs.
+
+    Attributes:
+        title: for people.
+        specs: full specifications of the encoders, in order.
+        suites: of tasks.
+        tasks: further tasks.
+        mode: of the probes.
+        classifier: of the probes.
+        device: `auto`, `cpu`, `cuda`, ...
+        dtype: of the forward pass.
+        results_dir: result files, and beside them what workers tell each other.
+        data_dir: in SentEval's layout, or None.
+        cache_dir: embeddings, fits, trained models; workers on several machines share it.
+        offline: never use the network.
+        report: tables wanted.
+        engines: options of the engines `ray` and `slurm`, which have the tables of these names.
+    """
+
+    title: str
+    specs: tuple[str, ...]
+    suites: tuple[str, ...]
+    tasks: tuple[str, ...]
+    mode: str
+    classifier: str
+    device: str
+    dtype: str
+    results_dir: Path
+    data_dir: Path | None
+    cache_dir: Path
+    offline: bool
+    report: ReportWanted
+    engines: Mapping[str, Mapping[str, Any]]
+
+    def context(self, *, offline: bool | None = None, progress: Progress = silent) -> Context:
+        """The settings that encoders are built with."""
+        return Context(
+            cache_dir=self.cache_dir,
+            data_dir=self.data_dir,
+            device=torch_device(self.device),
+            dtype=self.dtype,
+            offline=self.offline if offline is None else offline,
+            progress=progress,
+        )
+
+    def chosen_tasks(self) -> list[Task]:
+        """The tasks, those of the suites first."""
+        how = {"mode": self.mode, "classifier": self.classifier}
+        groups = (
+            select(self.suites, (), **how) if self.suites else [],
+            select((), self.tasks, **how) if self.tasks else [],
+        )
+        return list({f"{task.name}@{task.protocol}": task for group in groups for task in group}.values())
+
+
+def load_study(path: Path, default_cache: Path) -> Study:
+    """Read a study file.
+
+    Args:
+        path: of the file.
+        default_cache: the cache folder, if the file names none.
+
+    Raises:
+        UsageError: if it cannot be read, is no TOML, has an unknown key or a wrong value, names nothing to measure, or
+            names a model, parameter or task that does not exist. The message has the line and the key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        document = tomllib.loads(text)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}), expected a study file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: is not TOML ({error}); see docs/studies.md for an example") from error
+    place = _Place(path, text)
+    try:
+        found = _File.model_validate(document)
+    except ValidationError as error:
+        raise place.refusal(error) from error
+    specs = [str(spec) for number, entry in enumerate(found.models) for spec in _specs(place, number, entry, found)]
+    study = Study(
+        title=found.title or path.stem,
+        specs=tuple(dict.fromkeys(specs)),
+        suites=tuple(found.suites),
+        tasks=tuple(found.tasks),
+        mode=found.mode,
+        classifier=found.classifier,
+        device=found.device,
+        dtype=found.dtype,
+        results_dir=Path(found.results_dir),
+        data_dir=None if found.data_dir is None else Path(found.data_dir),
+        cache_dir=default_cache if found.cache_dir is None else Path(found.cache_dir),
+        offline=False,
+        report=found.report,
+        engines={"ray": found.ray, "slurm": found.slurm},
+    )
+    _check_tasks(place, study)
+    return study
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where in the file a key stands, for errors."""
+
+    path: Path
+    text: str
+
+    def error(self, where: tuple[str | int, ...], what: str) -> UsageError:
+        """A sentence that begins as `study.toml:7: models.pooling:` does."""
+        key = ".".join(str(part) for part in where if isinstance(part, str))
+        return UsageError(f"{self.path}:{self._line(where)}: {key}: {what}")
+
+    def refusal(self, error: ValidationError) -> UsageError:
+        """One sentence on the first thing that pydantic refuses."""
+        first = error.errors()[0]
+        where = first["loc"]
+        if first["type"] == "extra_forbidden":
+            known = ReportWanted if where[0] == "report" else _File
+            return self.error(where, f"there is no such key; {nearest(str(where[-1]), known.model_fields)}")
+        if first["type"] == "missing":
+            return self.error(where, "is missing; every study has models, and each of them names its model")
+        return self.error(where, f"{first['input']!r} cannot be used: {first['msg'][:1].lower()}{first['msg'][1:]}")
+
+    def _line(self, where: tuple[str | int, ...]) -> int:
+        """The line of a key, else of its table, else the first: tables of a list are counted."""
+        number = next((part for part in where if isinstance(part, int)), 0)
+        names = [part for part in where if isinstance(part, str)]
+        seen: dict[str, int] = {}
+        table, best = "", 1
+        for at, line in enumerate(self.text.splitlines(), start=1):
+            if header := _HEADER.fullmatch(line.partition("#")[0].rstrip()):
+                table = header[1]
+                seen[table] = seen.get(table, -1) + 1
+                if names[:1] == [table] and seen[table] == number:
+                    best = at
+            elif (key := _KEY.match(line)) and (table in ("", *names[:1])) and seen.get(table, number) == number:
+                if [*filter(None, (table,)), key[1]] == names[: 1 + bool(table)]:
+                    return at
+        return best
+
+
+def _specs(place: _Place, number: int, entry: _Models, file: _File) -> Iterator[Spec]:
+    """The full specifications of one entry: its grid, each with every seed."""
+    try:
+        base = Spec.parse(entry.model)
+    except UsageError as error:
+        raise place.error(("models", number, "model"), str(error)) from error
+    axes = {key: _axis(place, number, key, value) for key, value in (entry.model_extra or {}).items()}
+    if clash := next((key for key in axes if key in base.given), None):
+        raise place.error(("models", number, clash), f"{entry.model} gives it too; keep one")
+    seeds = _numbers(place, ("models", number, "seeds"), entry.seeds)
+    general = _numbers(place, ("seeds",), file.seeds) if entry.seeds is None else []
+    context = Context(cache_dir=Path(), backbone=file.backbone)
+    for values in product(*axes.values()):
+        spec = base.replaced(**dict(zip(axes, values, strict=True)))
+        try:
+            seeded = _has_seed(spec, context)
+            own = seeds or (general if seeded and "seed" not in spec.given else [])
+            for each in [spec.replaced(seed=seed) for seed in own] or [spec]:
+                yield resolve(each, context).spec
+        except BenchError as error:
+            raise place.error(("models", number, "model"), str(error)) from error
+
+
+def _axis(place: _Place, number: int, key: str, value: Any) -> list[Value]:
+    values = value if isinstance(value, list) else [value]
+    if not values:
+        raise place.error(("models", number, key), "the list is empty, so nothing would be measured; give values")
+    if not all(isinstance(one, str | int | float) for one in values):
+        raise place.error(("models", number, key), f"{value!r} cannot be used: expected a value, or a list of values")
+    return values
+
+
+def _numbers(place: _Place, where: tuple[str | int, ...], seeds: _Seeds | None) -> list[int]:
+    if seeds is None:
+        return []
+    if isinstance(seeds, str):
+        parts = [part.strip() for part in seeds.split(",")]
+        ends = [_RANGE.fullmatch(part if "-" in part else f"{part}-{part}") for part in parts]
+        seeds = [n for end in ends if end for n in range(int(end[1]), int(end[2]) + 1)] if all(ends) else []
+    if not seeds:
+        raise place.error(where, 'expected seeds such as [0, 1, 2] or "0-4", at least one')
+    return seeds
+
+
+def _has_seed(spec: Spec, context: Context) -> bool:
+    return any(one.name == "seed" for one in declared(resolve(spec, context).entry))
+
+
+def _check_tasks(place: _Place, study: Study) -> None:
+    for key, names in (("suites", study.suites), ("tasks", study.tasks)):
+        if names:
+            try:
+                how = {"mode": study.mode, "classifier": study.classifier}
+                select(names if key == "suites" else (), names if key == "tasks" else (), **how)
+            except UsageError as error:
+                raise place.error((key,), str(error)) from error
+    if not (study.suites or study.tasks):
+        raise place.error(("suites",), "there are neither suites nor tasks, so nothing would be measured; name some")

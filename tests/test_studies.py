@@ -1,0 +1,273 @@
+"""Studies: the file and its errors, cells and their order, records and locks, and runs on one process."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli.main import app
+from harness.errors import UsageError
+from harness.results.store import read_all
+from harness.studies.cells import MOST_ATTEMPTS, Board, Record, cells_of
+from harness.studies.study import load_study
+
+CONTROLS = """
+tasks = ["mini-sts"]
+[[models]]
+model = "random"
+seeds = "0-1"
+[[models]]
+model = "bag-of-words"
+dim = [8, 16]
+"""
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Writes a study file into an empty folder, which is the working folder from then on."""
+    monkeypatch.chdir(tmp_path)
+
+    def study(text):
+        (tmp_path / "study.toml").write_text(text, encoding="utf-8")
+        return load_study(tmp_path / "study.toml", tmp_path / "cache")
+
+    return study
+
+
+def bench(*arguments):
+    return CliRunner().invoke(app, [str(one) for one in arguments])
+
+
+def test_a_grid_is_every_combination_with_every_seed(study):
+    found = study(
+        'suites = ["mini"]\nseeds = [3, 4]\nbackbone = "tiny"\n'
+        '[[models]]\nmodel = "bert"\npooling = ["cls", "avg"]\n'
+        '[[models]]\nmodel = "simcse-unsup[max_steps=5]"\ntemperature = [0.05, 0.1]\n'
+        '[[models]]\nmodel = "simcse-unsup[max_steps=5]"\ntemperature = 0.1\nseeds = "4"\n'
+    )
+    assert found.specs == (
+        "bert[backbone=tiny,pooling=cls]",
+        "bert[backbone=tiny,pooling=avg]",
+        "simcse-unsup[backbone=tiny,seed=3,max_steps=5]",
+        "simcse-unsup[backbone=tiny,seed=4,max_steps=5]",
+        "simcse-unsup[backbone=tiny,seed=3,max_steps=5,temperature=0.1]",
+        "simcse-unsup[backbone=tiny,seed=4,max_steps=5,temperature=0.1]",
+    )
+    assert [task.name for task in found.chosen_tasks()] == ["mini-sts", "mini-mr", "mini-mrpc", "mini-geometry"]
+
+
+_MODEL = '[[models]]\nmodel = "random"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f'suite = ["mini"]\n{_MODEL}', "1: suite: there is no such key; did you mean 'suites'?"),
+        (
+            f'suites = ["mini"]\n{_MODEL}[report]\nformat = ["md"]\n',
+            "5: report.format: there is no such key; did you mean 'formats'?",
+        ),
+        ('suites = ["mini"]\n', "1: models: is missing; every study has models, and each of them names its model"),
+        (
+            f'suites = ["mini"]\n{_MODEL}[[models]]\ndim = 3\n',
+            "4: models.model: is missing; every study has models, and each of them names its model",
+        ),
+        (
+            f'suites = ["mini"]\n{_MODEL}dim = []\n',
+            "4: models.dim: the list is empty, so nothing would be measured; give values",
+        ),
+        (
+            f'suites = ["mini"]\n{_MODEL}seeds = []\n',
+            '4: models.seeds: expected seeds such as [0, 1, 2] or "0-4", at least one',
+        ),
+        (
+            f'suites = ["mini"]\nseeds = "x"\n{_MODEL}',
+            '2: seeds: expected seeds such as [0, 1, 2] or "0-4", at least one',
+        ),
+        (
+            f'suites = ["mini"]\n{_MODEL}[[models]]\nmodel = "bert"\npoling = "avg"\n',
+            "5: models.model: model 'bert' has no parameter 'poling'; did you mean 'pooling'?",
+        ),
+        (
+            f'suites = ["mini"]\n{_MODEL}# again\n[[models]]\nmodel = "brt"\n',
+            "6: models.model: no model is named 'brt'; did you mean 'bert'?",
+        ),
+        (f'suites = ["minni"]\n{_MODEL}', "1: suites: no suite is named 'minni'; did you mean 'mini'?"),
+        (
+            f"offline = true\n{_MODEL}",
+            "1: offline: there is no such key; known: title, suites, tasks, mode, classifier, seeds, backbone, device, "
+            "dtype, results_dir, data_dir, cache_dir, models, report, ray, slurm",
+        ),
+        (_MODEL, "1: suites: there are neither suites nor tasks, so nothing would be measured; name some"),
+        (
+            f'suites = "mini"\n{_MODEL}',
+            "1: suites: 'mini' cannot be used: input should be a valid list",
+        ),
+        (
+            'suites = ["mini"]\n[[models]]\nmodel = "bert[pooling=avg]"\npooling = "cls"\n',
+            "4: models.pooling: bert[pooling=avg] gives it too; keep one",
+        ),
+    ],
+)
+def test_an_error_names_line_and_key(study, tmp_path, text, said):
+    with pytest.raises(UsageError) as caught:
+        study(text)
+    assert str(caught.value) == f"{tmp_path / 'study.toml'}:{said}"
+
+
+def test_what_is_no_toml_is_refused(study):
+    with pytest.raises(UsageError, match=r"is not TOML \(.*line 1, column"):
+        study("suites = ]\n")
+
+
+def test_poolings_of_one_backbone_are_one_cell_and_trainings_come_first(study):
+    found = study(
+        'suites = ["mini"]\nbackbone = "tiny"\nseeds = [0, 1]\n'
+        '[[models]]\nmodel = "bert"\npooling = ["cls", "avg"]\n'
+        '[[models]]\nmodel = "bert-whitening"\nfit = "mini-nli"\ndim = [8, 16]\n'
+        '[[models]]\nmodel = "bert-flow"\nfit = "mini-nli"\n'
+        '[[models]]\nmodel = "simcse-unsup"\nmax_steps = 1\n'
+    )
+    cells = cells_of(found)
+    assert [(cell.kind, len(cell.specs), len(cell.needs)) for cell in cells] == [
+        ("train", 1, 0),
+        ("train", 1, 0),
+        ("fit", 2, 0),  # both read the same vectors
+        ("fit", 1, 0),  # with dropout, each computes its own
+        ("fit", 1, 0),
+        ("score", 2, 0),
+        ("score", 4, 3),
+        ("score", 1, 1),
+        ("score", 1, 1),
+    ]
+    keys = [cell.key for cell in cells]
+    assert len(set(keys)) == len(keys)
+    assert all(keys.index(need) < keys.index(cell.key) for cell in cells for need in cell.needs)
+
+
+def test_a_study_is_measured_once(study, tmp_path):
+    study(CONTROLS)
+    done = bench("study", "study.toml")
+    assert done.exit_code == 0, done.output
+    results, problems = read_all(tmp_path / "results")
+    assert not problems
+    assert sorted(one.encoder.name for one in results) == [
+        "bag-of-words[dim=16]",
+        "bag-of-words[dim=8]",
+        "random",
+        "random[seed=1]",
+    ]
+    before = {one.file: one.run.started for one in results}
+    again = bench("study", "study.toml")
+    assert "cells: 2 done" in again.stderr
+    assert {one.file: one.run.started for one in read_all(tmp_path / "results")[0]} == before
+    said = json.loads(bench("study", "study.toml", "--status", "--json").stdout)
+    assert [(one["cell"], one["state"]) for one in said] == [
+        ("score random and 1 more", "done"),
+        ("score bag-of-words[dim=8] and 1 more", "done"),
+    ]
+    assert not bench("results", "check", "--results-dir", tmp_path / "results").exit_code
+    assert bench("study", "study.toml", "--report").exit_code == 0
+    assert (tmp_path / "reports/report.md").is_file()
+
+
+def test_what_was_measured_without_a_study_counts(study):
+    assert bench("run", "--tasks", "mini-sts", "--models", "random,random[seed=1]").exit_code == 0
+    board = Board(found := study(CONTROLS), cells_of(found))
+    assert list(board.states().values()) == ["done", "waiting"]
+
+
+def test_missing_data_fail_their_cells_and_a_later_start_tries_again(study):
+    study(CONTROLS.replace("mini-sts", "STS12"))
+    done = bench("study", "study.toml", "--offline")
+    assert done.exit_code == 2
+    assert "SentEval's data was not downloaded before and the network is switched off" in done.output
+    said = json.loads(bench("study", "study.toml", "--status", "--json").stdout)
+    assert {one["state"] for one in said} == {"failed"}
+    assert bench("study", "study.toml", "--offline").exit_code == 2
+
+
+def test_a_cell_is_held_by_one_and_free_again_when_its_holder_is_killed(study, tmp_path):
+    board = Board(found := study(CONTROLS), cells_of(found))
+    board.open()
+    cell = board.cells[0]
+    with board.claim(cell) as record:
+        assert record is not None
+        assert board.record(cell).state == "running"
+        with Board(found, board.cells).claim(cell) as other:
+            assert other is None
+        assert board.is_held(cell)
+    code = (  # takes the cell and dies without a word
+        "import os, signal, sys; from pathlib import Path\n"
+        "from harness.studies.cells import Board, cells_of; from harness.studies.study import load_study\n"
+        "study = load_study(Path('study.toml'), Path('cache')); board = Board(study, cells_of(study))\n"
+        "with board.claim(board.cells[0]): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == -9
+    assert board.record(cell).state == "running"
+    assert not board.is_held(cell)
+    with board.claim(cell) as record:
+        assert record is not None
+        assert record.attempts == 3  # this test's, the killed one's, and this
+        board.finish(cell, replace(record, state="done"))
+    with board.claim(cell) as record:
+        assert record is None
+
+
+def test_a_cell_that_kills_its_workers_is_given_up(study):
+    board = Board(found := study(CONTROLS), cells_of(found))
+    board.open()
+    cell = board.cells[0]
+    board.finish(cell, Record(state="running", label=cell.label, worker="a:1", attempts=MOST_ATTEMPTS))
+    with board.claim(cell) as record:
+        assert record is None
+    assert board.record(cell).error == (
+        "score random and 1 more: 3 workers were killed while they did it, the last one a:1; give it more memory or "
+        "time, or fewer workers, and run the study again"
+    )
+    assert cell not in board.open_cells(board.states())
+
+
+def test_what_needs_a_failed_cell_is_not_begun(study):
+    found = study('suites = ["mini"]\nbackbone = "tiny"\n[[models]]\nmodel = "simcse-unsup"\nmax_steps = 1\n')
+    board = Board(found, cells_of(found))
+    board.open()
+    train, score = board.cells
+    board.finish(train, Record(state="failed", label=train.label, error="no", exit_code=1))
+    assert board.open_cells(board.states()) == []
+    said = json.loads(bench("study", "study.toml", "--status", "--json", "--cache-dir", "cache").stdout)
+    assert [one["state"] for one in said] == ["failed", "blocked"]
+    board.open()
+    assert board.open_cells(board.states()) == [train, score]
+
+
+def test_deleted_results_are_measured_again(study, tmp_path):
+    study(CONTROLS)
+    bench("study", "study.toml")
+    next((tmp_path / "results").glob("random_*/mini-sts*.json")).unlink()
+    board = Board(found := study(CONTROLS), cells_of(found))
+    assert list(board.states().values()) == ["waiting", "done"]
+
+
+def test_a_results_folder_without_locks_is_refused(study, monkeypatch):
+    study(CONTROLS)
+    monkeypatch.setattr("fcntl.flock", lambda *_: None)
+    done = bench("study", "study.toml")
+    assert done.exit_code == 2
+    assert "results/.study: files cannot be locked there" in done.stderr
+    assert "name a folder on another disk" in done.stderr
+
+
+@pytest.mark.parametrize(("engine", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_an_engine_that_is_not_installed_names_its_extra(study, monkeypatch, engine, package):
+    study(CONTROLS)
+    monkeypatch.setitem(sys.modules, package, None)
+    done = bench("study", "study.toml", "--engine", engine)
+    assert (done.exit_code, done.stderr) == (
+        2,
+        f"bench: --engine {engine}: the package {package} is not installed; install it with: pip install "
+        f"'simcse-bench[{engine}]'\n",
+    )
