@@ -11,15 +11,14 @@ from harness.encoders.protocol import Transductive
 from harness.encoders.registry import Resolved, resolve
 from harness.errors import BenchError, ResultError, UsageError
 from harness.names import EncoderCard, pick
-from harness.reports.choice import Choice, filler_of
 from harness.reports.figures.alignment_uniformity import alignment_uniformity
 from harness.reports.figures.canvas import Drawing, save
-from harness.reports.figures.measured import Definition, find, gaps
+from harness.reports.figures.measured import Definition, find, gaps, together
 from harness.reports.figures.similarity_density import similarity_density
 from harness.reports.figures.spectrum import spectrum
 from harness.reports.figures.trajectory import LOG, Trajectory, read_log, trajectory
 from harness.reports.paper import PaperTable, Wanted, fill_words
-from harness.reports.targets import Paper, Target
+from harness.reports.targets import Choice, Paper, Target, filler_of
 from harness.run import Cell, Plan, build_cached, run
 from harness.tasks.outcome import Task
 from harness.tasks.probes.settings import MODES
@@ -128,16 +127,13 @@ def retrieve(target: Target, paper: Paper, choice: Choice, context: Context) -> 
     return fill_words(target, paper, choice, found)
 
 
-def draw_rows(
-    kind: str, cards: Mapping[str, EncoderCard | None], output: Path, name: str, places: Places
-) -> tuple[tuple[Path, ...], bool]:
+def draw_rows(kind: str, filled: PaperTable, output: Path, places: Places) -> tuple[tuple[Path, ...], bool]:
     """Draw what the rows of a paper's figure were measured with, and tell what is missing.
 
     Args:
         kind: of figure, as `bench plot` names it.
-        cards: row -> its encoder, or None where nothing was measured. The figure labels encoders as the rows are.
-        output: folder for the files.
-        name: of the files, without an ending.
+        filled: the table of its numbers. The figure labels encoders as the rows are.
+        output: folder for the files, which have the name of the table and the kind.
         places: where results and training runs are.
 
     Returns:
@@ -147,30 +143,36 @@ def draw_rows(
         ResultError: if a result's per-item file is missing.
         WriteError: if the files cannot be written.
     """
-    for label in (label for label, card in cards.items() if card is None):
+    name = f"{filled.table.name}-{kind}"
+    for label in (label for label, cards in filled.cards.items() if not cards):
         places.tell(f"{name}: {label} is not drawn, nothing is measured for it")
-    known = {label: card for label, card in cards.items() if card is not None}
-    drawing = _paths(known, places) if kind == "trajectory" else _points(kind, known, places)
+    known = {label: cards for label, cards in filled.cards.items() if cards}
+    drawing = _paths(known, places) if kind == "trajectory" else _points(kind, known, filled.published, places)
     if drawing is None:
         return (), False
     drawn, number = drawing
-    return save(drawn, output, name), number == len(cards)
+    return save(drawn, output, name), number == len(filled.cards)
 
 
-def _points(kind: str, cards: Mapping[str, EncoderCard], places: Places) -> tuple[Drawing, int] | None:
-    """A drawing of the encoders with a geometry result, and their number."""
+def _points(
+    kind: str, cards: Mapping[str, Sequence[EncoderCard]], published: Mapping[str, float], places: Places
+) -> tuple[Drawing, int] | None:
+    """A drawing of the encoders with a geometry result, their seeds together, and their number."""
     definition = Definition()
-    labels = {card.name: label for label, card in cards.items()}
+    labels = {card.name: label for label, seeds in cards.items() for card in seeds}
     found = find(places.results_dir, definition.task, list(labels))
     for gap in gaps(found, definition, places.results_dir, colour=kind == "alignment-uniformity"):
         places.tell(gap)
-    measured = [replace(one, label=labels[one.card.name]) for one in found.measured] if cards else []
+    measured = []
+    for label in cards:
+        runs = [one for one in found.measured if labels[one.card.name] == label]
+        measured += [replace(together(runs), label=label, published=published.get(label))] if runs else []
     return (DRAWINGS[kind](measured, definition), len(measured)) if measured else None
 
 
-def _paths(cards: Mapping[str, EncoderCard], places: Places) -> tuple[Drawing, int] | None:
+def _paths(cards: Mapping[str, Sequence[EncoderCard]], places: Places) -> tuple[Drawing, int] | None:
     """A drawing of the encoders whose training log is in the cache, and their number."""
-    runs = list(_logs(cards, places))
+    runs = list(_logs({label: seeds[0] for label, seeds in cards.items()}, places))
     return (trajectory(runs), len(runs)) if runs else None
 
 

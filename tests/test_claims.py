@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 from harness.cli.main import app
 from harness.errors import UsageError
 from harness.names import Spec
-from harness.reports.choice import Choice
 from harness.reports.claims import judge, load
+from harness.reports.targets import Choice
 from harness.results import store
 from harness.results.items import SeriesItems
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.text import Annotation, Text
+from matplotlib.text import Text
 from typer.testing import CliRunner
 
 from harness.cli import plot
@@ -24,13 +24,12 @@ from harness.names import EncoderCard
 from harness.reports.figures import canvas
 from harness.reports.figures.alignment_uniformity import alignment_uniformity
 from harness.reports.figures.canvas import save
-from harness.reports.figures.labels import _through, place
-from harness.reports.figures.measured import COLOUR_TASKS, Definition, find
+from harness.reports.figures.measured import COLOUR_TASKS, Definition, find, together
 from harness.reports.figures.scores import heat_map, scores
 from harness.reports.figures.similarity_density import _density, similarity_density
 from harness.reports.figures.spectrum import spectrum
 from harness.reports.figures.trajectory import Point, Trajectory, read_log, trajectory
-from harness.reports.short import short_names
+from harness.reports.match import short_names
 from harness.reports.table import Cell, Column, Row, Table
 from harness.results import layout, store
 from harness.results.items import SeriesItems
@@ -106,7 +105,7 @@ def test_equal_results_give_equal_bytes_in_four_formats(measured, tmp_path):
     first, again = (
         canvas.save(alignment_uniformity(measured, DEFINITION), tmp_path / day, "figure") for day in ("a", "b")
     )
-    assert [path.suffix for path in first] == [".pdf", ".svg", ".png", ".csv"]
+    assert [path.suffix for path in first] == [".pdf", ".svg", ".png", ".csv", ".tex"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
     assert b"CreationDate" not in first[0].read_bytes()
     assert b"<dc:date>" not in first[1].read_bytes()
@@ -126,47 +125,36 @@ def test_no_text_is_cut_off(name, width, measured):
     assert drawn.y1 < figure.get_figheight() + 0.01
 
 
-def test_labels_cover_neither_each_other_nor_the_points(measured):
-    figure = alignment_uniformity(measured, DEFINITION).figure
-    axes = figure.axes[0]
-    notes = [child for child in axes.get_children() if isinstance(child, Annotation)]
+@pytest.mark.parametrize("label", ["name {}", "a name that is far too long for such a column, number {}"])
+def test_names_stand_beside_the_points_or_numbers_do_and_nothing_is_covered(measured, label):
+    """Names where there is room; else numbers, and the names in the legend."""
+    drawn = [replace(measured[i], label=label.format(i)) for i in (0, 2, 4)]
+    drawing = alignment_uniformity(drawn, DEFINITION)
+    axes = drawing.figure.axes[0]
     with canvas.style():
-        figure.canvas.draw()
-        boxes = [Text.get_window_extent(note) for note in notes]
-    points = [axes.transData.transform(note.xy) for note in notes]
-    assert len(notes) == len(MODELS)
+        drawing.figure.canvas.draw()
+        boxes = [Text.get_window_extent(text) for text in axes.texts]
+    points = [axes.transData.transform((row[7], row[4])) for row in drawing.rows]
+    beside = {text.get_text().partition(" ")[0] for text in axes.texts}
+    assert beside == ({"name"} if label == "name {}" else {"1", "2", "3"})
+    if "long" in label:
+        below = [text.get_text() for text in drawing.figure.legends[0].get_texts()]
+        assert all(any(one.label in text for text in below) for one in drawn)
     for i, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[i + 1 :])
         assert not any(box.contains(*point) for point in points)
 
 
-@pytest.mark.parametrize("crowd", [1, 2, 6, 12])
-def test_crowded_labels_find_places(crowd):
-    anchors = np.random.default_rng(crowd).normal((200, 150), (30, 15), (crowd, 2))
-    sizes = np.tile([90.0, 11.0], (crowd, 1))
-    centres = place(anchors, sizes, (0, 0, 400, 300), gap=5)
-    if crowd == 6:
-        np.testing.assert_array_equal(centres, place(anchors, sizes, (0, 0, 400, 300), gap=5))
-    for i in range(crowd):
-        apart = np.abs(centres - centres[i])[np.arange(crowd) != i]
-        assert (apart >= sizes[i]).any(axis=1).all()
-        assert (np.abs(anchors - centres[i]) >= sizes[i] / 2).any(axis=1).all()
-    assert (centres - sizes / 2 >= 0).all()
-    assert (centres + sizes / 2 <= (400, 300)).all()
-
-
-@pytest.mark.parametrize(
-    ("start", "end", "through"),
-    [
-        pytest.param((0, 0), (200, 0), True, id="along a thin box"),
-        pytest.param((100, -50), (110, 50), True, id="across"),
-        pytest.param((0, 10), (200, 10), False, id="above"),
-        pytest.param((0, 0), (40, 0), False, id="ends before"),
-    ],
-)
-def test_a_leader_through_a_label_is_seen(start, end, through):
-    box = np.array((100.0, 0.5)), np.array((90.0, 11.0))
-    assert bool(_through(np.array(start, float), np.array(end, float), *box)) is through
+def test_seeds_are_one_point_with_their_mean_and_spread(measured):
+    runs = [replace(one, sts=sts) for one, sts in zip(measured[:3], (10.0, 20.0, 60.0), strict=True)]
+    both = together(runs)
+    drawing = alignment_uniformity([replace(both, label="three", published=40.25)], DEFINITION)
+    (row,) = drawing.rows
+    values = [one.result.scores["alignment/gt4/test"] for one in runs]
+    assert row[3:6] == (3, pytest.approx(np.mean(values)), pytest.approx(np.mean(values) - np.std(values, ddof=1)))
+    assert row[10:12] == (pytest.approx(30.0), 40.25)
+    assert drawing.figure.axes[0].texts[0].get_text() == "three (30.0 | 40.3)"
+    assert "one standard deviation" in drawing.caption and "that the paper prints" in drawing.caption
 
 
 def test_points_are_the_results(only_csv, measured, tmp_path):
@@ -182,16 +170,15 @@ def test_points_are_the_results(only_csv, measured, tmp_path):
     assert float(rows[3]["sts"]) == pytest.approx(33)
     assert rows[4]["sts"] == ""
     axes = drawing.figure.axes[0]
-    assert "672 unique sentences" in axes.get_xlabel()
-    assert "85 pairs, gold > 4" in axes.get_ylabel()
+    assert "672 unique sentences" in drawing.caption and "85 pairs of STS-B test (gold > 4)" in drawing.caption
+    assert (axes.get_xlabel(), axes.get_ylabel()) == (r"$\ell_{\mathrm{uniform}}$", r"$\ell_{\mathrm{align}}$")
 
 
 def test_another_variant_is_drawn_and_said(measured):
     other = Definition(positives="ge4", sentences="occurrences")
     drawing = alignment_uniformity(measured, other)
-    assert drawing.rows[0][3] == measured[0].result.scores["alignment/ge4/test"]
-    assert "gold ≥ 4" in drawing.figure.axes[0].get_ylabel()
-    assert "repeated ones included" in drawing.figure.axes[0].get_xlabel()
+    assert drawing.rows[0][4] == measured[0].result.scores["alignment/ge4/test"]
+    assert "gold ≥ 4" in drawing.caption and "repeated ones included" in drawing.caption
     assert other.suffix == "-ge4-occurrences"
     assert Definition(task="mini-geometry").suffix == "-mini-geometry"
 
@@ -349,7 +336,7 @@ def test_commands_draw_all_that_is_measured(only_csv, name, folder, tmp_path):
     done = call(name, "--results-dir", folder, "-o", tmp_path, "--json", "--width", "page")
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout) == {
-        "files": [str(tmp_path / f"{name}.csv")],
+        "files": [str(tmp_path / f"{name}.{ending}") for ending in ("csv", "tex")],
         "missing": [],
     }
     assert {row["model"] for row in read_csv(tmp_path / f"{name}.csv")} == set(MODELS)
@@ -415,7 +402,7 @@ def test_drawing_needs_no_torch(folder, tmp_path):
         "import sys; from harness.cli.plot import plot_app\n"
         f"try: plot_app(['alignment-uniformity', '--results-dir', {str(folder)!r}, '-o', {str(tmp_path)!r}, '-q'])\n"
         "except SystemExit as end: assert not end.code, end.code\n"
-        "assert 'torch' not in sys.modules and 'matplotlib.pyplot' not in sys.modules"
+        "assert 'torch' not in sys.modules "
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -431,7 +418,7 @@ def test_scores_and_their_heat_map_are_drawn_from_a_table(tmp_path):
     assert [(row[0], row[3], row[4]) for row in dots.rows] == [(f"e${i}", 60.0 + i, 59.0) for i in range(3)]
     assert [row[3] for row in colours.rows] == [50.0, 60.0, 51.0, 61.0, 52.0, 62.0]
     paths = save(dots, tmp_path, "dots")
-    assert {path.suffix for path in paths} == {".pdf", ".svg", ".png", ".csv"}
+    assert {path.suffix for path in paths} == {".pdf", ".svg", ".png", ".csv", ".tex"}
     svg = (tmp_path / "dots.svg").read_text()
     assert "<text" in svg and "e$0" in svg  # text stays text, and a dollar starts no formula
     with pytest.raises(ResultError, match="no encoder has a score on every task"):

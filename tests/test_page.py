@@ -155,7 +155,7 @@ def test_text_from_results_cannot_break_out_of_the_page(tmp_path):
 def test_pairs_are_left_out_when_not_asked_for(folder):
     assert "a man runs 0" in Page(made(folder, sentences=SENTENCES)).json("explorer-data")["tasks"][0]["left"]
     html = made(folder, pairs=0, sentences=SENTENCES)
-    assert Page(html).json("explorer-data") == {"encoders": [], "tasks": []}
+    assert Page(html).json("explorer-data") == {"encoders": [], "names": [], "tasks": []}
     assert not Page(html).all("form", id="explorer")
 
 
@@ -181,15 +181,16 @@ def test_the_largest_residuals_and_disagreements_are_chosen():
 def test_the_explorer_holds_what_it_says(folder):
     results, _ = read_all(folder / "results")
     found = explore(results, 3, SENTENCES)
-    assert found.encoders == ("hf:some/model[pooling=cls]", "minilm") and found.notes == ()
+    assert found.encoders == ("minilm", "hf:some/model[pooling=cls]") and found.notes == ()
+    assert found.labels == ("minilm", "model [pooling=cls]")
     assert [task["name"] for task in found.tasks] == ["STS12", "STSBenchmark"]
     task = found.tasks[0]
     own = pairs(40, seed=1)
     place = own.left.index(text_id(task["left"][0]))
     assert task["total"] == 40 and task["depth"] == 3
     assert task["subsets"][task["subset"][0]] == own.subset[place]
-    assert task["cosines"][1][0] == round(float(own.cosine[place]), 3)
-    assert task["ranks"][1][0] == round(100 * (rankdata(own.cosine)[place] - 1) / 39, 1)
+    assert task["cosines"][0][0] == round(float(own.cosine[place]), 3)
+    assert task["ranks"][0][0] == round(100 * (rankdata(own.cosine)[place] - 1) / 39, 1)
     assert task["words"][0] == own.words[place]
     assert task["overlap"][0] == round(100 * own.overlap[place])
 

@@ -14,17 +14,14 @@ from harness.encoders.registry import resolve
 from harness.errors import ResultError, UsageError
 from harness.names import EncoderCard
 from harness.reports import published
-from harness.reports.latex import latex
 from harness.reports.layouts import LAYOUTS
-from harness.reports.markdown import grid, markdown
 from harness.reports.match import Match
 from harness.reports.modelcard import model_cards
 from harness.reports.plain import latex_text, width
+from harness.reports.renderers import grid, latex, markdown, terminal, tidy_csv, tidy_json
 from harness.reports.report import ReportOptions, _usable, report
 from harness.reports.suite import Shown, build
 from harness.reports.table import MOST_NOTES, Cell, Column, Row, Table, notes_below, numbered, texts
-from harness.reports.terminal import terminal
-from harness.reports.tidy import tidy_csv, tidy_json
 from harness.results import store
 from harness.results.record import Result, Run
 

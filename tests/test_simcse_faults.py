@@ -90,7 +90,7 @@ def test_after_a_damaged_checkpoint_training_starts_anew(job, how, caplog):
     (warning,) = caplog.messages
     assert warning.startswith(f"{path}: the checkpoint is damaged (") and warning.endswith("; training starts anew")
     assert found["files"] == expected["files"] and found["selected"] == expected["selected"]
-    assert (job.folder / "log.jsonl").read_text().count("\n") == 12
+    assert (job.folder / "log.jsonl").read_text().count("\n") == 13
 
 
 @pytest.mark.parametrize("name", [None, "model.safetensors", "tokenizer.json", "selected.json"])

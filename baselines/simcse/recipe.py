@@ -220,6 +220,12 @@ class _Run:
             self.folder.keep(self.trainee.first, self.job.backbone, self.state)
         return {f"dev_{name}": value for name, value in asdict(score).items()}
 
+    def log_start(self) -> None:
+        """Log the development scores before the first step, where curves begin; they choose no weights."""
+        if self.job.dev is not None:
+            scores = asdict(self.job.dev.score(self.trainee.first))
+            self.folder.log({"step": 0} | {f"dev_{name}": value for name, value in scores.items()})
+
     def save(self) -> None:
         save_checkpoint(self.folder.checkpoint, self.trainee, self.optimizer.adam, self.state)
         self.saved = (self.state.step, time.monotonic())
@@ -304,8 +310,10 @@ def _train(job: Job) -> dict[str, Any]:
         devices.gpu_settings(deterministic=job.deterministic),
     ):
         run = _Run(job)
-        run.folder.cut_log(run.state.step)
+        run.folder.cut_log(run.state.step or -1)
         started = time.monotonic()
+        if run.state.step == 0 and run.rank == 0:
+            run.log_start()
         _loop(run)
         card = run.finish(time.monotonic() - started) if run.rank == 0 else {}
         devices.wait(run.world)

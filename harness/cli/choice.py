@@ -8,7 +8,7 @@ from harness.errors import UsageError
 from harness.names import pick
 
 if TYPE_CHECKING:
-    from harness.reports.choice import Choice
+    from harness.reports.targets import Choice
 
 _OWN_OPTION = {"backbone": "--backbone", "seed": "--seeds", "fit": "--fit"}
 
@@ -21,7 +21,7 @@ def choice_of(
     Raises:
         UsageError: if --seeds or --set is malformed, or --set names a method or parameter that does not exist.
     """
-    from harness.reports.choice import Choice
+    from harness.reports.targets import Choice
 
     return Choice(
         backbone=backbone,

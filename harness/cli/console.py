@@ -77,7 +77,7 @@ def show_rows(rows: Sequence[dict[str, object]], *, json: bool = False, empty: s
 
 def print_table(table: "tables.Table") -> None:
     """A table of a report on stdout, as wide as that is."""
-    from harness.reports.terminal import terminal
+    from harness.reports.renderers import terminal
 
     for text, style in terminal(table, out.width, "-" if out.options.ascii_only else "─"):
         out.print(Text(text, style), soft_wrap=True)

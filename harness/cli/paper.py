@@ -17,9 +17,8 @@ from harness.names import pick, split_names
 
 if TYPE_CHECKING:
     from harness.paper import Places
-    from harness.reports.choice import Choice
     from harness.reports.paper import PaperTable
-    from harness.reports.targets import Paper, Target
+    from harness.reports.targets import Choice, Paper, Target
     from harness.results.record import Result
 
 
@@ -54,7 +53,7 @@ def paper(
     """Fill a paper's tables: run what is missing, and render them in the paper's layout beside its values.
 
     With --backbone tiny the paper's BERT-base rows are rerun on the bundled backbone, and said to be. A figure is drawn
-    beside the table of its numbers, of each row's first seed; figure 2 from the logs of training runs in the cache.
+    beside the table of its numbers, curves of each row's first seed; figure 2 from the logs of trainings in the cache.
 
     For example: bench paper simcse --table 5 --backbone tiny --dry-run
     """
@@ -162,7 +161,7 @@ def _draw(target: "Target", filled: "PaperTable", output: Path, places: "Places"
     from harness.paper import draw_rows
 
     try:
-        return draw_rows(target.figure, filled.cards, output, f"{filled.table.name}-{target.figure}", places)
+        return draw_rows(target.figure, filled, output, places)
     except BenchError as error:
         places.tell(str(error))
         return (), False
@@ -174,9 +173,7 @@ def _writers(formats: str) -> list[str]:
 
 
 def _write(filled: "PaperTable", folder: Path, endings: Sequence[str]) -> list[Path]:
-    from harness.reports.latex import latex
-    from harness.reports.markdown import markdown
-    from harness.reports.tidy import tidy_csv, tidy_json
+    from harness.reports.renderers import latex, markdown, tidy_csv, tidy_json
 
     renderers = {"md": markdown, "tex": latex, "csv": tidy_csv, "json": tidy_json}
     paths = []

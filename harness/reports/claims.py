@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 from harness.names import EncoderCard, ScoreKey, Spec, pick
 from harness.packaged import packaged
-from harness.reports.choice import Choice
 from harness.reports.crossed import Contrast, Side, contrast, pooled, side_of, stored_estimate
 from harness.reports.match import OWN_TEXT, Match, recipe_of
 from harness.reports.published import backbone_of
+from harness.reports.targets import Choice
 from harness.reports.uncertainty import Estimate, Interval, average, estimate
 from harness.results.items import SeriesItems
 from harness.results.record import Result

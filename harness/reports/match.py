@@ -1,11 +1,12 @@
-"""Which encoder a specification stands for: the one answer to "which encoder is this row?".
+"""Which encoder a specification stands for, the one answer to "which encoder is this row?", and what a row calls it.
 
 A published row, a cell of a paper's table and a claim each name encoders by specifications. A parameter that a
 specification leaves out must be at its default; `data=wiki` and `data=nli` also stand for an encoder that names no
 text. `weights:<sha256>` names weights wherever they lie.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -20,6 +21,7 @@ SAME_BACKBONE = {
 }
 _BETWEEN = "|"  # separates specifications that all make one row
 _WEIGHTS = "weights:"
+_ALWAYS_SHORT = {"data", "fit", "backbone"}  # paths and digests, of which the file's name is enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,3 +119,60 @@ def without_seed(name: str) -> str:
 @cache
 def _parsed(name: str) -> Spec:
     return Spec.parse(name)
+
+
+def short_names(cards: Sequence[EncoderCard]) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """Full name -> label, and the parameters that the labels leave out, such as `backbone=tiny`.
+
+    A value is left out where most of the encoders that have the parameter have it, two at least, and every other one
+    says its own. Repositories and folders lose all but their last part. Where labels would be equal, the full names
+    stay.
+    """
+    given = {card.name: _parsed(card.name).given for card in cards}
+    usual = _usual(cards)
+    labels = {card.name: _label(card.name, usual) for card in cards}
+    twice = {label for label, count in Counter(labels.values()).items() if count > 1}
+    left_out = {
+        f"{key}={_short(key, value)}"
+        for one in given.values()
+        for key, value in one.items()
+        if key in usual and value == usual[key]
+    }
+    return {name: name if label in twice else label for name, label in labels.items()}, tuple(sorted(left_out))
+
+
+def label_of_seeds(label: str, seeds: int) -> str:
+    """What the mean of some runs is called, by the label of one of them."""
+    if seeds == 1:
+        return label
+    method, bracket, inside = label.partition(" [")
+    kept = [part for part in inside.rstrip("]").split(", ") if bracket and not part.startswith("seed=")]
+    return f"{method} [{', '.join(kept)}], {seeds} seeds" if kept else f"{method}, {seeds} seeds"
+
+
+def _usual(cards: Sequence[EncoderCard]) -> dict[str, Value | None]:
+    """The value of each parameter that a label need not say."""
+    known = [{**_parsed(card.name).given, **card.parameters} for card in cards]
+    usual = {}
+    for key in dict.fromkeys(key for one in known for key in one):
+        value, count = Counter(one[key] for one in known if key in one).most_common(1)[0]
+        others = [i for i, one in enumerate(known) if key in one and one[key] != value]
+        if count > max(1, len(others)) and all(key in _parsed(cards[i].name).given for i in others):
+            usual[key] = value
+    return usual
+
+
+def _label(name: str, usual: Mapping[str, Value | None]) -> str:
+    spec = _parsed(name)
+    method = spec.name
+    if method.startswith("hf:"):
+        method = method.rstrip("/").rpartition("/")[2].removeprefix("hf:")
+    kept = [
+        f"{key}={_short(key, value)}" for key, value in spec.given.items() if key not in usual or value != usual[key]
+    ]
+    return f"{method} [{', '.join(kept)}]" if kept else method
+
+
+def _short(key: str, value: Value | None) -> str:
+    text = value_text(value)
+    return text.rstrip("/").rpartition("/")[2].partition("@")[0] if key in _ALWAYS_SHORT else text

@@ -3,8 +3,10 @@
 import base64
 import gzip
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +43,15 @@ class PageCell:
     best: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A figure of the page: the text of its file, and the caption that the file holds."""
+
+    name: str
+    svg: str
+    caption: str
+
+
 def html(gathered: "Gathered", figures_dir: Path, pairs: int, sentences: Mapping[str, str] = NO_SENTENCES) -> str:
     """The page.
 
@@ -69,8 +80,8 @@ def html(gathered: "Gathered", figures_dir: Path, pairs: int, sentences: Mapping
         n_encoders=len({result.encoder.name for result in results}),
         span=days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}",
         tables=[(table, _groups(table, numbers), list(notes_below(table))) for table in gathered.tables],
-        figures=[name for name, _ in figures],
-        figures_data=_packed([text for _, text in figures]),
+        figures=figures,
+        figures_data=_packed([figure.svg for figure in figures]),
         explorer=explorer,
         explorer_data=_packed(_explorer_data(explorer)),
         provenance_data=_packed(_provenance(results)),
@@ -81,6 +92,7 @@ def html(gathered: "Gathered", figures_dir: Path, pairs: int, sentences: Mapping
         ],
         runs=provenance.runs(results),
         no_table=without_table(results, gathered.tables),
+        any_main=any(table.main for table in gathered.tables),
         problems=gathered.problems,
         without_interval=gathered.without_interval,
     )
@@ -92,8 +104,9 @@ def _template(environment: Environment, name: str) -> str:
 
 
 def _breakable(name: str) -> Markup:
-    """An encoder's name that may be broken between parameters."""
-    return Markup(str(escape(name)).replace("[", "[<wbr>").replace(",", ",<wbr>"))
+    """An encoder's name that may be broken between parameters, and before no number of seeds."""
+    kept = re.sub(r", (\d+) seeds$", ",\xa0\\1\xa0seeds", name)
+    return Markup(str(escape(kept)).replace("[", "<wbr>[").replace(", ", ", <wbr>"))
 
 
 def _groups(
@@ -157,7 +170,7 @@ def _provenance(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def _explorer_data(explorer: Explorer) -> dict[str, Any]:
-    return {"encoders": explorer.encoders, "tasks": explorer.tasks}
+    return {"encoders": explorer.labels, "names": explorer.encoders, "tasks": explorer.tasks}
 
 
 def _packed(value: object) -> str:
@@ -166,9 +179,12 @@ def _packed(value: object) -> str:
     return base64.b64encode(gzip.compress(plain.encode(), mtime=0)).decode()
 
 
-def _figures(folder: Path) -> list[tuple[str, str]]:
-    """Name and text of every SVG file. The page shows them as images: no scripts, no shared identifiers."""
-    return [
-        (path.stem.replace("-", " ").capitalize(), path.read_text(encoding="utf-8"))
-        for path in sorted(folder.glob("*.svg"))
-    ]
+def _figures(folder: Path) -> list[Figure]:
+    """Every SVG file. The page shows them as images: no scripts, no shared identifiers."""
+    found = []
+    for path in sorted(folder.glob("*.svg")):
+        svg = path.read_text(encoding="utf-8")
+        caption = re.search(r"<dc:description>(.*?)</dc:description>", svg, re.DOTALL)
+        name = path.stem.replace("-", " ").capitalize()
+        found.append(Figure(name=name, svg=svg, caption=unescape(caption[1]) if caption else name))
+    return found

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from harness.errors import ResultError
 from harness.reports.layouts import LAYOUTS
+from harness.reports.match import recipe_of, short_names
 from harness.results.items import PairItems
 from harness.results.record import Result
 
@@ -31,12 +32,14 @@ class Explorer:
     """What the page embeds.
 
     Attributes:
-        encoders: names, in the order of the columns.
+        encoders: names, the best first, in the order of the columns.
+        labels: what the page calls them.
         tasks: per task its pairs by column, and each encoder's percentiles and cosines; ready for JSON.
         notes: what is not in it, one sentence each.
     """
 
     encoders: tuple[str, ...]
+    labels: tuple[str, ...]
     tasks: tuple[Mapping[str, Any], ...]
     notes: tuple[str, ...]
 
@@ -60,10 +63,12 @@ def explore(results: Sequence[Result], limit: int, sentences: Mapping[str, str] 
     usable = [result for result in results if result.protocol == "sts" and result.items_sha256 and limit]
     encoders = _encoders(usable)
     notes = []
-    left_out = len({result.encoder.name for result in usable}) - len(encoders)
+    cards = {result.encoder.name: result.encoder for result in usable}
+    left_out = len(cards) - len(encoders)
     if left_out:
         notes.append(
-            f"The pairs are those of the {ENCODERS} encoders with the highest scores; {left_out} are left out."
+            f"The pairs are those of the {ENCODERS} encoders with the highest scores, one seed each; "
+            f"{left_out} are left out."
         )
     tasks: list[Mapping[str, Any]] = []
     measured = {result.task for result in usable}
@@ -74,7 +79,13 @@ def explore(results: Sequence[Result], limit: int, sentences: Mapping[str, str] 
             tasks.append({"name": task, **_chosen(found, encoders, limit, sentences)})
             if tasks[-1]["left"] is None:
                 notes.append(f"The page has no sentences of {task}; `bench report --data-dir FOLDER` adds them.")
-    return Explorer(encoders=tuple(encoders), tasks=tuple(tasks), notes=tuple(dict.fromkeys(notes)))
+    labels, _ = short_names([card for name, card in cards.items() if name in encoders])
+    return Explorer(
+        encoders=tuple(encoders),
+        labels=tuple(labels[name] for name in encoders),
+        tasks=tuple(tasks),
+        notes=tuple(dict.fromkeys(notes)),
+    )
 
 
 def percentiles(values: Floats) -> Floats:
@@ -113,12 +124,14 @@ def _largest(values: Floats, limit: int) -> NDArray[np.intp]:
 
 
 def _encoders(results: Sequence[Result]) -> list[str]:
-    """Those with the most tasks, then the highest mean score, at most `ENCODERS`; by name."""
+    """One of each recipe, those with the most tasks, then the highest mean score, first; at most `ENCODERS`."""
     scores: dict[str, list[float]] = {}
+    recipes = {result.encoder.name: recipe_of(result.encoder) for result in results}
     for result in results:
         scores.setdefault(result.encoder.name, []).append(result.scores[result.metric])
     best = sorted(scores, key=lambda name: (-len(scores[name]), -float(np.mean(scores[name])), name))
-    return sorted(best[:ENCODERS])
+    first = {recipes[name]: name for name in reversed(best)}
+    return [name for name in best if first[recipes[name]] == name][:ENCODERS]
 
 
 def _read(results: Sequence[Result], notes: list[str]) -> _Task | None:

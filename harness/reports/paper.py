@@ -5,10 +5,20 @@ from dataclasses import dataclass, field
 from statistics import mean, stdev
 
 from harness.names import EncoderCard
-from harness.reports.choice import Choice, Filler, file_name, filler_of, rerun_note, title_of
 from harness.reports.published import AVERAGE
 from harness.reports.table import Cell, Column, Row, Table
-from harness.reports.targets import Paper, Target, TargetCell, TargetRow
+from harness.reports.targets import (
+    Choice,
+    Filler,
+    Paper,
+    Target,
+    TargetCell,
+    TargetRow,
+    file_name,
+    filler_of,
+    rerun_note,
+    title_of,
+)
 from harness.results.record import Result
 
 _Places = Mapping[tuple[str, str], Sequence[Result]]  # task and protocol -> results
@@ -38,11 +48,13 @@ class PaperTable:
 
     Attributes:
         table: its name is that of its files, without an ending.
-        cards: label of each row that can be filled -> the encoder in its first column, of the first seed, or None.
+        cards: label of each row that can be filled -> the encoders in its first column, one a seed; none measured: ().
+        published: label of a figure's row -> the average STS score that the paper prints for it.
     """
 
     table: Table
-    cards: Mapping[str, EncoderCard | None] = field(default_factory=dict)
+    cards: Mapping[str, tuple[EncoderCard, ...]] = field(default_factory=dict)
+    published: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +102,8 @@ def fill(target: Target, paper: Paper, choice: Choice, results: Sequence[Result]
     choice = choice.used_by([cell.run for cell in _cells(target)])
     places = _by_place(results)
     rows: list[Row] = []
-    cards: dict[str, EncoderCard | None] = {}
+    cards: dict[str, tuple[EncoderCard, ...]] = {}
+    printed: dict[str, float] = {}
     for row in target.rows:
         fillers = [filler_of(cell, paper, choice) if cell else None for cell in row.cells]
         found = [
@@ -99,7 +112,9 @@ def fill(target: Target, paper: Paper, choice: Choice, results: Sequence[Result]
         ]
         rows += _rows(target, row, found, choice, comparable=choice.comparable(paper))
         if any(fillers):
-            cards[row.label] = next(iter(found[0].cards.values()), None)
+            cards[row.label] = tuple(found[0].cards.values())
+        if row.average is not None:
+            printed[row.label] = row.average
     done = coverage(target, paper, choice, results)
     caption = f"{target.measure}. {done.measured} of {done.fillable} cells measured.{rerun_note(paper, choice)}"
     if any(cell.deviation is not None for row in rows for cell in row.cells):
@@ -112,7 +127,7 @@ def fill(target: Target, paper: Paper, choice: Choice, results: Sequence[Result]
         rows=tuple(rows),
         head="Model",
     )
-    return PaperTable(table=table, cards=cards)
+    return PaperTable(table=table, cards=cards, published=printed)
 
 
 def _columns(target: Target) -> tuple[Column, ...]:

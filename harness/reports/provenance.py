@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from harness.names import EncoderCard
-from harness.reports.markdown import grid
 from harness.reports.plain import code, markdown_text, visible
+from harness.reports.renderers import grid
 from harness.results.record import Result, Run
 
 Listing = tuple[tuple[str, ...], Sequence[tuple[str, ...]]]  # header and rows

@@ -9,13 +9,11 @@ from harness import files
 from harness.errors import BenchError, ResultError
 from harness.names import Spec, pick
 from harness.reports import provenance, published
-from harness.reports.latex import latex
-from harness.reports.markdown import markdown
 from harness.reports.modelcard import model_cards
+from harness.reports.renderers import latex, markdown, tidy_csv, tidy_json
 from harness.reports.runs import Estimates
 from harness.reports.suite import Shown, build, without_table
 from harness.reports.table import Table
-from harness.reports.tidy import tidy_csv, tidy_json
 from harness.results.record import Result
 from harness.results.store import read_all
 

@@ -8,9 +8,9 @@ from harness.names import EncoderCard
 from harness.reports import published, verdicts
 from harness.reports.layouts import LAYOUTS, Layout
 from harness.reports.letters import SENTENCE, letters, told_apart
+from harness.reports.match import label_of_seeds, short_names
 from harness.reports.published import AVERAGE, PublishedRow
 from harness.reports.runs import Estimates, Line, lines_of, score_key
-from harness.reports.short import short_names
 from harness.reports.table import Cell, Column, Row, Table
 from harness.results.record import Result
 
@@ -80,7 +80,10 @@ def _table(
     found = lines_of(layout, results, estimates)
     runs = [run for line in found for run in line.runs]
     labels, common = short_names([run.card for run in runs])
-    found = [replace(line, row=replace(line.row, label=_label(line, labels))) for line in found]
+    found = [
+        replace(line, row=replace(line.row, label=label_of_seeds(labels[line.runs[0].card.name], len(line.runs))))
+        for line in found
+    ]
     lines = sorted(found, key=lambda line: (-_average(line.row), line.row.label))
     one_number = layout.average or len(layout.columns) == 1  # that stands for the whole row
     tied = _letters(lines) if estimates and one_number else {}
@@ -100,6 +103,7 @@ def _table(
         rows=tuple(_cut(row, spread=spread, letters=bool(tied)) for row in rows),
         protocol=protocol,
         notes=(*((verdicts.RULE,) if _judged(rows) else ()), *_left_out(left_out)),
+        left_out=common,
         main=layout.main and usual,
     )
 
@@ -114,14 +118,7 @@ def _columns(layout: Layout, *, spread: bool, letters: bool) -> tuple[Column, ..
 
 
 def _label(line: Line, labels: Mapping[str, str]) -> str:
-    label = labels[line.runs[0].card.name]
-    return label if len(line.runs) == 1 else f"{_seedless(label)}, {len(line.runs)} seeds"
-
-
-def _seedless(label: str) -> str:
-    method, bracket, inside = label.partition(" [")
-    kept = [part for part in inside.rstrip("]").split(", ") if bracket and not part.startswith("seed=")]
-    return f"{method} [{', '.join(kept)}]" if kept else method
+    return label_of_seeds(labels[line.runs[0].card.name], len(line.runs))
 
 
 def _average(row: Row) -> float:
@@ -284,7 +281,8 @@ def _caption(layout: Layout, protocol: str, lines: Sequence[Line], rows: Sequenc
     number = sum(len(line.runs) for line in lines)
     parts = [f"{layout.measure}; protocol {protocol}; {number} encoder{'s' if number > 1 else ''} measured."]
     if common:
-        parts.append(f"Names leave out {', '.join(f'`{one}`' for one in common)}, which is so wherever it can be.")
+        names = ", ".join(f"`{one}`" for one in common)
+        parts.append(f"Names leave out {names}: so it is wherever a name that has the parameter says nothing else.")
     parts += [_INTERVALS] if _has_spread(rows) and (layout.average or len(layout.columns) == 1) else []
     parts += [SENTENCE] if any(row.cells and row.cells[-1].words for row in rows) else []
     parts += [_MARKS] if _judged(rows) else []

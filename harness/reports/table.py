@@ -91,6 +91,7 @@ class Table:
         head: above the labels.
         protocol: of all measured numbers, or "" where the columns say it.
         notes: on the table as a whole.
+        left_out: parameters that the labels leave out, such as `backbone=tiny`; the caption says so.
         main: whether a report shows it in full on its first page.
     """
 
@@ -102,6 +103,7 @@ class Table:
     head: str = "Encoder"
     protocol: str = ""
     notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     main: bool = True
 
 

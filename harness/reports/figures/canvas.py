@@ -2,7 +2,6 @@
 
 import csv
 import io
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,11 +16,14 @@ from matplotlib.textpath import TextPath
 
 from harness import files
 from harness.packaged import packaged
+from harness.reports.plain import latex_text
 
 WIDTHS = {"column": 3.3, "page": 6.8}  # inches: one column, and both, of an ACL paper
 EDGE = "#333333"  # of markers: keeps the light end of the colours legible on white
+DISTINCT = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito, 2008
 LINES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 _FORMATS: Mapping[str, Mapping[str, None]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
+_DESCRIBED = {"pdf": "Subject", "svg": "Description", "png": "Description"}  # where each format holds the caption
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +33,13 @@ class Drawing:
     Attributes:
         header: names of the columns.
         rows: everything that is drawn, so that somebody else can draw it again.
+        caption: plain sentences on what is drawn, of which data, by which formula.
     """
 
     figure: Figure
     header: Sequence[str]
     rows: Sequence[Sequence[object]]
+    caption: str
 
 
 @contextmanager
@@ -72,13 +76,8 @@ def columns(labels: Sequence[str], width: str) -> int:
     return max(1, int(72 * WIDTHS[width] / (1.05 * widest + 24)))
 
 
-def wrapped(text: str, width: str) -> str:
-    """Broken into lines that fit above axes of that width in 7 points."""
-    return textwrap.fill(text, int(20 * WIDTHS[width] - 10))
-
-
 def save(drawing: Drawing, folder: Path, name: str) -> tuple[Path, ...]:
-    """Write `<name>.pdf`, `.svg`, `.png` and `.csv`.
+    """Write `<name>.pdf`, `.svg`, `.png`, the numbers as `.csv`, and a figure environment with the caption as `.tex`.
 
     Raises:
         ResultError: if they cannot be written.
@@ -88,9 +87,10 @@ def save(drawing: Drawing, folder: Path, name: str) -> tuple[Path, ...]:
         settle(drawing.figure)
         for suffix, metadata in _FORMATS.items():
             buffer = io.BytesIO()
-            drawing.figure.savefig(buffer, format=suffix, metadata=metadata)
+            drawing.figure.savefig(buffer, format=suffix, metadata={**metadata, _DESCRIBED[suffix]: drawing.caption})
             contents[suffix] = buffer.getvalue()
     contents["csv"] = _csv(drawing).encode()
+    contents["tex"] = _tex(drawing, name).encode()
     for suffix, content in contents.items():
         files.replace(folder / f"{name}.{suffix}", content)
     return tuple(folder / f"{name}.{suffix}" for suffix in contents)
@@ -102,6 +102,16 @@ def _csv(drawing: Drawing) -> str:
     writer.writerow(drawing.header)
     writer.writerows([_field(value) for value in row] for row in drawing.rows)
     return buffer.getvalue()
+
+
+def _tex(drawing: Drawing, name: str) -> str:
+    r"""To `\input`; a figure of a column's width is as wide as the column."""
+    wide = "*" if drawing.figure.get_figwidth() > WIDTHS["column"] else ""
+    return (
+        f"% Needs \\usepackage{{graphicx}}.\n\\begin{{figure{wide}}}[t]\n\\centering\n"
+        f"\\includegraphics[width=\\linewidth]{{{name}.pdf}}\n\\caption{{{latex_text(drawing.caption)}}}\n"
+        f"\\label{{fig:{name}}}\n\\end{{figure{wide}}}\n"
+    )
 
 
 def _field(value: Any) -> str:

@@ -1,16 +1,17 @@
 """What figures are drawn from: the geometry results of some encoders, their points, and their average STS score."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
+from statistics import fmean, stdev
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import ResultError
 from harness.names import EncoderCard
-from harness.reports.short import short_names
+from harness.reports.match import label_of_seeds, recipe_of, short_names
 from harness.results.items import SeriesItems
 from harness.results.record import Result
 from harness.results.store import read_all
@@ -20,9 +21,6 @@ POSITIVES = {"gt4": "gold > 4", "ge4": "gold ≥ 4", "eq5": "gold = 5"}
 SENTENCES = {"unique": "unique sentences", "occurrences": "sentences, repeated ones included"}
 SPLITS = ("test", "dev", "train", "all")
 DATA = {"geometry-stsb": "STS-B", "mini-geometry": "mini pairs"}
-
-ALIGNMENT = r"$\mathrm{mean}\ \Vert f(x)-f(x^{+})\Vert^2$"  # with what `PROTOCOL` says, as axes print it
-UNIFORMITY = r"$\log\,\mathrm{mean}_{\,i<j}\ e^{-2\Vert f(x_i)-f(x_j)\Vert^2}$"
 
 _STS = ("STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark", "SICKRelatedness")
 COLOUR_TASKS = {task: ("mini-sts",) if task == "mini-geometry" else _STS for task in DATA}
@@ -68,38 +66,47 @@ class Definition:
 
 @dataclass(frozen=True)
 class Measured:
-    """One encoder's geometry.
+    """One encoder's geometry, or that of several seeds of one recipe.
 
     Attributes:
-        result: of the geometry task.
-        sts: Spearman x 100, averaged over the tasks that give the colour; None unless all of them were scored.
+        results: of the geometry task, one a seed.
+        sts: Spearman x 100, averaged over the tasks that give the colour, and over seeds; None unless all of them were
+            scored.
         label: what a figure calls it; "" for its name, made short.
+        published: the average STS score that a paper prints for it, or None.
     """
 
-    result: Result
+    results: tuple[Result, ...]
     sts: float | None
     label: str = ""
+    published: float | None = None
+
+    @property
+    def result(self) -> Result:
+        """Of the first seed: curves are drawn of that one."""
+        return self.results[0]
 
     @property
     def card(self) -> EncoderCard:
         return self.result.encoder
 
     def score(self, key: str) -> float:
-        """Of that key.
+        """Of that key, the mean over seeds.
 
         Raises:
             ResultError: if the result has none, because the task measures other splits or variants.
         """
-        if key not in self.result.scores:
-            known = sorted({name.split("/")[2] for name in self.result.scores})
-            raise ResultError(
-                f"{self.result.file}: has no score {key}, it covers the split(s) {', '.join(known)}; choose one of "
-                "them, or another --task"
-            )
-        return self.result.scores[key]
+        return fmean(_score(result, key) for result in self.results)
+
+    def ends(self, key: str) -> tuple[float, float]:
+        """Of the 95 % interval over items; of several seeds, one standard deviation either side of their mean."""
+        if len(self.results) == 1:
+            return _score(self.result, f"{key}/low"), _score(self.result, f"{key}/high")
+        middle, spread = self.score(key), stdev(_score(result, key) for result in self.results)
+        return middle - spread, middle + spread
 
     def series(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The points (x, y) of a series of the per-item scores, e.g. `spectrum/test`.
+        """The points (x, y) of a series of the first seed's per-item scores, e.g. `spectrum/test`.
 
         Raises:
             ResultError: if the per-item file is missing or damaged, or has no such series.
@@ -111,6 +118,23 @@ class Measured:
                 f"{self.result.file}: its per-item file has no series {name}; choose another --split or --task"
             )
         return x, y
+
+
+def _score(result: Result, key: str) -> float:
+    if key not in result.scores:
+        known = sorted({name.split("/")[2] for name in result.scores})
+        raise ResultError(
+            f"{result.file}: has no score {key}, it covers the split(s) {', '.join(known)}; choose one of "
+            "them, or another --task"
+        )
+    return result.scores[key]
+
+
+def together(runs: Sequence[Measured]) -> Measured:
+    """Seeds of one recipe as one point."""
+    known = [one.sts for one in runs if one.sts is not None]
+    mean = fmean(known) if len(known) == len(runs) else None
+    return replace(runs[0], results=tuple(result for one in runs for result in one.results), sts=mean)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,21 +152,32 @@ def find(results_dir: Path, task: str, names: Sequence[str] = ()) -> Found:
     Args:
         results_dir: where result files are.
         task: a key of `DATA`.
-        names: full names as results hold them; none: every encoder that has a result of the task.
+        names: full names as results hold them; none: every encoder that has a result of the task, seeds together.
     """
     results, problems = read_all(results_dir)
     geometry = {r.encoder.name: r for r in results if r.task == task and r.protocol == PROTOCOL}
     scores = {(r.encoder.name, r.task): r.scores[_COLOUR_KEY] for r in results if _COLOUR_KEY in r.scores}
     wanted = list(dict.fromkeys(names or sorted(geometry)))
-    measured = tuple(Measured(geometry[name], _average(scores, name, task)) for name in wanted if name in geometry)
-    return Found(measured, tuple(name for name in wanted if name not in geometry), tuple(problems))
+    measured = [Measured((geometry[name],), _average(scores, name, task)) for name in wanted if name in geometry]
+    missing = tuple(name for name in wanted if name not in geometry)
+    return Found(tuple(measured if names else _folded(measured)), missing, tuple(problems))
+
+
+def _folded(measured: Sequence[Measured]) -> list[Measured]:
+    """Each recipe once, its seeds together."""
+    groups: dict[object, list[Measured]] = {}
+    for one in measured:
+        groups.setdefault((recipe_of(one.card), tuple(sorted(one.result.data.items()))), []).append(one)
+    return [together(runs) for runs in groups.values()]
 
 
 def labels_of(measured: Sequence[Measured]) -> tuple[Mapping[str, str], str]:
-    """Full name -> label, and a note to append with what labels leave out; a label of the encoder's own comes first."""
+    """Full name -> label, and a sentence on what labels leave out; a label of the encoder's own comes first."""
     labels, left_out = short_names([one.card for one in measured])
-    note = f"; not shown: {', '.join(left_out)}" if left_out else ""
-    return {**labels, **{one.card.name: one.label for one in measured if one.label}}, note
+    unsaid = [text for text in left_out if not all(one.label for one in measured)]
+    note = f" Names leave out {', '.join(unsaid)}." if unsaid else ""
+    own = {one.card.name: one.label or label_of_seeds(labels[one.card.name], len(one.results)) for one in measured}
+    return own, note
 
 
 def _average(scores: Mapping[tuple[str, str], float], name: str, task: str) -> float | None:

@@ -10,6 +10,7 @@ from harness.errors import ResultError
 from harness.reports.figures import canvas
 from harness.reports.figures.canvas import Drawing
 from harness.reports.figures.measured import Definition, Measured, labels_of
+from harness.reports.plain import visible
 
 BANDS = 5  # of human ratings: 0 to 1, ..., 4 to 5
 _HEADER = ("model", "label", "band", "cosine", "density", "pairs", "bandwidth", "data", "protocol")
@@ -41,13 +42,14 @@ def similarity_density(measured: Sequence[Measured], definition: Definition, *, 
         columns = min(_COLUMNS[width], len(measured))
         lines = -(-len(measured) // columns)
         figure = canvas.blank(width, 0.5 + 1.25 * lines)
+        figure.get_layout_engine().set(w_pad=0.05)  # type: ignore[union-attr, call-arg]
         panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
         for axes, one, each in zip(panels.flat, measured, curves, strict=False):
             _panel(axes, grid, [curve for curve, _ in each])
             axes.set_title(*_heading(labels[one.card.name]), pad=2)
         for axes in panels.flat[len(measured) :]:
             axes.set_visible(False)
-        figure.supxlabel(_described(definition, len(pairs[0][0]), note, width), fontsize=7)
+        figure.supxlabel("Cosine similarity", fontsize=8)
         figure.supylabel("Human rating of the pair", fontsize=8)
     rows = [
         (m.card.name, labels[m.card.name], f"{b}-{b + 1}", float(x), float(y), int((_band(gold) == b).sum()), h,
@@ -56,12 +58,12 @@ def similarity_density(measured: Sequence[Measured], definition: Definition, *, 
         for b, (curve, h) in enumerate(each)
         for x, y in zip(grid, curve, strict=True)
     ]  # fmt: skip
-    return Drawing(figure=figure, header=_HEADER, rows=rows)
-
-
-def _described(definition: Definition, n: int, note: str, width: str) -> str:
-    pairs = canvas.wrapped(f"{n:,} pairs of {definition.data}{note}", width)
-    return f"Cosine; kernel densities, height relative to each panel's peak\n{pairs}"
+    seeds = " Of several seeds the first is drawn." if any(len(one.results) > 1 for one in measured) else ""
+    caption = (
+        f"Densities of the cosine similarity of the {len(pairs[0][0]):,} pairs of {definition.data}, by human rating: "
+        f"Gaussian kernel densities; heights are relative to each panel's peak.{seeds}{note}"
+    )
+    return Drawing(figure=figure, header=_HEADER, rows=rows, caption=caption)
 
 
 def _band(gold: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -89,6 +91,7 @@ def _panel(axes: Axes, grid: NDArray[np.float64], curves: Sequence[NDArray[np.fl
         axes.fill_between(grid, band, line, color=colour, alpha=0.6, linewidth=0, zorder=2 * (BANDS - band))
         axes.plot(grid, line, color=colour, linewidth=0.8, zorder=2 * (BANDS - band) + 1)
     axes.set_yticks(np.arange(BANDS) + 0.0, [f"{band}–{band + 1}" for band in range(BANDS)])
+    axes.set_xticks(np.arange(np.ceil(2 * grid[0]) / 2, 1.1, 0.5))
     axes.set(xlim=(grid[0], 1), ylim=(-0.05, BANDS - 1 + _OVERLAP + 0.1))
     axes.tick_params(labelsize=6)
     axes.grid(axis="x")
@@ -96,6 +99,7 @@ def _panel(axes: Axes, grid: NDArray[np.float64], curves: Sequence[NDArray[np.fl
 
 def _heading(label: str) -> tuple[str, dict[str, float]]:
     """A panel's name in at most its width: long ones, with the parameters in a second line and smaller."""
+    label = visible(label).replace("$", r"\$")
     method, bracket, rest = label.partition(" [")
     if len(label) <= _LETTERS:
         return label, {"fontsize": 7}

@@ -6,6 +6,7 @@ from harness.errors import ResultError
 from harness.reports.figures import canvas
 from harness.reports.figures.canvas import Drawing
 from harness.reports.figures.measured import Definition, Measured, labels_of
+from harness.reports.plain import visible
 
 _HEADER = ("model", "label", "index", "singular_value", "effective_rank", "centred", "data", "sentences", "protocol")
 _LOWEST = 1e-3  # of the axis: smaller values are of directions that no cosine notices
@@ -33,24 +34,32 @@ def spectrum(
     labels, note = labels_of(ordered)
     rows: list[Sequence[object]] = []
     with canvas.style():
-        legend = [f"{labels[one.card.name]} ({one.score(key):.0f}/{one.card.dim})" for one in ordered]
+        names = [visible(labels[one.card.name]).replace("$", r"\$") for one in ordered]
+        legend = [f"{name} ({one.score(key):.0f}/{one.card.dim})" for name, one in zip(names, ordered, strict=True)]
         columns = canvas.columns(legend, width)
         figure = canvas.blank(width, 2.5 + 0.12 * -(-len(legend) // columns))
         axes = figure.add_subplot()
-        for i, (one, colour) in enumerate(zip(ordered, canvas.colours(len(ordered)), strict=True)):
+        for i, one in enumerate(ordered):
             x, y = one.series(f"spectrum{kind}/{definition.split}")
-            axes.plot(x, y, color=colour, linestyle=canvas.LINES[i % len(canvas.LINES)], label=legend[i])
+            turn, colour = divmod(i, len(canvas.DISTINCT))
+            axes.plot(
+                x, y, color=canvas.DISTINCT[colour], linestyle=canvas.LINES[turn % len(canvas.LINES)], label=legend[i]
+            )
             described = (one.score(key), centred, definition.data, "unique", one.result.protocol)
             rows += [
                 (one.card.name, labels[one.card.name], int(index), float(value), *described)
                 for index, value in zip(x, y, strict=True)
             ]
         axes.set(xscale="log", yscale="log", xlim=(1, None), ylim=(_LOWEST, 1.15))
-        number = measured[0].result.counts[f"sentences/unique/{definition.split}"]
-        what = "centred unit vectors" if centred else "unit vectors, not centred"
-        axes.set_xlabel(f"Index of singular value\n{what}, {number:,} unique sentences", linespacing=1.15)
+        axes.set_xlabel("Index of singular value")
         axes.set_ylabel("Singular value / largest")
-        axes.set_title(canvas.wrapped(definition.data + note, width), fontsize=7, pad=2)
-        title = "Encoder (effective rank/dimensions)"
-        figure.legend(loc="outside lower center", ncols=columns, fontsize=6, title=title, title_fontsize=6)
-    return Drawing(figure=figure, header=_HEADER, rows=rows)
+        figure.legend(loc="outside lower center", ncols=columns, fontsize=6)
+    number = measured[0].result.counts[f"sentences/unique/{definition.split}"]
+    what = "centred unit vectors" if centred else "unit vectors, not centred,"
+    seeds = " Of several seeds the first is drawn." if any(len(one.results) > 1 for one in measured) else ""
+    caption = (
+        f"Singular values of the {what} of {number:,} unique sentences of {definition.data}, divided by the largest. "
+        f"In brackets stand the effective rank (the exponential of the values' entropy) and the dimensions."
+        f"{seeds}{note}"
+    )
+    return Drawing(figure=figure, header=_HEADER, rows=rows, caption=caption)

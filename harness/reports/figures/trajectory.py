@@ -9,17 +9,20 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
 from harness.errors import ResultError
 from harness.reports.figures import canvas
+from harness.reports.figures.alignment_uniformity import ALIGNMENT, UNIFORMITY
 from harness.reports.figures.canvas import EDGE, Drawing
-from harness.reports.figures.measured import ALIGNMENT, UNIFORMITY
+from harness.reports.plain import visible
 
 LOG = "log.jsonl"
 _SPEARMAN, _ALIGNMENT, _UNIFORMITY = "dev_spearman", "dev_alignment", "dev_uniformity"  # keys of a log's line
 _HEADER = ("run", "step", "alignment", "uniformity", "dev")
 _MARKERS = "o^sDvPX"
-_SHORTEST = 5.0  # points: an arrow's head is drawn on longer pieces only
+_ARROWS = 6  # of a path, at most
+_SHORTEST = 4.0  # pixels: an arrow's head is drawn on longer pieces only
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,49 +91,69 @@ def _points(line: str, where: str) -> list[Point]:
 
 
 def trajectory(runs: Sequence[Trajectory], *, width: str = "column") -> Drawing:
-    """One path a run: a hollow marker where it starts, a full one where it ends.
+    """One path a run: a hollow marker at its first evaluation, a full one at its last, arrows along the way.
 
     Args:
         runs: at least one.
         width: a key of `canvas.WIDTHS`.
     """
     with canvas.style():
-        figure = canvas.blank(width, 2.9 + 0.12 * len(runs) if width == "column" else 4.2)
+        figure = canvas.blank(width, 2.7 + 0.12 * len(runs) if width == "column" else 4.2)
         axes = figure.add_subplot()
         every = np.array([(p.uniformity, p.alignment) for run in runs for p in run.points])
         axes.update_datalim(every)
         axes.margins(0.08)
         axes.autoscale_view()
-        axes.set_xlabel(f"Uniformity (lower is better)\n{UNIFORMITY}, development set", linespacing=1.15)
-        axes.set_ylabel(f"Alignment (lower is better)\n{ALIGNMENT}, gold > 4", linespacing=1.15)
+        axes.set_xlabel(UNIFORMITY, fontsize=9)
+        axes.set_ylabel(ALIGNMENT, fontsize=9)
         figure.draw_without_rendering()
         handles = [
-            _path(axes, run, colour, _MARKERS[i % len(_MARKERS)], figure.dpi)
-            for i, (run, colour) in enumerate(zip(runs, canvas.colours(len(runs)), strict=True))
+            _path(axes, run, canvas.DISTINCT[i % len(canvas.DISTINCT)], _MARKERS[i % len(_MARKERS)])
+            for i, run in enumerate(runs)
         ]
         figure.legend(handles, [_legend(run) for run in runs], loc="outside lower center", fontsize=6.5)
     rows = [(run.name, p.step, p.alignment, p.uniformity, p.dev) for run in runs for p in run.points]
-    return Drawing(figure=figure, header=_HEADER, rows=rows)
+    return Drawing(figure=figure, header=_HEADER, rows=rows, caption=_caption(runs))
 
 
-def _path(axes: Axes, run: Trajectory, colour: tuple[float, ...], marker: str, dpi: float) -> Line2D:
-    xy = np.array([(p.uniformity, p.alignment) for p in run.points])
-    (line,) = axes.plot(xy[:, 0], xy[:, 1], color=colour, linewidth=0.5)
-    pixels = axes.transData.transform(xy) * 72 / dpi
-    arrow = {"arrowstyle": "-|>,head_length=0.28,head_width=0.14", "color": colour, "linewidth": 0.9, "shrinkA": 0}
-    start = 0
-    for end in range(1, len(xy)):
-        if np.linalg.norm(pixels[end] - pixels[start]) >= _SHORTEST:
-            axes.annotate("", xy[end], xy[start], arrowprops={**arrow, "shrinkB": 0})
-            start = end
-    axes.plot(*xy[0], marker, markerfacecolor="white", markeredgecolor=colour, markersize=5, zorder=3)
-    axes.plot(*xy[-1], marker, markerfacecolor=colour, markeredgecolor=EDGE, markersize=5.5, zorder=3)
-    return Line2D(
-        [], [], color=line.get_color(), marker=marker, markersize=4, markeredgecolor=EDGE, markeredgewidth=0.5
+def _caption(runs: Sequence[Trajectory]) -> str:
+    """What is drawn; where logs do not begin at step 0, that is said."""
+    first, last = {run.points[0].step for run in runs}, {run.points[-1].step for run in runs}
+    ends = f"from step {min(first):,} (hollow) to step {max(last):,} (full)"
+    if len(first) > 1 or len(last) > 1:
+        ends = "from the first evaluation (hollow) to the last (full)"
+    late = (
+        ""
+        if first == {0}
+        else f" The logs have no evaluation before step {min(first - {0}):,}, so the start is not drawn."
+    )
+    return (
+        f"Alignment and uniformity of the development set along training, {ends}, of every checkpoint that was "
+        f"evaluated; the last need not be the selected one. Arrows show the direction; lower is better for both.{late}"
     )
 
 
+def _path(axes: Axes, run: Trajectory, colour: str, marker: str) -> Line2D:
+    xy = np.array([(p.uniformity, p.alignment) for p in run.points])
+    axes.plot(xy[:, 0], xy[:, 1], color=colour, linewidth=0.7, alpha=0.8)
+    arrow = {"arrowstyle": "-|>,head_length=0.3,head_width=0.16", "color": colour, "linewidth": 0.7, "shrinkA": 0}
+    for end in _arrows(axes.transData.transform(xy)):
+        axes.annotate("", xy[end], xy[end - 1], arrowprops={**arrow, "shrinkB": 0})
+    axes.plot(*xy[0], marker, markerfacecolor="white", markeredgecolor=colour, markersize=5, zorder=3)
+    axes.plot(*xy[-1], marker, markerfacecolor=colour, markeredgecolor=EDGE, markersize=6, zorder=4)
+    return Line2D([], [], color=colour, marker=marker, markersize=4, markeredgecolor=EDGE, markeredgewidth=0.5)
+
+
+def _arrows(pixels: NDArray[np.float64]) -> list[int]:
+    """The steps that get a head: some, evenly along the path, so that they do not run into each other."""
+    lengths = np.linalg.norm(np.diff(pixels, axis=0), axis=1)
+    along = np.concatenate([[0.0], np.cumsum(lengths)])
+    marks = (np.arange(_ARROWS) + 0.5) / _ARROWS * along[-1]
+    ends = {int(np.searchsorted(along, mark)) for mark in marks}
+    return sorted(end for end in ends if end > 0 and lengths[end - 1] >= _SHORTEST)
+
+
 def _legend(run: Trajectory) -> str:
-    first, last = run.points[0], run.points[-1]
-    dev = "" if last.dev is None else f", dev {last.dev:.1f}"
-    return f"{run.name} (steps {first.step:,} to {last.step:,}{dev})"
+    last = run.points[-1]
+    name = visible(run.name).replace("$", r"\$")
+    return name if last.dev is None else f"{name} (dev {last.dev:.1f})"

@@ -71,6 +71,18 @@
     history.replaceState(null, "", state.size ? `#${state}` : location.pathname + location.search);
   }
 
+  // A link to a table opens it.
+  function reveal(section) {
+    for (const details of all(".more", section)) details.open = true;
+    section.scrollIntoView();
+  }
+  function follow() {
+    const section = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (section && section.tagName === "SECTION") reveal(section);
+  }
+  addEventListener("hashchange", follow);
+  follow();
+
   // Filter of encoders, published rows, and columns.
   function filter(text) {
     const wanted = text.trim().toLowerCase();
@@ -80,6 +92,8 @@
         .filter((row) => { const name = find(".name", row); return name && `${name.textContent} ${name.title}`.toLowerCase().includes(wanted); })
         .map((row) => row.dataset.group));
       for (const row of rows) row.classList.toggle("hidden", wanted !== "" && !shown.has(row.dataset.group));
+      const folded = body.closest(".more");
+      if (folded && wanted !== "" && shown.size) folded.open = true;
     }
   }
   find("#filter").addEventListener("input", (event) => { filter(event.target.value); keep({ filter: event.target.value.trim() }); });
@@ -114,7 +128,7 @@
     const [name, column, direction] = state.get("sort").split(":");
     const section = document.getElementById(name);
     const button = section && all(".sort", section).find((one) => one.dataset.column === column);
-    if (button) { sortBy(button, direction === "ascending" ? direction : "descending"); section.scrollIntoView(); }
+    if (button) { sortBy(button, direction === "ascending" ? direction : "descending"); reveal(section); }
   }
 
   // Provenance of one number.
@@ -178,8 +192,8 @@
 
   // Pairs of sentences.
   const form = find("#explorer");
-  if (form) data("explorer-data").then(({ encoders, tasks }) => explore(form, encoders, tasks));
-  function explore(form, encoders, tasks) {
+  if (form) data("explorer-data").then((held) => explore(form, held));
+  function explore(form, { encoders, names, tasks }) {
   const step = 25;
   let limit = step;
   const field = (name) => form.elements[name];
@@ -218,8 +232,9 @@
     mark.style.left = `${percentile}%`;
     return mark;
   }
-  function fact(text, name) {
+  function fact(text, name, title = "") {
     const span = make("span");
+    span.title = title;
     span.append(make("span", "", `key ${name}`), text);
     return span;
   }
@@ -230,11 +245,11 @@
     meta.append(
       make("b", `${value > 0 ? "+" : ""}${value.toFixed(1)}`), make("span", t.subsets[t.subset[i]]),
       fact(`gold ${t.gold[i]}, percentile ${t.goldRank[i]}`, "gold"),
-      fact(`${encoders[first]}: cosine ${t.cosines[first][i]}, percentile ${t.ranks[first][i]}`, "first"),
+      fact(`${encoders[first]}: cosine ${t.cosines[first][i]}, percentile ${t.ranks[first][i]}`, "first", names[first]),
     );
     if (second !== null) {
       strip.append(tick(t.ranks[second][i], "second"));
-      meta.append(fact(`${encoders[second]}: cosine ${t.cosines[second][i]}, percentile ${t.ranks[second][i]}`, "second"));
+      meta.append(fact(`${encoders[second]}: cosine ${t.cosines[second][i]}, percentile ${t.ranks[second][i]}`, "second", names[second]));
     }
     meta.append(make("span", `${t.words[i]} words, overlap ${t.overlap[i]} %`));
     if (t.left !== null) line.append(make("p", t.left[i]), make("p", t.right[i]));
@@ -255,10 +270,24 @@
       + (t.depth ? ` and the ${t.depth} largest disagreements of each two.` : ".");
     find("#more").hidden = rows.length <= limit;
   }
-  form.addEventListener("input", () => { limit = step; offer(); show(); });
+  function react(event) {
+    if (event.type === "change" && event.target.tagName !== "SELECT") return;  // what is typed was seen as input
+    limit = step;
+    offer();
+    show();
+    const chosen = [...new FormData(form)].filter(([, value]) => value !== "");
+    keep({ pairs: new URLSearchParams(chosen).toString() });
+  }
+  for (const kind of ["input", "change"]) form.addEventListener(kind, react);
   form.addEventListener("submit", (event) => event.preventDefault());
   find("#more").addEventListener("click", () => { limit += step; show(); });
+  // Selects know their choices once the task is known, so what a link says is set from the first field on.
+  const linked = new URLSearchParams(state.get("pairs") ?? "");
   offer();
+  for (const name of ["task", "view", "first", "second", "subset", "minWords", "maxWords", "minOverlap", "maxOverlap", "text"]) {
+    if (linked.has(name)) { field(name).value = linked.get(name); offer(); }
+  }
   show();
+  if (linked.size) find("#pairs").scrollIntoView();
   }
 })();
