@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from simcse_models import WORDS, random_bert, sentences
 
+from baselines.simcse import SIMCSE_SUP, SIMCSE_UNSUP
 from baselines.simcse import data as data_module
 from baselines.simcse.ablations import crop, delete, make_augment, read_thesaurus
 from baselines.simcse.data import Batches, open_corpus, shuffled
-from baselines.simcse.encoders import SIMCSE_SUP, SIMCSE_UNSUP
 from baselines.simcse.settings import SimcseSup, SimcseUnsup, published
 from harness.encoders.checkpoint import load_tokenizer
 from harness.encoders.registry import fill

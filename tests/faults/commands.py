@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -42,7 +42,7 @@ class Command:
 
 
 def start(
-    *words: object, below: Path, kill_at: int | None = None, before: Callable[[], object] | None = None
+    *words: object, below: Path, kill_at: int | None = None, environment: Mapping[str, str] | None = None
 ) -> Command:
     """Begin a command.
 
@@ -50,18 +50,19 @@ def start(
         words: of the command line.
         below: changes to the files in this folder count; its cache is `cache` there.
         kill_at: the process kills itself (SIGKILL) before the change of this number.
-        before: is called in the new process first.
+        environment: variables of the new process beside those of the first command.
     """
     changes = _FORKS.RawValue("i", 0)
     printed = below.parent / f"{below.name}.printed"
-    arguments = (list(map(str, words)), str(below), kill_at, before, changes, printed)
+    given = {"BENCH_CACHE_DIR": f"{below}/cache", "HF_HUB_CACHE": f"{below}/hub", **(environment or {})}
+    arguments = (list(map(str, words)), str(below), kill_at, given, changes, printed)
     process = _FORKS.Process(target=_run, args=arguments)
     process.start()
     return Command(process, changes, printed)
 
 
 def _run(
-    words: list[str], below: str, kill_at: int | None, before: Callable[[], object] | None, changes: Any, printed: Path
+    words: list[str], below: str, kill_at: int | None, environment: dict[str, str], changes: Any, printed: Path
 ) -> None:
     from harness.cli.main import main
 
@@ -72,10 +73,7 @@ def _run(
             os.kill(os.getpid(), signal.SIGKILL)
         changes.value += 1
 
-    if before is not None:
-        before()
-    os.environ["BENCH_CACHE_DIR"] = f"{below}/cache"
-    os.environ["HF_HUB_CACHE"] = f"{below}/hub"
+    os.environ.update(environment)
     sys.argv = ["bench", *words]
     said = io.StringIO()
     sys.addaudithook(count)

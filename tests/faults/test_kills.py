@@ -1,6 +1,7 @@
 """A command is killed before a change of files: the same command then ends with the same, and leaves nothing over."""
 
 import io
+import os
 import random
 import shutil
 import sys
@@ -52,7 +53,7 @@ VICTIMS = {
         prepared=True,
     ),
     "plot": Victim(
-        lambda f: ("plot", "scores", "--results-dir", f / "results", "--output", f / "plot"),
+        lambda f: ("plot", "scores", "--table", "mini", "--results-dir", f / "results", "--output", f / "plot"),
         lambda f: sorted(contents(f / "plot")),
         prepared=True,
     ),
@@ -65,7 +66,8 @@ def left_over(folder: Path) -> list[Path]:
 
 
 def begin(victim: Victim, folder: Path, kill_at: int | None = None):
-    return start(*victim.words(folder), "-q", below=folder, kill_at=kill_at)
+    environment = {"HF_ENDPOINT": os.environ.get("HF_ENDPOINT", "http://127.0.0.1:9")}
+    return start(*victim.words(folder), "-q", below=folder, kill_at=kill_at, environment=environment)
 
 
 @pytest.fixture(scope="module")
