@@ -24,7 +24,7 @@ test: setup
 
 # Damages, kills, races, and full disks: a few minutes.
 test-faults: setup
-	.venv/bin/python -m pytest -m slow tests/faults
+	.venv/bin/python -m pytest -n 2 -m "slow or not slow" tests/faults
 
 # On a machine with a CUDA device; the tests skip themselves elsewhere.
 test-gpu: setup

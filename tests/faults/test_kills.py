@@ -54,7 +54,7 @@ VICTIMS = {
     ),
     "plot": Victim(
         lambda f: ("plot", "scores", "--table", "mini", "--results-dir", f / "results", "--output", f / "plot"),
-        lambda f: sorted(contents(f / "plot")),
+        lambda f: contents(f / "plot"),
         prepared=True,
     ),
     "fetch": Victim(lambda f: ("data", "fetch", "sts"), lambda f: contents(next(f.glob("cache/senteval-*/")))),
