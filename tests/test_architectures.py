@@ -10,6 +10,7 @@ from conftest import make_bert
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModel
 
+from harness.encoders.configuration import read_configuration
 from harness.encoders.context import Context
 from harness.encoders.registry import build
 
@@ -182,3 +183,40 @@ def test_the_cls_of_xlnet_is_the_last_token(tmp_path):
     with torch.no_grad():
         expected = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0, -1].numpy()
     np.testing.assert_allclose(encoder.encode(["dog"])[0], expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(("kind", "pooling"), [("bart", "mean"), ("xlnet", "cls")])
+def test_a_declared_pooling_is_of_the_states_that_the_library_pools(tmp_path, kind, pooling):
+    import sentence_transformers
+    from sentence_transformers import models
+
+    parts = [models.Transformer(str(write_checkpoint(tmp_path / "plain", kind))), models.Pooling(32, pooling)]
+    library = sentence_transformers.SentenceTransformer(modules=parts, device="cpu")
+    library.save(str(tmp_path / "folder"))
+    found = build(f"hf:{tmp_path / 'folder'}", Context(cache_dir=tmp_path)).encode(SENTENCES)
+    np.testing.assert_allclose(found, np.concatenate([library.encode([each]) for each in SENTENCES]), atol=1e-5)
+
+
+# Settings as hubs hold them, written by older libraries under other names.
+PUBLISHED = {
+    "llama": {"rope_theta": 500000.0, "rope_scaling": {"rope_type": "linear", "factor": 2.0}, "pretraining_tp": 1},
+    "qwen3": {"rope_theta": 1000000, "max_window_layers": 28, "use_sliding_window": False},
+    "gpt_neox": {"rotary_emb_base": 10000, "rotary_pct": 0.25},
+    "gemma2": {"rope_theta": 10000.0, "hidden_act": "gelu_pytorch_tanh", "cache_implementation": "hybrid"},
+    "modernbert": {"global_rope_theta": 160000.0, "global_attn_every_n_layers": 3, "layer_norm_eps": 1e-05},
+    "t5": {"n_positions": 512},
+    "xlnet": {"untie_r": True},
+    "longformer": {"attention_mode": "longformer", "attention_window": [8, 8]},
+    "esm": {"position_embedding_type": "rotary", "hidden_act": "gelu"},
+}
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_settings_of_published_models_are_understood(tmp_path, kind):
+    sizes = {key: value for key, value in SIZES.items() if (kind, key) != ("xlnet", "max_position_embeddings")}
+    settings = {"model_type": kind, **sizes, **ARCHITECTURES[kind], **PUBLISHED[kind]}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    found = read_configuration(tmp_path, declares_modules=True)
+    assert found.width == 32 and found.kind == kind
+    if kind == "llama":
+        assert found.library.rope_parameters["rope_theta"] == 500000.0

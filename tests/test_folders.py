@@ -47,6 +47,7 @@ def mean(**kwargs):
 PROMPTS = {"prompts": {"query": "the dog "}, "default_prompt_name": "query"}
 CONFIG, MAIN, SENTENCE = "config.json", "config_sentence_transformers.json", "sentence_bert_config.json"
 POOLING = "1_Pooling/config.json"
+RESIDUAL = (mean(), ("Dense", {"in_features": 16, "out_features": 8, "use_residual": True}))
 CASES = [
     Case("mean pooling", (mean(),)),
     Case("CLS pooling", (mean(pooling_mode="cls"),)),
@@ -67,7 +68,7 @@ CASES = [
     Case("Dropout", (mean(), ("Dropout", {"dropout": 0.4}))),
     Case(
         "Dense with a residual connection",
-        (mean(), ("Dense", {"in_features": 16, "out_features": 8, "use_residual": True})),
+        RESIDUAL,
         path=LIBRARY,
     ),
     Case(
@@ -122,6 +123,22 @@ CASES = [
     Case("max_seq_length 1", (mean(),), edits={SENTENCE: {"max_seq_length": 1}}, refusal="expected 3 or more"),
     Case("an activation of the folder's own", (mean(), ("Dense", {"in_features": 16, "out_features": 8})),
          edits={"2_Dense/config.json": {"activation_function": "my.Act"}}, refusal="my.Act"),
+    Case("an activation that halves vectors", (mean(), ("Dense", {"in_features": 16, "out_features": 8})),
+         edits={"2_Dense/config.json": {"activation_function": "torch.nn.GLU"}}, refusal="16 numbers"),
+    Case("an activation that needs settings", (mean(), ("Dense", {"in_features": 16, "out_features": 8})),
+         edits={"2_Dense/config.json": {"activation_function": "torch.nn.Threshold"}}, refusal="Threshold"),
+    Case("a layer of another width", (mean(), ("Dense", {"in_features": 20, "out_features": 8})), refusal="16 numbers"),
+    Case("weighted layers, then an activation of the folder's own",
+         (("WeightedLayerPooling", {"word_embedding_dimension": 16, "num_hidden_layers": 2}), mean(),
+          ("Dense", {"in_features": 16, "out_features": 8})),
+         edits={"3_Dense/config.json": {"activation_function": "my.Act"}}, refusal="my.Act"),
+    Case("a residual Dense over an unknown setting", RESIDUAL,
+         edits={CONFIG: {"prefix_length": 8}}, refusal="prefix_l"),
+    Case("a residual Dense over a tokenizer that is built anew", RESIDUAL,
+         edits={"tokenizer_config.json": {"tokenizer_class": "BertTokenizer"},
+                "tokenizer.json": {"normalizer": None, "pre_tokenizer": {"type": "WhitespaceSplit"}}},
+         refusal="other ids"),
+    Case("bag of words", (("BoW", {"vocab": ["dog", "man", "guitar"]}),), path=LIBRARY),
 ]  # fmt: skip
 
 
@@ -147,7 +164,7 @@ def write(case: Case, folder: Path) -> Path:
             parts.append(models.WordEmbeddings(words, weights, max_seq_length=64))
         else:
             parts.append(getattr(models, name)(**settings))
-    if case.modules[0][0] not in ("StaticEmbedding", "WordEmbeddings"):
+    if case.modules[0][0] not in ("StaticEmbedding", "WordEmbeddings", "BoW"):
         parts = [models.Transformer(str(plain)), *parts]
     model = sentence_transformers.SentenceTransformer(modules=parts, device="cpu", **case.settings)
     place = folder / "folder"
@@ -232,6 +249,54 @@ def test_an_index_never_leads_out_of_the_folder(tmp_path, where):
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": where}}))
     with pytest.raises(BenchError, match="names weights outside the folder"):
         build(f"hf:{folder}[pooling=avg]", Context(cache_dir=tmp_path))
+
+
+def test_tensors_that_the_library_passes_over_are_refused(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    for name, case in {"static": Case("", (("StaticEmbedding", {}),)), "residual": Case("", RESIDUAL)}.items():
+        folder = write(case, tmp_path / name)
+        weights = next(folder.rglob("model.safetensors"))
+        save_file(load_file(weights) | {"weights": torch.ones(4)}, weights, metadata={"format": "pt"})
+        with pytest.raises(BenchError, match="has no place for 1 tensors of the weights, first weights"):
+            build(f"hf:{folder}", Context(cache_dir=tmp_path))
+
+
+def test_both_routes_of_a_router_are_checked(tmp_path):
+    import sentence_transformers
+    from safetensors.torch import load_file, save_file
+    from sentence_transformers import models
+
+    routes = {
+        name: [models.Transformer(str(make_bert(tmp_path / name, seed=seed))), models.Pooling(16)]
+        for seed, name in enumerate(("query", "document"))
+    }
+    library = sentence_transformers.SentenceTransformer(modules=[models.Router(routes)], device="cpu")
+    library.save(str(tmp_path / "router"))
+    found = build(f"hf:{tmp_path / 'router'}", Context(cache_dir=tmp_path)).encode(["dog"])
+    np.testing.assert_allclose(found, library.encode(["dog"]), atol=1e-6)
+    weights = sorted((tmp_path / "router").rglob("model.safetensors"))[-1]
+    save_file(load_file(weights) | {"prefix": torch.ones(4)}, weights, metadata={"format": "pt"})
+    with pytest.raises(BenchError, match="no place for 1 tensors"):
+        build(f"hf:{tmp_path / 'router'}", Context(cache_dir=tmp_path))
+
+
+def test_an_added_token_that_tokenizer_json_lacks_is_refused(tmp_path):
+    folder = make_bert(tmp_path / "bert")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": False}
+    settings["added_tokens_decoder"] = {"9": {"content": "[NEW]", **flags}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(BenchError, match=r"tokenizer.json: lacks 1 added tokens .* first \[NEW\]"):
+        build(f"hf:{folder}[pooling=avg]", Context(cache_dir=tmp_path)).encode(["dog"])
+
+
+def test_a_text_without_tokens_is_named(tmp_path):
+    folder = make_bert(tmp_path / "bert")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer | {"post_processor": None}))
+    with pytest.raises(BenchError, match="the tokenizer makes no token of the text '', expected one or more"):
+        build(f"hf:{folder}[pooling=avg]", Context(cache_dir=tmp_path)).encode(["dog", ""])
 
 
 def test_the_digest_is_of_the_file_that_is_loaded(tmp_path):

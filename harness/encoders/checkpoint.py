@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -154,6 +154,23 @@ def find_checkpoint(name: str, *, offline: bool, pooling_is_given: bool = False)
     repository, folder = download(name, offline=offline)
     model = read_folder(folder, pooling_is_given=pooling_is_given)
     return _complete(Checkpoint(repository, model, folder.name), offline=offline)
+
+
+def as_declared(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint as the library computes what its modules.json declares, where our forward pass takes other states.
+
+    Of an encoder-decoder such as BART the library pools the decoder's states, and CLS pooling takes the first token,
+    which is not XLNet's CLS. A pooling that the user names is of the encoder's states, and of the architecture's CLS.
+    """
+    model = checkpoint.model
+    if model.library or not model.declares_modules:
+        return checkpoint
+    found, reason = checkpoint.configuration, ""
+    if found.has_decoder and not found.encodes_text:
+        reason = f"the decoder of {found.kind}"
+    elif found.kind == "xlnet" and "cls_before_pooler" in (model.pooling or "").split("+"):
+        reason = "the first token of xlnet"
+    return replace(checkpoint, model=replace(model, library=reason))
 
 
 def place_title(place: str) -> str:

@@ -1,8 +1,8 @@
 """config.json of a checkpoint: what it configures, and what in it nobody would apply.
 
-A setting counts as understood if the library's configuration class declares it, if the code of the model names it, or
-if it is on the list of settings that change no state of an encoder. Anything else that is switched on is refused: the
-library keeps unknown settings as attributes and never says that nothing reads them.
+A setting counts as understood if the library's configuration class declares it or takes it by an older name, if the
+code of the model names it, or if it is on the list of settings that change no state of an encoder. Anything else that
+is switched on is refused: the library keeps unknown settings as attributes and never says that nothing reads them.
 """
 
 import importlib
@@ -36,14 +36,28 @@ _HARMLESS = frozenset(
     "summary_proj_to_labels summary_type summary_use_proj suppress_tokens task_specific_params temperature "
     "tf_legacy_loss tie_encoder_decoder tie_weights_ tie_word_embeddings tokenizer_class top_k top_p torch_dtype "
     "torchscript transformers_version type typical_p unk_token_id unsloth_fixed unsloth_version use_bfloat16 "
-    "use_cache vocab_file".split()
+    "use_cache vocab_file cache_implementation classif_dropout init_std mem_len reuse_len "
+    "_sliding_window_pattern".split()
 )
 # Sizes under a name that a kind of model does not use: the shapes of the tensors show those that it does.
 _SIZES = frozenset(
-    "hidden_size num_hidden_layers num_attention_heads intermediate_size max_position_embeddings vocab_size".split()
+    "hidden_size num_hidden_layers num_attention_heads intermediate_size max_position_embeddings vocab_size "
+    "n_positions seq_length sliding_window_size offset_alibi".split()
 )
 # Settings that older libraries wrote at the only value that today's library computes.
-_DEFAULTS: dict[str, tuple[object, ...]] = {"position_embedding_type": ("absolute",), "chunk_size_feed_forward": (0,)}
+_DEFAULTS: dict[str, tuple[object, ...]] = {
+    "position_embedding_type": ("absolute",),
+    "chunk_size_feed_forward": (0,),
+    "attention_mode": ("longformer",),
+    "attention_softmax_in_fp32": (True,),
+    "masked_softmax_fusion": (True,),
+    "normalize_embedding": (True,),
+    "skip_bias_add": (True,),
+    "untie_r": (True,),
+    "esm.hidden_act": ("gelu",),  # of one kind alone
+    "gemma2.hidden_act": ("gelu_pytorch_tanh",),
+    "modernbert.layer_norm_eps": (1e-05,),
+}
 _PAIRS = ("ForSequenceClassification",)
 
 
@@ -67,6 +81,13 @@ class Configuration:
     def kind(self) -> str:
         """The `model_type`."""
         return str(self.library.model_type)
+
+    @property
+    def encodes_text(self) -> bool:
+        """Whether the library has a class for the encoder alone, as it has for T5."""
+        from transformers import AutoModelForTextEncoding
+
+        return model_class(self.library) is AutoModelForTextEncoding
 
 
 def read_configuration(folder: Path, *, declares_modules: bool) -> Configuration:
@@ -93,7 +114,7 @@ def read_configuration(folder: Path, *, declares_modules: bool) -> Configuration
         _refuse_pairs(path, raw)
     library = _library_configuration(path, kind)
     understood = _HARMLESS | _SIZES | _known_settings(library.__class__)
-    defaults = {key for key, values in _DEFAULTS.items() if raw.get(key) in values}
+    defaults = {k for k, v in raw.items() if v in (*_DEFAULTS.get(k, ()), *_DEFAULTS.get(f"{kind}.{k}", ()))}
     refuse_unknown(path, raw, understood | defaults)
     has_decoder = bool(getattr(library, "is_encoder_decoder", False))  # before a model is built, which may change it
     return Configuration(library, _width(path, library), _positions(path, library), has_decoder)
@@ -132,7 +153,7 @@ def _library_configuration(path: Path, kind: str) -> Any:
 
 @cache
 def _known_settings(kind: type) -> frozenset[str]:
-    """Names that the configuration class declares, and all names in the code of the model."""
+    """Names that the configuration class and its parents declare or take, and all names in the code of the model."""
     declared = set(kind().to_dict()) | set(getattr(kind, "attribute_map", {}))
     declared |= set(inspect.signature(kind.__init__).parameters)  # type: ignore[misc]
     try:
@@ -141,6 +162,10 @@ def _known_settings(kind: type) -> frozenset[str]:
     except (ImportError, OSError):
         code = ""
     named = {name for pair in re.findall(r"config\.(\w+)|config, \"(\w+)\"", code) for name in pair if name}
+    parents = {each.__module__ for each in kind.__mro__ if each.__module__.startswith("transformers.")}
+    for parent in parents - {"transformers.configuration_utils"}:
+        code = inspect.getsource(importlib.import_module(parent))
+        named |= set(re.findall(r"kwargs\.(?:pop|get)\(\s*\"(\w+)\"", code))  # such as rope_theta
     return frozenset(declared | named)
 
 

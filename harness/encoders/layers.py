@@ -35,7 +35,7 @@ class Layers:
         if not self._modules:
             return x if self._dim is None else x[:, : self._dim].copy()
         if self._loaded is None:
-            self._loaded = [load_layer(module) for module in self._modules]
+            self._loaded = _load(self._modules, x.shape[1])
         rows = torch.from_numpy(x)
         for layer in self._loaded:
             rows = layer(rows)
@@ -48,7 +48,26 @@ class _Normalize(nn.Module):
         return nn.functional.normalize(x, p=2, dim=-1)
 
 
-def load_layer(module: Module) -> nn.Module:
+def _load(modules: Sequence[Module], width: int) -> list[nn.Module]:
+    """The layers in evaluation mode, each tried on a vector of the length that comes to it."""
+    layers = []
+    for module in modules:
+        layer, expected = _load_layer(module), module.width or width
+        try:
+            found = layer(torch.zeros(1, width)).shape[-1]
+        except (RuntimeError, NotImplementedError):
+            found = None
+        if found != expected:
+            raise EncoderError(
+                f"{module.folder}: the layer cannot be applied, expected one that turns {width} numbers into "
+                f"{expected}; correct its config.json"
+            )
+        layers.append(layer)
+        width = expected
+    return layers
+
+
+def _load_layer(module: Module) -> nn.Module:
     """One layer in float32, in evaluation mode."""
     if module.kind == "Normalize":
         return _Normalize()
@@ -87,8 +106,13 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
 def _activation(module: Module) -> nn.Module:
     name = module.activation.rpartition(".")[2]
     kind = getattr(torch.nn.modules.activation, name, nn.Identity if name == "Identity" else None)
-    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+    try:
+        found = kind() if isinstance(kind, type) and issubclass(kind, nn.Module) else None
+    except TypeError:  # it needs arguments, which no file holds
+        found = None
+    if found is None or any(True for _ in found.parameters()):
         raise EncoderError(
-            f"{module.folder}: activation {module.activation} is not supported, expected one of torch.nn"
+            f"{module.folder}: activation {module.activation} is not supported, expected one of torch.nn without "
+            "settings or weights of its own"
         )
-    return kind()
+    return found

@@ -1,21 +1,31 @@
 """Encoders that sentence-transformers computes itself: folders with modules that our own forward pass does not have."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from harness.encoders.checkpoint import Checkpoint, library_content, quiet_transformers
+from harness.encoders.checkpoint import Checkpoint, library_content, load, quiet_transformers
 from harness.encoders.configuration import one_line
 from harness.encoders.context import Context
-from harness.encoders.jsonfiles import read_object
+from harness.encoders.folder import MODULES, ModelFolder
+from harness.encoders.foreign import foreign
+from harness.encoders.jsonfiles import read_json, read_object
 from harness.encoders.protocol import Embeddings
+from harness.encoders.tokens import refuse_other_ids
+from harness.encoders.weights import find_weights, read_tensors
 from harness.errors import EncoderError, UsageError
 from harness.names import EncoderCard, Value
 
-_CLASSES = {"wordembedding_config.json": "tokenizer_class", "router_config.json": "types"}  # names of code in settings
+# Names of code in settings, and where this code may come from.
+_CLASSES = {
+    "wordembedding_config.json": ("tokenizer_class", "sentence_transformers."),
+    "router_config.json": ("types", "sentence_transformers."),
+    "config.json": ("activation_function", "torch.nn."),
+}
+_ALIASES = {"embeddings"}  # model2vec's name of the only tensor of static embeddings
 
 
 class LibraryEncoder:
@@ -30,15 +40,16 @@ class LibraryEncoder:
         """(n, d) float32.
 
         Raises:
-            EncoderError: if the folder cannot be loaded.
+            EncoderError: if the folder cannot be loaded, or the library fails on a sentence.
         """
         if self._model is None:
             self._model = _load(self._checkpoint, self._context, self.card.max_tokens)
         out = np.empty((len(sentences), self.card.dim), dtype=np.float32)
         for row, sentence in enumerate(sentences):
-            x = self._model.encode(
-                [sentence], prompt=self._prompt, batch_size=1, truncate_dim=self.card.dim, show_progress_bar=False
-            )
+            with foreign(self.card.name, "encoding by sentence-transformers"):
+                x = self._model.encode(
+                    [sentence], prompt=self._prompt, batch_size=1, truncate_dim=self.card.dim, show_progress_bar=False
+                )
             out[row] = x[0]
             self._context.progress("encoding", row + 1, len(sentences))
         return out
@@ -78,7 +89,8 @@ def build_library(  # noqa: PLR0913  what a card needs
     text = model.prompt if prompt is None else model.prompts.get(prompt, prompt)
     limit = parameters.get("max_tokens")
     loaded = _load(checkpoint, context, int(limit) if limit else None)
-    width = loaded.get_sentence_embedding_dimension()
+    _check_modules(checkpoint, loaded)
+    width = loaded.get_embedding_dimension()
     kept = dim or model.truncate_dim or width
     if not isinstance(width, int) or kept > width:
         raise UsageError(f"{name}: dim={kept}, expected 1 to the vector's {width}")
@@ -101,12 +113,47 @@ def build_library(  # noqa: PLR0913  what a card needs
 
 def _refuse_foreign_classes(folder: Path) -> None:
     """Settings of some modules name classes that the library would import."""
-    for name, key in _CLASSES.items():
+    for name, (key, origin) in _CLASSES.items():
         for path in folder.rglob(name):
-            named = read_object(path).get(key) or []
+            settings = read_object(path)
+            named = [] if "model_type" in settings else settings.get(key) or []
             for each in named.values() if isinstance(named, dict) else [named]:
-                if each and not str(each).startswith("sentence_transformers."):
+                if each and not str(each).startswith(origin):
                     raise UsageError(f"{path}: {each} needs code of its own, which is never run")
+
+
+def _check_modules(checkpoint: Checkpoint, loaded: Any) -> None:
+    """Hold each module to what our own reading of its files says: settings, tensors, ids of tokens.
+
+    Raises:
+        UsageError, EncoderError: as `load`; if tensors go nowhere, or a tokenizer gives other ids than tokenizer.json.
+    """
+    for place, module in _modules(checkpoint.folder, loaded):
+        if hasattr(module, "auto_model"):
+            adapter = place if (place / "adapter_config.json").is_file() else None
+            described = ModelFolder(root=place, transformer=place, adapter=adapter, declares_modules=True)
+            ours = load(Checkpoint(checkpoint.name, described), dtype=next(module.parameters()).dtype)
+            refuse_other_ids(place, ours.tokenizer, module.tokenizer)
+            continue
+        stored = {key for path in find_weights(place) for key in read_tensors(path)}
+        odd = sorted(stored - set(module.state_dict()) - _ALIASES)
+        if odd:
+            raise EncoderError(
+                f"{place}: {type(module).__name__} has no place for {len(odd)} tensors of the weights, first {odd[0]}; "
+                "without them the vectors would be another model's"
+            )
+
+
+def _modules(root: Path, loaded: Any) -> Iterator[tuple[Path, Any]]:
+    """Each module of the library with its folder; of a router, those of all routes."""
+    listed = [each["path"] for each in read_json(root / MODULES)] if (root / MODULES).is_file() else [""]
+    for name, module in zip(listed, loaded.children(), strict=False):  # without a list, the library adds a pooling
+        router = root / name / "router_config.json"
+        if not router.is_file():
+            yield root / name, module
+            continue
+        for route, names in read_object(router)["structure"].items():
+            yield from ((root / name / part, each) for part, each in zip(names, module.sub_modules[route], strict=True))
 
 
 def _load(checkpoint: Checkpoint, context: Context, max_tokens: int | None) -> Any:
@@ -114,6 +161,8 @@ def _load(checkpoint: Checkpoint, context: Context, max_tokens: int | None) -> A
     from sentence_transformers import SentenceTransformer
 
     quiet_transformers()
+    for path in checkpoint.folder.rglob("pytorch_model*.bin"):
+        read_tensors(path, prefixes=("\0",))  # so that a pickled model is called one
     try:
         model = SentenceTransformer(
             str(checkpoint.folder), device=context.device, trust_remote_code=False, local_files_only=True

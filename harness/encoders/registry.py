@@ -347,11 +347,12 @@ def _packaged_minilm() -> "Checkpoint | None":
 
 
 def _build_checkpoint(place: str, spec: Spec, chosen: Checkpointed, context: Context) -> Encoder:
-    from harness.encoders.checkpoint import find_checkpoint
+    from harness.encoders.checkpoint import as_declared, find_checkpoint
     from harness.encoders.library import build_library
     from harness.encoders.transformer import build_transformer
 
     checkpoint = find_checkpoint(place, offline=context.offline, pooling_is_given=chosen.pooling is not None)
+    checkpoint = checkpoint if chosen.pooling is not None else as_declared(checkpoint)
     given: dict[str, Any] = {"parameters": asdict(chosen), "prompt": chosen.prompt, "dim": chosen.dim}
     if checkpoint.model.library:
         return build_library(str(spec), "hf", checkpoint, context, **given)

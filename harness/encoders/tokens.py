@@ -82,6 +82,13 @@ def _load_compiled(folder: Path) -> Any:
         found = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise EncoderError(f"{folder}: the tokenizer cannot be loaded: {one_line(error)}") from error
+    known = compiled.get_vocab(with_added_tokens=True)
+    lost = sorted(set(found.get_added_vocab()) - set(known) - set(found.all_special_tokens))
+    if lost:
+        raise EncoderError(
+            f"{path}: lacks {len(lost)} added tokens that other files of the tokenizer name, first {lost[0]}; save the "
+            "tokenizer again"
+        )
     if _rules(found.backend_tokenizer) != _rules(compiled):
         found._tokenizer = compiled
     _tell_difference(folder, found)
@@ -155,6 +162,25 @@ def token_ids(tokenizer: Any, sentences: Sequence[str], max_tokens: int | None) 
     else:
         compiled.enable_truncation(max_tokens, direction=tokenizer.truncation_side)
     return [encoding.ids for encoding in compiled.encode_batch_fast(list(sentences))]
+
+
+def refuse_other_ids(folder: Path, expected: Any, found: Any) -> None:
+    """Hold a tokenizer that another library has built against the folder's own.
+
+    Args:
+        folder: for the message.
+        expected: of `load_tokenizer_of`.
+        found: gives `input_ids` of a text.
+
+    Raises:
+        EncoderError: if some text has other ids.
+    """
+    for text in _PROBES:
+        if list(found(text)["input_ids"]) != token_ids(expected, [text], None)[0]:
+            raise EncoderError(
+                f"{folder}: sentence-transformers builds a {type(found).__name__}, which gives other ids than "
+                f"tokenizer.json for texts such as {text!r}; correct tokenizer_class in tokenizer_config.json"
+            )
 
 
 def prompt_tokens(tokenizer: Any, prompt: str) -> int:

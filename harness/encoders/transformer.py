@@ -191,7 +191,8 @@ class Backbone:
 
     def _check_alone(self, loaded: Loaded) -> None:
         """Encode some sentences alone and beside others of their length: a row must depend on its sentence alone."""
-        tokens = token_ids(loaded.tokenizer, [self._as_read(text) for text in _PROBES], self.max_tokens)
+        found = token_ids(loaded.tokenizer, [self._as_read(text) for text in _PROBES], self.max_tokens)
+        tokens = [each for each in found if each]
         limit = _ROUNDING[self._context.dtype]
         for batch in plan_batches([len(each) for each in tokens], _CPU_BUDGET, padding=False):
             ids = [tokens[row] for row in batch.rows]
@@ -218,7 +219,13 @@ class Backbone:
         for start in range(0, len(sentences), _TOKENIZE_AT_ONCE):
             piece = sentences[start : start + _TOKENIZE_AT_ONCE]
             texts = piece if plain else [self._as_read(sentence) for sentence in piece]
-            tokens += token_ids(tokenizer, texts, self.max_tokens)
+            found = token_ids(tokenizer, texts, self.max_tokens)
+            if not all(found):
+                raise EncoderError(
+                    f"{self.checkpoint.name}: the tokenizer makes no token of the text "
+                    f"{texts[found.index([])]!r}, expected one or more"
+                )
+            tokens += found
             self._context.progress("tokenizing", before + len(tokens), total)
         return tokens
 
