@@ -77,22 +77,26 @@ FitOrLoad = Callable[["CachedEncoder", "FitText", EncoderCard, Context], Map]
 
 
 class Mapped:
-    """A base encoder with a map on top, which is fitted or loaded at the first sentence: finished work needs none."""
+    """A base encoder with a map on top, which is fitted or loaded at the first sentence: finished work needs none.
+
+    Attributes:
+        base: the frozen encoder.
+    """
 
     is_cheap = True  # its base's vectors are kept on disk
 
     def __init__(self, base: Encoder, fitted: Callable[[], Map], card: EncoderCard) -> None:
         self.card = card
-        self._base, self._fitted = base, cache(fitted)
+        self.base, self._fitted = base, cache(fitted)
 
     def encode(self, sentences: Sequence[str], /) -> Embeddings:
         """(n, k) float32, not normalised; raises what the fit raises."""
-        return self._fitted().transform(embed(self._base, sentences))
+        return self._fitted().transform(embed(self.base, sentences))
 
     def release(self) -> None:
         """Drop the weights of the base encoder."""
-        if isinstance(self._base, Releasable):
-            self._base.release()
+        if isinstance(self.base, Releasable):
+            self.base.release()
 
 
 class FittedPerTask:
@@ -100,13 +104,13 @@ class FittedPerTask:
 
     def __init__(self, base: Encoder, fit: "Callable[[FitText], Map]", card: EncoderCard) -> None:
         self.card = card
-        self._base, self._fit = base, fit
+        self.base, self._fit = base, fit
 
     def fit_target(self, sentences: Sequence[str], /) -> Encoder:
         """Fit on these sentences, duplicates kept."""
         from baselines.fits import text_of
 
-        return Mapped(self._base, partial(self._fit, text_of(sentences)), self.card)
+        return Mapped(self.base, partial(self._fit, text_of(sentences)), self.card)
 
 
 def _build_whitening(spec: Spec, chosen: WhiteningParameters, context: Context) -> Encoder | Transductive:

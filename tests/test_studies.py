@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from harness.cli.main import app
 from harness.errors import UsageError
 from harness.results.store import read_all
-from harness.studies.cells import MOST_ATTEMPTS, Board, Record, cells_of
+from harness.studies.cells import MOST_ATTEMPTS, Board, Cell, Record, cells_of
+from harness.studies.plan import simulate
 from harness.studies.study import load_study
 
 CONTROLS = """
@@ -250,6 +251,66 @@ def test_deleted_results_are_measured_again(study, tmp_path):
     next((tmp_path / "results").glob("random_*/mini-sts*.json")).unlink()
     board = Board(found := study(CONTROLS), cells_of(found))
     assert list(board.states().values()) == ["waiting", "done"]
+
+
+def test_a_plan_counts_what_is_to_do_and_changes_nothing(study, tmp_path):
+    study(
+        'tasks = ["mini-sts", "STS12"]\nbackbone = "tiny"\nseeds = [0]\n'
+        '[[models]]\nmodel = "bert"\npooling = ["cls", "avg"]\n'
+        '[[models]]\nmodel = "simcse-unsup"\nmax_steps = 3\n'
+        '[[models]]\nmodel = "bert-whitening"\nfit = "none.txt"\n'
+        '[[models]]\nmodel = "bert"\nbackbone = "no/such"\n'
+    )
+    said = json.loads(bench("study", "study.toml", "--plan", "--json", "--offline", "--cache-dir", "cache").stdout)
+    cells = {one["label"].partition("[")[0]: one for one in said["cells"]}
+    assert (said["results"], said["measured"]) == (10, 0)
+    assert cells["train simcse-unsup"]["steps"] == 3
+    assert cells["train simcse-unsup"]["seconds"] is None  # nothing was measured here yet
+    n = said["sentences"]
+    both = said["cells"][2]
+    assert (both["label"], both["sentences"], both["cached"]) == (
+        "score bert[backbone=tiny,pooling=cls] and 1 more",
+        n,
+        0,
+    )
+    assert both["tokens"] > n
+    assert any("none.txt: no such text" in sentence for sentence in said["missing"])
+    assert any("no/such: not on this machine" in sentence for sentence in said["missing"])
+    assert any("SentEval's data was not downloaded" in sentence for sentence in said["missing"])
+    assert not (tmp_path / "results").exists()
+
+
+def test_what_was_measured_tells_the_time_of_the_next_plan(study):
+    study(CONTROLS)
+    bench("study", "study.toml", "--cache-dir", "cache")
+    study(CONTROLS.replace("0-1", "0-3"))
+    said = json.loads(bench("study", "study.toml", "--plan", "--json", "-n", 2, "--cache-dir", "cache").stdout)
+    assert said["unknown"] == 0
+    assert 0 < said["seconds"]["2"] <= said["seconds"]["1"] < 60
+    assert (said["results"], said["measured"]) == (6, 4)
+
+
+def test_a_study_that_the_disk_cannot_hold_is_refused(study, monkeypatch):
+    study('suites = ["mini"]\nbackbone = "tiny"\n[[models]]\nmodel = "bert"\n')
+    monkeypatch.setattr("harness.studies.plan._free", lambda folder: 1000)
+    for more in ([], ["--plan"]):
+        done = bench("study", "study.toml", "--cache-dir", "cache", *more)
+        assert done.exit_code == 2
+        assert "bench: cache: 0.0 GiB are free and the study needs about 0.0 GiB; make room" in done.stderr
+
+
+def test_workers_are_simulated_with_what_must_come_first():
+    """Two trainings of 3 and 5, each with a score of 1, and a score of 4 that needs nothing."""
+    cells = [
+        *(Cell("train", (name,), (), name) for name in "ab"),
+        Cell("score", ("c",), (), "c"),
+        Cell("score", ("a",), ("a",), "sa"),
+        Cell("score", ("b",), ("b",), "sb"),
+    ]
+    seconds = {"a": 3.0, "b": 5.0, "c": 4.0, "sa": 1.0, "sb": 1.0}
+    assert simulate(cells, seconds, 1) == 14
+    assert simulate(cells, seconds, 2) == 7  # a, c | b, sa, sb
+    assert simulate(cells, seconds, 100) == 6  # the longest chain: b, sb
 
 
 def test_a_results_folder_without_locks_is_refused(study, monkeypatch):

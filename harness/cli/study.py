@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import options
-from harness.cli.console import Rows, err, print_json, show_rows
+from harness.cli.console import Rows, err, out, print_json, show_rows
 from harness.cli.options import command, notice
 from harness.errors import UsageError
 from harness.names import pick
@@ -71,7 +71,9 @@ def study(
         offline=offline,
     )
     board = Board(asked, cells_of(asked))
-    if status:
+    if plan:
+        _show_plan(board, workers, json=json)
+    elif status:
         _show_status(board, json=json)
     elif report:
         _report(asked, json=json, quiet=quiet)
@@ -82,9 +84,11 @@ def study(
 def _run(board: "Board", engine: str, workers: int, *, json: bool, quiet: bool) -> None:
     from harness.cli.run import tell_cell
     from harness.studies.engines import ENGINES
+    from harness.studies.plan import make_plan
     from harness.studies.worker import work_here
 
     chosen = pick("engine", ENGINES, engine)
+    make_plan(board).check_disk(board.study.cache_dir)
     board.open()
     with bars(quiet=quiet) as progress:
         if engine == "local" and workers == 1:
@@ -93,6 +97,57 @@ def _run(board: "Board", engine: str, workers: int, *, json: bool, quiet: bool) 
             with chosen(board.study, workers) as alive:
                 _watch(board, alive, progress, quiet=quiet)
     _end(board, json=json, quiet=quiet)
+
+
+def _show_plan(board: "Board", workers: int, *, json: bool) -> None:
+    from harness.studies.plan import make_plan
+
+    found = make_plan(board, (workers,))
+    if json:
+        print_json(asdict(found))
+        return
+    rows: Rows = [
+        {
+            "cell": one.label,
+            "state": one.state,
+            "steps": f"{one.steps:,}",
+            "encode": f"{one.sentences:,}",
+            "tokens": "?" if one.tokens is None else f"{one.tokens:,}",
+            "cached": f"{one.cached:,}",
+            "time": "?" if one.seconds is None else _duration(one.seconds),
+        }
+        for one in found.cells
+    ]
+    show_rows(rows)
+    todo = sum(one.state != "done" for one in found.cells)
+    times = " or ".join(f"{_duration(seconds)} on {n}" for n, seconds in found.seconds.items())
+    times += " worker" if workers == 1 else " workers"
+    if found.unknown:
+        unknown = "nothing like them was measured on this machine"
+        times = (
+            f"{times}, without {found.unknown} cells: {unknown}" if found.unknown < todo else f"not known: {unknown}"
+        )
+    facts = {
+        "cells": f"{todo} of {len(found.cells)} to do; {found.measured} of {found.results} results are there",
+        "sentences": f"{found.sentences:,} distinct",
+        "time": times,
+        "memory": f"{found.memory_bytes / 2**30:.1f} GiB for a worker",
+        "disk": f"{found.disk_bytes / 2**30:.2f} GiB of {found.free_bytes / 2**30:.1f} GiB free",
+        "missing": "; ".join(found.missing) or "nothing",
+    }
+    for what, said in facts.items():
+        out.print(f"{what:<10} {said}", markup=False, highlight=False, soft_wrap=True)
+    found.check_disk(board.study.cache_dir)
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.1f} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
 def _watch(board: "Board", alive: "Alive", progress: Progress, *, quiet: bool) -> None:

@@ -56,6 +56,12 @@ class CachedEncoder:
             return rows
         return rows[np.fromiter((position[s] for s in sentences), dtype=np.intp, count=len(sentences))]
 
+    def missing(self, sentences: Sequence[str]) -> list[str]:
+        """Those distinct sentences whose rows are not on disk yet."""
+        distinct = list(dict.fromkeys(sentences))
+        found, _ = self._cache.lookup(distinct)
+        return [distinct[i] for i in np.flatnonzero(~found)]
+
     def release(self) -> None:
         """Drop the encoder's weights; they are loaded again if a sentence is missing on disk."""
         if isinstance(self.encoder, Releasable):

@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from harness.encoders.context import Context
+from harness.encoders.registry import Resolved
 from harness.results.machine import machine
 
 _KEPT = 20  # the last ones of a kind count, as a machine changes
@@ -47,6 +48,12 @@ def note(context: Context, rate: Rate) -> None:
             os.close(handle)
     except OSError:
         return
+
+
+def rate_name(asked: Resolved) -> str:
+    """What a rate is about: the method, and the backbone where there is one."""
+    backbone = getattr(asked.parameters, "backbone", None)
+    return f"{asked.spec.name} on {Path(backbone).name}" if backbone else asked.spec.name
 
 
 class Rates:

@@ -5,7 +5,6 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from harness.encoders.cached import CachedEncoder
 from harness.encoders.context import Context
@@ -18,7 +17,7 @@ from harness.results.record import Result
 from harness.run import Cell as RunCell
 from harness.run import Plan, build_cached, ignore, run
 from harness.studies.cells import Board, Cell, Record, cells_of
-from harness.studies.rates import Rate, note
+from harness.studies.rates import Rate, note, rate_name
 from harness.studies.study import Study
 
 _PAUSE = 0.5  # seconds between two looks for a cell that can be done
@@ -92,7 +91,7 @@ def _make(cell: Cell, context: Context) -> list[Result]:
             embed(encoder, ["a"])  # the first sentence makes it fit
         if cost is not None and not cost.done:
             seconds = time.perf_counter() - started
-            note(context, Rate(kind=cell.kind, what=_what(asked), units=cost.texts, seconds=seconds))
+            note(context, Rate(kind=cell.kind, what=rate_name(asked), units=cost.texts, seconds=seconds))
     return []
 
 
@@ -131,12 +130,6 @@ def _note_rates(asked: Resolved, models: list[Resolved | Built], cells: list[Run
     sentences = sum(one.backbone.statistics.sentences for one in inner if isinstance(one, TransformerEncoder))
     seconds = sum({one.encoder.name: one.run.encoding_seconds for one in new}.values())
     if sentences:
-        note(context, Rate(kind="encode", what=_what(asked), units=sentences, seconds=seconds))
+        note(context, Rate(kind="encode", what=rate_name(asked), units=sentences, seconds=seconds))
     for one in new:
         note(context, Rate(kind="task", what=f"{one.task} {one.protocol}", units=1, seconds=one.run.seconds))
-
-
-def _what(asked: Resolved) -> str:
-    """What a rate is about: the method, and the backbone where there is one."""
-    backbone = getattr(asked.parameters, "backbone", None)
-    return f"{asked.spec.name} on {Path(backbone).name}" if backbone else asked.spec.name

@@ -1,0 +1,270 @@
+"""What a study will cost before it begins: sentences, tokens, fits, steps, downloads, memory, disk, and time."""
+
+import heapq
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.data.locate import BUNDLED
+from harness.encoders.cached import CachedEncoder
+from harness.encoders.checkpoint import load_tokenizer, weight_files
+from harness.encoders.context import Context
+from harness.encoders.registry import Resolved, resolve
+from harness.encoders.tokens import token_ids
+from harness.encoders.transformer import TransformerEncoder
+from harness.encoders.work import Cost
+from harness.errors import BenchError, WriteError
+from harness.run import build_cached
+from harness.studies.cells import Board, Cell, State
+from harness.studies.rates import Rates, rate_name
+from harness.studies.study import Study
+
+_PROCESS_BYTES = 5 * 2**29  # of Python, torch and a batch: what `tiny` was seen to take, rounded up
+_TRAINING = 4  # times the weights: they, their gradients, and two moments of Adam
+_KEPT_OF_TRAINING = 4  # times the weights, on disk: checkpoint with both moments, and the best weights
+_HUB_SECONDS = 5.0
+
+
+@dataclass(slots=True, kw_only=True)
+class CellPlan:
+    """What one cell will cost; all 0 if it is done.
+
+    Attributes:
+        label: of the cell.
+        state: of it.
+        seconds: None where nothing like it was measured on this machine.
+        steps: of an optimiser.
+        sentences: to be encoded in forward passes.
+        cached: vectors that are in the cache already.
+        tokens: of the sentences to be encoded; None where the tokenizer is not here yet.
+        memory_bytes: of its process, at the most.
+        disk_bytes: that will be written to the cache.
+    """
+
+    label: str
+    state: State
+    seconds: float | None = 0.0
+    steps: int = 0
+    sentences: int = 0
+    cached: int = 0
+    tokens: int | None = 0
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class StudyPlan:
+    """What a study will cost.
+
+    Attributes:
+        cells: in the order of the study's.
+        results: that the study asks for.
+        measured: how many of them are there.
+        sentences: distinct ones of all tasks.
+        missing: one sentence for each thing that is not on this machine: data, texts and checkpoints.
+        seconds: by number of workers, as far as the cells' times are known.
+        unknown: how many cells' times are not.
+        memory_bytes: of the largest process.
+        disk_bytes: that will be written to the cache.
+        free_bytes: on the cache's disk.
+    """
+
+    cells: list[CellPlan] = field(default_factory=list)
+    results: int = 0
+    measured: int = 0
+    sentences: int = 0
+    missing: list[str] = field(default_factory=list)
+    seconds: dict[int, float] = field(default_factory=dict)
+    unknown: int = 0
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+    free_bytes: int = 0
+
+    def check_disk(self, cache_dir: Path) -> None:
+        """Refuse a study that the disk cannot hold.
+
+        Raises:
+            WriteError: if there is too little room.
+        """
+        if self.disk_bytes > self.free_bytes:
+            raise WriteError(
+                f"{cache_dir}: {self.free_bytes / 2**30:.1f} GiB are free and the study needs about "
+                f"{self.disk_bytes / 2**30:.1f} GiB; make room there, or name another --cache-dir"
+            )
+
+
+def make_plan(board: Board, workers: Sequence[int] = (1,)) -> StudyPlan:
+    """Look at what is here and add up the rest; nothing is downloaded, trained or encoded.
+
+    Training text is read, and tokenised where it was not yet, which is kept for the training.
+
+    Args:
+        board: of the study.
+        workers: numbers of workers that the time is wanted for.
+    """
+    study = board.study
+    context = study.context(offline=True)
+    states = board.states()
+    plan = StudyPlan(free_bytes=_free(study.cache_dir))
+    sentences = _sentences(study, context, plan)
+    plan.sentences = len(sentences)
+    tasks = study.chosen_tasks()
+    plan.results = len(study.specs) * len(tasks)
+    plan.measured = sum((s, t.name, t.protocol) in board.measured for s in study.specs for t in tasks)
+    rates = Rates(context)
+    estimator = _Estimator(study, context, rates, sentences, plan)
+    for cell in board.cells:
+        plan.cells.append(estimator.of(cell, states[cell.key]))
+    plan.unknown = sum(one.seconds is None for one in plan.cells)
+    times = {cell.key: one.seconds or 0.0 for cell, one in zip(board.cells, plan.cells, strict=True)}
+    plan.seconds = {n: simulate(board.cells, times, n) for n in dict.fromkeys((1, *workers))}
+    plan.memory_bytes = max((one.memory_bytes for one in plan.cells), default=0)
+    plan.disk_bytes = sum(one.disk_bytes for one in plan.cells)
+    plan.missing = list(dict.fromkeys(plan.missing))
+    return plan
+
+
+def simulate(cells: Sequence[Cell], seconds: Mapping[str, float], workers: int) -> float:
+    """The time until all cells are done, where each of some workers takes the first cell that can be done.
+
+    Args:
+        cells: in the order in which they are looked at.
+        seconds: that each takes, by its key.
+        workers: their number; a start of theirs is not counted.
+    """
+    waiting, done, running, now = list(cells), set[str](), list[tuple[float, str]](), 0.0
+    while waiting or running:
+        ready = [cell for cell in waiting if done.issuperset(cell.needs)][: workers - len(running)]
+        for cell in ready:
+            waiting.remove(cell)
+            heapq.heappush(running, (now + seconds[cell.key], cell.key))
+        now, key = heapq.heappop(running)
+        done.add(key)
+    return now
+
+
+@dataclass(slots=True)
+class _Estimator:
+    """Tells the cost of cells; what is missing for that goes into the plan."""
+
+    study: Study
+    context: Context
+    rates: Rates
+    sentences: list[str]
+    plan: StudyPlan
+
+    def of(self, cell: Cell, state: State) -> CellPlan:
+        """The cost of a cell."""
+        found = CellPlan(label=cell.label, state=state)
+        if state == "done":
+            return found
+        asked = [resolve(spec, self.context) for spec in cell.specs]
+        if cell.kind == "score":
+            self._score(found, asked)
+        else:
+            for one in asked:
+                self._make(found, one, cell.kind)
+        measured = self.rates.peak_bytes("encode" if cell.kind == "score" else cell.kind)
+        found.memory_bytes = measured or found.memory_bytes
+        return found
+
+    def _make(self, found: CellPlan, asked: Resolved, kind: str) -> None:
+        cost = self._cost(asked)
+        if cost is None:
+            found.seconds = None
+        elif not cost.done:
+            found.steps += cost.steps
+            found.seconds = _sum(found.seconds, self.rates.seconds(kind, rate_name(asked), cost.texts))
+            found.memory_bytes = _PROCESS_BYTES + cost.model_bytes * (_TRAINING if kind == "train" else 1)
+            found.disk_bytes += cost.model_bytes * (_KEPT_OF_TRAINING if kind == "train" else 1)
+
+    def _cost(self, asked: Resolved) -> Cost | None:
+        """What the work of an encoder takes; None if something is missing for it, or it has none."""
+        work = asked.entry.work(asked.spec, asked.parameters)
+        try:
+            return work.cost(self.context) if work else None
+        except BenchError as error:
+            self._miss(asked, error)
+            return None
+
+    def _score(self, found: CellPlan, asked: Sequence[Resolved]) -> None:
+        passes: dict[str, int] = {}
+        for one in asked:
+            if self._is_trained_later(one):  # its vectors are new, and its tokenizer is not asked
+                passes[str(one.spec)] = len(self.sentences)
+                found.tokens = None
+                continue
+            inner = self._encoder(one)
+            if inner is None:
+                continue
+            lacking = inner.missing(self.sentences)
+            found.cached += len(self.sentences) - len(lacking)
+            found.disk_bytes += len(lacking) * (4 * inner.card.dim + 16)
+            if isinstance(inner.encoder, TransformerEncoder):
+                backbone = inner.encoder.backbone
+                weights = sum(path.stat().st_size for path in weight_files(backbone.checkpoint))
+                found.memory_bytes = _PROCESS_BYTES + weights + 8 * inner.card.dim * len(self.sentences)
+                if len(lacking) > passes.get(backbone.identity, -1):  # one pass serves all poolings
+                    passes[backbone.identity] = len(lacking)
+                    ids = token_ids(load_tokenizer(backbone.checkpoint), lacking, backbone.max_tokens)
+                    found.tokens = None if found.tokens is None else found.tokens + sum(map(len, ids))
+        found.sentences = sum(passes.values())
+        found.memory_bytes = found.memory_bytes or _PROCESS_BYTES
+        found.seconds = self.rates.seconds("encode", rate_name(asked[0]), found.sentences)
+        for task in self.study.chosen_tasks():
+            each = self.rates.seconds("task", f"{task.name} {task.protocol}", len(asked))
+            found.seconds = _sum(found.seconds, each)
+
+    def _is_trained_later(self, asked: Resolved) -> bool:
+        work = asked.entry.work(asked.spec, asked.parameters)
+        cost = self._cost(asked) if work is not None and work.kind == "train" else None
+        return work is not None and work.kind == "train" and not (cost is not None and cost.done)
+
+    def _encoder(self, asked: Resolved) -> CachedEncoder | None:
+        """The encoder whose vectors are cached; None where there is none, as of one that is faster than a disk."""
+        try:
+            built = build_cached(asked, self.context)
+        except BenchError as error:
+            self._miss(asked, error)
+            return None
+        inner = getattr(built, "base", built)
+        return inner if isinstance(inner, CachedEncoder) else None
+
+    def _miss(self, asked: Resolved, error: BenchError) -> None:
+        backbone = getattr(asked.parameters, "backbone", None) or asked.spec.name.partition("hf:")[2]
+        size = None if self.study.offline or not backbone else _download_bytes(backbone)
+        self.plan.missing.append(str(error) + (f" ({size / 2**20:,.0f} MiB to download)" if size else ""))
+
+
+def _sum(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a + b
+
+
+def _sentences(study: Study, context: Context, plan: StudyPlan) -> list[str]:
+    """The distinct sentences of all tasks whose data are here."""
+    found: dict[str, None] = {}
+    for task in study.chosen_tasks():
+        try:
+            found |= dict.fromkeys(task.prepare(BUNDLED if task.bundled else context.data_root()).sentences)
+        except BenchError as error:
+            plan.missing.append(str(error))
+    return list(found)
+
+
+def _download_bytes(repository: str) -> int | None:
+    """What a checkpoint of the hub weighs; None where the hub does not say."""
+    from huggingface_hub import HfApi
+
+    try:
+        found = HfApi().model_info(repository.partition("@")[0], files_metadata=True, timeout=_HUB_SECONDS)
+    except Exception:  # the hub's library raises many kinds, and a plan can do without a size
+        return None
+    sizes = {one.rfilename: one.size or 0 for one in found.siblings or []}
+    tensors = [size for name, size in sizes.items() if name.endswith(".safetensors")]
+    return sum(tensors or [size for name, size in sizes.items() if name.endswith(".bin")]) or None
+
+
+def _free(folder: Path) -> int:
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+    return shutil.disk_usage(there).free

@@ -1,0 +1,162 @@
+"""A study on several workers: the same numbers as one process gives, nothing twice and nothing lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli.main import app
+from harness.results.store import read_all
+from harness.studies import engines
+from harness.studies.cells import Board, cells_of
+from harness.studies.engines import ENGINES
+from harness.studies.study import load_study
+
+METHODS = """
+suites = ["mini"]
+backbone = "tiny"
+seeds = "0-2"
+device = "cpu"
+[[models]]
+model = "bert-flow"
+fit = "mini-nli"
+[[models]]
+model = "simcse-unsup"
+max_steps = 10
+[[models]]
+model = "simcse-sup"
+max_steps = 5
+[slurm]
+cluster = "local"
+timeout_min = 10
+[ray]
+num_cpus = 1
+"""
+CONTROLS = """
+tasks = ["mini-sts"]
+device = "cpu"
+[[models]]
+model = "random"
+seeds = "0-3"
+[[models]]
+model = "bag-of-words"
+dim = [8, 16]
+"""
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def write(text):
+        (tmp_path / "study.toml").write_text(text, encoding="utf-8")
+        return load_study(tmp_path / "study.toml", tmp_path / "cache")
+
+    return write
+
+
+def scores(folder):
+    results, problems = read_all(folder)
+    assert not problems
+    return {(one.encoder.name, one.task): dict(one.scores) for one in results}
+
+
+def bench(*arguments):
+    done = CliRunner().invoke(app, ["study", "study.toml", "-q", *map(str, arguments)])
+    assert done.exit_code == 0, done.output
+
+
+def records(folder):
+    return [json.loads(path.read_bytes()) for path in (folder / ".study").glob("*.json")]
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives_and_each_cell_is_done_once(write, tmp_path):
+    write(CONTROLS)
+    for workers in (1, 2):
+        bench("--workers", workers, "--results-dir", f"r{workers}", "--cache-dir", f"c{workers}")
+        assert [one["attempts"] for one in records(tmp_path / f"r{workers}")] == [1, 1]
+    assert scores(tmp_path / "r2") == scores(tmp_path / "r1")
+
+
+@pytest.mark.slow
+def test_methods_and_seeds_are_the_same_on_every_engine_and_after_a_kill(write, tmp_path, shared):
+    """Three methods, three seeds, sts-dev and mini; one of the two processes is killed in the middle."""
+    text = METHODS.replace('["mini"]', f'["sts-dev", "mini"]\ndata_dir = "{shared / "data/senteval"}"')
+    write(text)
+    bench("--results-dir", "one", "--cache-dir", "c-one")
+    expected = scores(tmp_path / "one")
+    assert len(expected) == 9 * 6
+    command = [sys.executable, "-m", "harness", "study", "study.toml", "-q", "--workers", "2"]
+    pool = subprocess.Popen([*command, "--results-dir", "pool", "--cache-dir", "c-pool"])
+    killed = _kill_one(tmp_path / "pool", before=pool)
+    assert pool.wait() == 0
+    assert scores(tmp_path / "pool") == expected
+    attempts = {one["label"]: one["attempts"] for one in records(tmp_path / "pool")}
+    assert attempts == {label: 2 if label == killed else 1 for label in attempts}
+    for engine in ("ray", "slurm"):
+        pytest.importorskip({"ray": "ray", "slurm": "submitit"}[engine])
+        bench("--engine", engine, "--workers", 2, "--results-dir", engine, "--cache-dir", f"c-{engine}")
+        assert scores(tmp_path / engine) == expected, engine
+        assert {one["attempts"] for one in records(tmp_path / engine)} == {1}
+
+
+def _kill_one(folder, before):
+    """Kill a worker that is in the middle of a cell; the cell's label."""
+    while before.poll() is None:
+        running = [one for one in records(folder) if one["state"] == "running"] if folder.exists() else []
+        if len(running) == 2:
+            time.sleep(1)
+            host_and_process = running[0]["worker"]
+            os.kill(int(host_and_process.rpartition(":")[2]), signal.SIGKILL)
+            return running[0]["label"]
+        time.sleep(0.1)
+    raise AssertionError("the pool ended before a worker could be killed")
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_of_two_nodes_does_a_study_and_loses_a_node(write, tmp_path):
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    study = write(CONTROLS.replace("mini-sts", "mini-mr"))
+    node = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    second = cluster.add_node(**node)
+    try:
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
+        board = Board(study, cells_of(study))
+        board.open()
+        with ENGINES["ray"](study, 2) as alive:
+            _wait(lambda: "running" in board.states().values())
+            cluster.remove_node(second, allow_graceful=False)
+            _wait(lambda: not board.open_cells(board.states()) or not alive())
+        assert set(board.states().values()) == {"done"}
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert len(scores(tmp_path / "results")) == 6
+
+
+def _wait(until, seconds=240):
+    end = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.3)
+
+
+@pytest.mark.slow
+def test_jobs_of_slurm_are_as_many_as_workers(write, monkeypatch):
+    submitit = pytest.importorskip("submitit")
+    study = write(CONTROLS + '[slurm]\ncluster = "debug"\n')
+    started = []
+    monkeypatch.setattr(engines, "work", started.append)
+    monkeypatch.setattr(submitit.core.utils.CommandFunction, "__call__", lambda self: None)
+    with ENGINES["slurm"](study, 3) as alive:
+        assert alive() == 0  # the debug executor does its jobs when they are asked for
+    assert started == [study] * 3
