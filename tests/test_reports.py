@@ -13,7 +13,7 @@ import pytest
 from harness.encoders.registry import resolve
 from harness.errors import ResultError, UsageError
 from harness.names import EncoderCard
-from harness.reports import published
+from harness.reports import provenance, published
 from harness.reports.layouts import LAYOUTS
 from harness.reports.match import Match
 from harness.reports.modelcard import model_cards
@@ -635,3 +635,8 @@ def test_a_report_needs_no_torch_and_nothing_that_measures(tmp_path):
     command = [sys.executable, "-c", program, tmp_path / "results", tmp_path / "out"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["[]", "[]"]
+
+
+def test_no_cell_of_the_provenance_acts_as_markdown():
+    listing = (("Encoder", "Backbone"), [("x", "<b>x|`y")])
+    assert "| `x` | &lt;b>x\\|\\`y |" in " ".join(provenance._grid(listing, 2).split())

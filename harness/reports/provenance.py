@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from harness.names import EncoderCard
-from harness.reports.plain import code, markdown_text, visible
+from harness.reports.plain import code, markdown_text
 from harness.reports.renderers import grid
 from harness.results.record import Result, Run
 
@@ -33,7 +33,7 @@ def markdown(results: Sequence[Result], problems: Sequence[str]) -> str:
 def _grid(listing: Listing, left: int) -> str:
     """The first column set as code, and so many columns aligned left."""
     header, body = listing
-    lines = [(code(first), *(visible(cell).replace("|", "\\|") for cell in rest)) for first, *rest in body]
+    lines = [(code(first), *map(markdown_text, rest)) for first, *rest in body]
     return grid(header, lines, set(range(left)))
 
 
