@@ -1,7 +1,8 @@
-"""Progress of long work: bars on a terminal and in a notebook, and a line a minute where neither can be drawn."""
+"""Progress of long work, by bars or a line a minute where none can be drawn; and where the time went."""
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Protocol
 
+BESIDE = "tokenising"  # the kind of work that a thread of its own does while the others go on
 _SECONDS_BETWEEN_LINES = 60.0
 
 
@@ -112,3 +114,43 @@ def _time_left(current: _Pass, now: float, total: int) -> str:
         return ""
     minutes = (now - current.started) / advanced * (total - current.done) / 60
     return f"about {minutes:.0f} min left" if minutes >= 1 else "less than a minute left"
+
+
+class _Stopwatch(threading.local):
+    """The kinds of work that are in progress on a thread: seconds of each that count as another kind's."""
+
+    def __init__(self) -> None:
+        self.others: list[float] = []
+
+
+_stopwatch = _Stopwatch()
+_lock = threading.Lock()
+_timings: list[dict[str, float]] = []  # of those that are being taken; every thread adds to them
+
+
+@contextmanager
+def take_timings() -> Iterator[dict[str, float]]:
+    """Seconds by kind of work, of all that is `timed` while this lasts; work on several threads is added up."""
+    taken: dict[str, float] = {}
+    _timings.append(taken)
+    try:
+        yield taken
+    finally:
+        _timings[:] = [each for each in _timings if each is not taken]
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    """Count the time within as this kind of work, and not as the kind around it."""
+    started = time.perf_counter()
+    _stopwatch.others.append(0.0)
+    try:
+        yield
+    finally:
+        seconds = time.perf_counter() - started
+        own = seconds - _stopwatch.others.pop()
+        if _stopwatch.others:
+            _stopwatch.others[-1] += seconds
+        with _lock:
+            for taken in _timings:
+                taken[what] = taken.get(what, 0.0) + own

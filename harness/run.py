@@ -19,6 +19,7 @@ from harness.encoders.protocol import Encoder, Releasable, Transductive
 from harness.encoders.registry import Built, Resolved
 from harness.errors import BenchError, DataError, EncoderError, ResultError
 from harness.names import STS_B_DEV, EncoderCard, Spec
+from harness.progress import timed
 from harness.results import store
 from harness.results.machine import provenance
 from harness.results.record import Result
@@ -80,7 +81,8 @@ def run(plan: Plan) -> list[Cell]:
         if plan.force or not _all_there(models, plan):
             raise
     prepared = _prepare(plan)
-    encoders = {name: _built(model, plan.context) for name, model in models.items()}
+    with timed("loading models"):
+        encoders = {name: _built(model, plan.context) for name, model in models.items()}
     share_passes([encoder for encoder in encoders.values() if isinstance(encoder, CachedEncoder)])
     cells = []
     for name, encoder in encoders.items():
@@ -130,7 +132,8 @@ def _prepare(plan: Plan) -> dict[str, Prepared | BenchError]:
     prepared: dict[str, Prepared | BenchError] = {}
     for task in plan.tasks:
         try:
-            prepared[task.name] = task.prepare(BUNDLED if task.bundled else root)
+            with timed("reading data"):
+                prepared[task.name] = task.prepare(BUNDLED if task.bundled else root)
         except BenchError as error:
             prepared[task.name] = error
     return prepared
@@ -209,7 +212,8 @@ def _score_pending(built: Built, pending: Sequence[tuple[Task, Prepared]], plan:
     encoder: Built | BenchError = built
     if not isinstance(built, Transductive):
         try:
-            encoder = Encoded(built, [s for _, data in pending for s in data.sentences])
+            with timed("encoding"):
+                encoder = Encoded(built, [s for _, data in pending for s in data.sentences])
         except BenchError as error:
             encoder = error
     encoding_seconds = time.perf_counter() - started
@@ -227,7 +231,9 @@ def _score_pending(built: Built, pending: Sequence[tuple[Task, Prepared]], plan:
 
 def _score(encoder: Built, task: Task, data: Prepared, encoding_seconds: float, plan: Plan) -> Result:
     started, clock = datetime.now(UTC), time.perf_counter()
-    outcome: Outcome = data.score(_fitted(encoder, task, data), plan.context)
+    fitted = _fitted(encoder, task, data)
+    with timed("scoring"):
+        outcome: Outcome = data.score(fitted, plan.context)
     result = Result(
         task=task.name,
         protocol=task.protocol,
@@ -246,15 +252,17 @@ def _score(encoder: Built, task: Task, data: Prepared, encoding_seconds: float, 
             threads=torch.get_num_threads(),
         ),
     )
-    return store.write(result.with_items(outcome.items), plan.results_dir)
+    with timed("writing"):
+        return store.write(result.with_items(outcome.items), plan.results_dir)
 
 
 def _fitted(encoder: Built, task: Task, data: Prepared) -> Encoder:
     if not isinstance(encoder, Transductive):
         return encoder
-    with foreign(encoder.card.name, f"fitting on {task.name}"):
+    with foreign(encoder.card.name, f"fitting on {task.name}"), timed("fitting"):
         fitted = encoder.fit_target(data.target)
-    return Encoded(fitted, data.sentences)
+    with timed("encoding"):
+        return Encoded(fitted, data.sentences)
 
 
 def _flags(card: EncoderCard, task: Task, data: Prepared, plan: Plan) -> tuple[str, ...]:

@@ -153,4 +153,4 @@ def test_ids_of_a_tokenizer_without_a_compiled_one(max_tokens):
 
 def test_a_folder_of_bert_takes_the_fast_way(bert_folder, tmp_path):
     encoder = build(f"hf:{bert_folder}[pooling=avg]", Context(cache_dir=tmp_path))
-    assert isinstance(encoder.backbone._load().model, FastBert)
+    assert isinstance(encoder.backbone._load()[0].model, FastBert)

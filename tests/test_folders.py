@@ -357,7 +357,7 @@ def test_weights_are_released(tmp_path):
     encoder = build(f"hf:{make_bert(tmp_path / 'bert')}[pooling=avg]", Context(cache_dir=tmp_path))
     before = encoder.encode(SENTENCES)
     encoder.release()
-    assert encoder.backbone._loaded is None
+    assert not encoder.backbone._loaded
     np.testing.assert_array_equal(encoder.encode(SENTENCES), before)
 
 

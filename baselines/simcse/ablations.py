@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from harness.encoders.batching import pad_flat
 from harness.encoders.checkpoint import Checkpoint, loading
 from harness.errors import DataError, UsageError
 
@@ -250,22 +251,18 @@ def masked_loss(backbone: nn.Module, layer: nn.Module, masked: Masked) -> Tensor
 def predict_words(checkpoint: Checkpoint, tokenizer: Any, share: float, device: str = "cpu") -> Augment:
     """The augmentation mlm-K: that share of the tokens is masked, and becomes the model's best other guess."""
     model = load_masked_model(checkpoint).eval().to(device)
-    special = np.array(tokenizer.all_special_ids)
+    special = torch.tensor(tokenizer.all_special_ids)
 
     @torch.inference_mode()
     def augment(corpus: Views, rows: Ids, rng: np.random.Generator) -> tuple[Ids, Ids]:
         tokens, lengths = corpus.gather(rows, 0)
-        mask = np.arange(lengths.max()) < lengths[:, None]
-        ids = np.full(mask.shape, tokenizer.pad_token_id, dtype=np.int64)
-        ids[mask] = tokens
-        chosen = ~np.isin(ids, special) & (rng.random(ids.shape) < share)
-        hidden = torch.from_numpy(np.where(chosen, tokenizer.mask_token_id, ids)).to(device)
-        seen = torch.from_numpy(mask.astype(np.int64)).to(device)
-        selected = torch.from_numpy(chosen).to(device)
-        logits = model(input_ids=hidden, attention_mask=seen).logits[selected].cpu()
+        ids, mask = pad_flat(tokens, lengths, tokenizer.pad_token_id)
+        chosen = ~torch.isin(ids, special) & torch.from_numpy(rng.random(ids.shape) < share)
+        hidden = torch.where(chosen, tokenizer.mask_token_id, ids).to(device)
+        logits = model(input_ids=hidden, attention_mask=mask.to(device)).logits[chosen.to(device)].cpu()
         logits[:, special] = -torch.inf
-        logits[torch.arange(len(logits)), torch.from_numpy(ids[chosen])] = -torch.inf
-        ids[chosen] = logits.argmax(dim=1).numpy()
-        return ids[mask], lengths
+        logits[torch.arange(len(logits)), ids[chosen]] = -torch.inf
+        ids[chosen] = logits.argmax(dim=1)
+        return ids[mask.bool()].numpy(), lengths
 
     return augment

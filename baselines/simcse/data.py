@@ -31,6 +31,7 @@ from baselines.simcse.settings import Settings
 from harness import files
 from harness.data.text import open_text
 from harness.derived import lock_of
+from harness.encoders.batching import pad_flat
 from harness.errors import DataError, UsageError
 from harness.progress import Progress
 
@@ -356,10 +357,6 @@ class Batches:
 
 
 def _padded(views: list[tuple[Ids, Ids]], pad_id: int, width: int) -> Batch:
-    lengths = np.stack([length for _, length in views], axis=1)  # (b, c)
-    mask = np.arange(width) < lengths[..., None]  # (b, c, s)
-    ids = np.full(mask.shape, pad_id, dtype=np.int64)
-    for column, (tokens, _) in enumerate(views):
-        part = ids[:, column]
-        part[mask[:, column]] = tokens
-    return Batch(torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64)), torch.from_numpy(lengths))
+    padded = [pad_flat(tokens, lengths, pad_id, width) for tokens, lengths in views]
+    ids, mask = (torch.stack(parts, dim=1) for parts in zip(*padded, strict=True))  # (b, c, s)
+    return Batch(ids, mask, torch.from_numpy(np.stack([lengths for _, lengths in views], axis=1)))

@@ -1,4 +1,4 @@
-"""How a step runs on its devices: fed by a thread, captured as a CUDA graph, and shared among processes.
+"""How a step runs on its devices: captured as a CUDA graph, and shared among processes.
 
 Of several processes every one evaluates the loss of the global batch, in which only its own embeddings are
 differentiable; the sum of the processes' gradients is the gradient of one process on the same batch.
@@ -8,39 +8,16 @@ Source: https://github.com/princeton-nlp/SimCSE/blob/49fa580/simcse/models.py#L1
 import os
 import shutil
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed
 
 from harness.errors import UsageError
 
-_AHEAD = 4  # batches that are prepared before they are needed
 _WARM_UPS = 3  # passes before a capture, in which libraries allocate what they keep
-
-Item = TypeVar("Item")
-
-
-def prefetch(make: Callable[[int], Item], numbers: Iterable[int]) -> Generator[Item]:
-    """Make the items of these numbers, in order, on a thread of its own, a few ahead of the consumer."""
-    # A thread of OpenMP's starts with a thread for each core, however many the caller was given.
-    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as worker:
-        ahead: deque[Future[Item]] = deque()
-        try:
-            for number in numbers:
-                ahead.append(worker.submit(make, number))
-                if len(ahead) > _AHEAD:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            for pending in ahead:
-                pending.cancel()
 
 
 class Graphs:

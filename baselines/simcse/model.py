@@ -7,7 +7,6 @@ tokens, d dimensions; n rows of tokens, which are b * c where all views go throu
 import copy
 import hashlib
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,15 +22,13 @@ from baselines.simcse.settings import Settings
 from harness.data.records import Pairs
 from harness.encoders.batching import pad, plan_batches
 from harness.encoders.checkpoint import Checkpoint, loading
-from harness.encoders.forward import Head, pool
-from harness.encoders.pooling import needs_all_layers
+from harness.encoders.forward import BERTS, Head, forward_pooled
 from harness.errors import EncoderError, UsageError
 from harness.results.correlation import spearman
 from harness.tasks.geometry_metrics import alignment, uniformity
 from harness.tasks.metrics import cosine
 
 _FIRST_TOKEN = ("cls", "cls_before_pooler")
-_FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
 _EPSILON = 1e-8  # that of torch.nn.CosineSimilarity, which the reference takes
 _BETAS = (0.9, 0.999)
 _MANY = 1e9  # steps after which both of Adam's bias corrections are 1; in float32 one step more changes nothing
@@ -60,12 +57,7 @@ class SentenceModel(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(n, s) ids and mask -> (n, d): pooled as in training or as in evaluation, by the module's mode."""
         name = self._pooler if self.training else self.pooling
-        every = needs_all_layers([name])
-        # Of a plain mask the library asks whether it is all ones, for which it would have to wait for the GPU.
-        attention = mask[:, None, None, :].bool() if ids.is_cuda else mask
-        output = self.backbone(input_ids=ids, attention_mask=attention, output_hidden_states=every)
-        layers: Sequence[Tensor] = output.hidden_states if every else (output.last_hidden_state,)
-        return pool(name, layers, mask, self.head)
+        return forward_pooled(self.backbone, ids, mask, [name], self.head)[name]
 
 
 def make_model(checkpoint: Checkpoint, settings: Settings) -> SentenceModel:
@@ -79,8 +71,8 @@ def make_model(checkpoint: Checkpoint, settings: Settings) -> SentenceModel:
 
     folder = checkpoint.transformer
     family = checkpoint.configuration.kind
-    if family not in _FAMILIES:
-        raise UsageError(f"{checkpoint.name}: model_type {family} cannot be trained, expected {', '.join(_FAMILIES)}")
+    if family not in BERTS:
+        raise UsageError(f"{checkpoint.name}: model_type {family} cannot be trained, expected {', '.join(BERTS)}")
     changes = {}
     if settings.dropout is not None:
         changes = {"hidden_dropout_prob": settings.dropout, "attention_probs_dropout_prob": settings.dropout}

@@ -43,6 +43,7 @@ from baselines.simcse.model import Optimizer, Trainee, contrastive_loss, make_mo
 from baselines.simcse.sealed import Damage
 from baselines.simcse.settings import SimcseSup, SimcseUnsup
 from harness import files
+from harness.encoders.batching import prefetch
 from harness.encoders.checkpoint import load_tokenizer
 from harness.errors import EncoderError, ResultError, UsageError
 
@@ -337,7 +338,7 @@ def _loop(run: _Run) -> None:
     job, total = run.job, run.batches.total
     assert job.settings.eval_every is not None
     steps = range(run.state.step, total)
-    with closing(devices.prefetch(run.prepare, steps)) as prepared:
+    with closing(prefetch(run.prepare, steps)) as prepared:
         for step, (batch, masked) in zip(steps, prepared, strict=True):
             run.advance(step, batch, masked)
             done = step + 1

@@ -1,12 +1,16 @@
 """`bench run`."""
 
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
 
 from harness.cli import options
 from harness.cli.console import err, out, print_json
@@ -14,6 +18,7 @@ from harness.cli.options import command, context_of, report_error
 from harness.cli.scores import SYMBOLS, Line, print_scores
 from harness.errors import BenchError, UsageError
 from harness.names import short_task, split_names, split_specs
+from harness.progress import BESIDE, take_timings, timed
 
 if TYPE_CHECKING:
     from harness.results.record import Result
@@ -29,6 +34,7 @@ def run(
     mode: options.Mode = "test",
     classifier: options.Classifier = "senteval",
     force: Annotated[bool, typer.Option("--force", help="Compute finished results again and replace them.")] = False,
+    timings: Annotated[bool, typer.Option("--timings", help="Show where the time went.")] = False,
     data_dir: options.DataDir = None,
     results_dir: options.ResultsDir = Path("results"),
     cache_dir: options.CacheDir = None,
@@ -46,51 +52,80 @@ def run(
 
     For example: bench run --suite sts --models minilm,random --data-dir SentEval/data
     """
-    from harness.encoders.registry import resolve
-    from harness.run import Plan
-    from harness.run import run as run_plan
-    from harness.tasks.suites import select
+    with _timings(show=timings):
+        with timed("imports"):
+            from harness.encoders.registry import resolve
+            from harness.run import Plan
+            from harness.run import run as run_plan
+            from harness.tasks.suites import select
 
-    names = split_specs(models) if models else []
-    if not names:
-        raise UsageError("--models: nothing to evaluate; name encoders, `bench list models` shows what there is")
-    chosen = select(
-        split_names(suite, "--suite") if suite else (),
-        split_names(tasks, "--tasks") if tasks else (),
-        mode=mode,
-        classifier=classifier,
-    )
-    failures: list[BenchError] = []
-    with context_of(
-        cache_dir=cache_dir,
-        data_dir=data_dir,
-        device=device,
-        dtype=dtype,
-        backbone=backbone,
-        offline=offline,
-        quiet=quiet,
-    ) as context:
-        plan = Plan(
-            models=[resolve(name, context) for name in names],
-            tasks=chosen,
-            results_dir=results_dir,
-            context=context,
-            force=force,
-            on_cell=partial(_tell_once, failures, quiet=quiet),
+        names = split_specs(models) if models else []
+        if not names:
+            raise UsageError("--models: nothing to evaluate; name encoders, `bench list models` shows what there is")
+        chosen = select(
+            split_names(suite, "--suite") if suite else (),
+            split_names(tasks, "--tasks") if tasks else (),
+            mode=mode,
+            classifier=classifier,
         )
+        failures: list[BenchError] = []
+        with context_of(
+            cache_dir=cache_dir,
+            data_dir=data_dir,
+            device=device,
+            dtype=dtype,
+            backbone=backbone,
+            offline=offline,
+            quiet=quiet,
+        ) as context:
+            plan = Plan(
+                models=[resolve(name, context) for name in names],
+                tasks=chosen,
+                results_dir=results_dir,
+                context=context,
+                force=force,
+                on_cell=partial(_tell_once, failures, quiet=quiet),
+            )
+            try:
+                cells = run_plan(plan)
+            finally:
+                _flush(failures)
+        if json:
+            print_json([_document(cell) for cell in cells])
+        else:
+            print_cells(cells, chosen)
+            if not quiet:
+                _summarise(cells, results_dir)
+        code = max((cell.error.exit_code for cell in cells if cell.error), default=0)
+        if code:
+            raise typer.Exit(code)
+
+
+@contextmanager
+def _timings(*, show: bool) -> Iterator[None]:
+    """Take the time of all that happens within, and show a table of it on stderr if that is asked for."""
+    started = time.perf_counter()
+    with take_timings() as taken:
         try:
-            cells = run_plan(plan)
+            yield
         finally:
-            _flush(failures)
-    if json:
-        print_json([_document(cell) for cell in cells])
-    else:
-        print_cells(cells, chosen)
-        if not quiet:
-            _summarise(cells, results_dir)
-    code = max((cell.error.exit_code for cell in cells if cell.error), default=0)
-    if code:
-        raise typer.Exit(code)
+            if show:
+                _print_timings(taken, time.perf_counter() - started)
+
+
+def _print_timings(taken: Mapping[str, float], total: float) -> None:
+    """Seconds by kind of work; what runs on a thread beside the others does not add up with them."""
+    beside = taken.get(BESIDE, 0.0)
+    parts = {what: seconds for what, seconds in taken.items() if what != BESIDE}
+    parts |= {"the rest": total - sum(parts.values()), "in all": total}
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("where the time went", "seconds", "share"):
+        table.add_column(name, justify="right" if table.columns else "left", no_wrap=True)
+    for what, seconds in parts.items():
+        table.add_row(what, f"{seconds:.2f}", f"{seconds / total:.0%}")
+    err.print(table)
+    if beside:
+        err.print(f"{BESIDE} took {beside:.2f} s on a thread beside the others", highlight=False)
 
 
 def tell_cell(cell: "Cell", *, quiet: bool) -> None:

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from harness.encoders.pooling import needs_all_layers
 
+BERTS = ("bert", "roberta", "xlm-roberta", "camembert", "electra")  # families whose blocks are BERT's
+
 
 class Head(torch.nn.Module):
     """The trained layer on top of CLS: tanh(W x + b), (b, d) -> (b, d)."""
@@ -61,13 +63,22 @@ def forward_pooled(  # noqa: PLR0913  the one place where a model is run
         By pooling, (b, d) in the model's dtype.
     """
     every = needs_all_layers(poolings)
-    given = {"attention_mask": mask} if _takes_mask(model.__class__) else {}
-    output = model(input_ids=ids, output_hidden_states=every, **given)
+    output = model(input_ids=ids, output_hidden_states=every, **attention(model, mask))
     layers = output.hidden_states if every else (output.last_hidden_state,)
     if skipped:
         mask = mask.clone()
         mask[:, :skipped] = 0
     return {name: pool(name, layers, mask, head, cls=cls) for name in poolings}
+
+
+def attention(model: Any, mask: Tensor) -> dict[str, Tensor]:
+    """The argument that tells a model which of (b, s) positions are tokens; none for a model that is not told."""
+    if not _takes_mask(model.__class__):
+        return {}
+    # Of a plain mask the library asks whether it is all ones, for which it would have to wait for the GPU.
+    if mask.is_cuda and model.config.model_type in BERTS:
+        mask = mask[:, None, None, :].bool()  # (b, 1, 1, s)
+    return {"attention_mask": mask}
 
 
 @cache

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from harness import files
 from harness.errors import ResultError, UsageError
+from harness.progress import timed
 
 Keys = NDArray[np.bytes_]  # (n,) of S16: numpy sorts and searches them by their 16 bytes
 T = TypeVar("T")
@@ -123,7 +124,7 @@ class EmbeddingStore:
         if rows.shape != (len(sentences), self._dim) or rows.dtype != np.float32:
             raise ValueError(f"rows are {rows.dtype}{rows.shape}, expected float32{(len(sentences), self._dim)}")
         keys = _keys(sentences)
-        with _warning(self._folder.parent, "written", "a writable folder with free space"):
+        with timed("writing"), _warning(self._folder.parent, "written", "a writable folder with free space"):
             for start in range(0, len(keys), _ROWS_PER_SHARD):
                 part = slice(start, start + _ROWS_PER_SHARD)
                 try:

@@ -2,16 +2,18 @@
 
 import json
 import logging
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from harness.encoders.batching import Batch, Tokens, pad, plan_batches
+from harness.encoders.batching import Statistics, Tokens, pad, plan_batches, prefetch, share_out
 from harness.encoders.checkpoint import (
     KNOWN_WEIGHTS,
     Checkpoint,
@@ -20,6 +22,7 @@ from harness.encoders.checkpoint import (
     modules_content,
 )
 from harness.encoders.context import Context
+from harness.encoders.device import every_device, to_device, to_host
 from harness.encoders.fast_bert import FastBert, fits
 from harness.encoders.folder import ModelFolder, Module
 from harness.encoders.forward import forward_pooled
@@ -30,12 +33,15 @@ from harness.encoders.protocol import Embeddings
 from harness.encoders.tokens import prompt_tokens, token_ids
 from harness.errors import EncoderError, UsageError
 from harness.names import EncoderCard, Value
+from harness.progress import BESIDE, timed
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _TOKENIZE_AT_ONCE = 4096  # sentences: the unit of progress
-_PLAN_AT_ONCE = 65536  # sentences whose tokens are in memory together
+_PLAN_AT_ONCE = 16384  # sentences: a window, whose batches are planned together while those of the last are computed
 # Tokens per batch. On a CPU they should be few, so that all cores end together; a GPU needs large launches.
 _CPU_BUDGET, _GPU_BUDGET = 1024, 32768
+_AHEAD = 16  # batches for each core that are computed before they are asked for, for instance while rows are written
+_QUANTUM = 8  # on a GPU lengths are multiples of it, so that shapes are few and launches large
 _PACKED_AT_MOST = 10**9  # parameters: packed weights are in memory twice
 # Sentences of eight lengths, four of each, for the first use of an encoder: alone and together they must be equal.
 _WORDS = "a man is playing the guitar on stage while two dogs run through deep snow and nobody looks up".split()
@@ -45,20 +51,20 @@ _ROUNDING = {"float32": 1e-4, "bfloat16": 6e-2, "float16": 1e-2}  # share of the
 _log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Statistics:
-    """What the last forward passes cost: sentences, tokens, and tokens with padding."""
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A batch: rows of the input, and their token ids, of one length or padded to one."""
 
-    sentences: int = 0
-    tokens: int = 0
-    padded: int = 0
+    rows: list[int]
+    ids: list[Tokens]
 
 
 class Backbone:
-    """One checkpoint on one device; loaded at the first sentence, so that cached work loads nothing.
+    """One checkpoint on its devices; loaded at the first sentence, so that cached work loads nothing.
 
     Batches hold sentences of one length in tokens, so nothing is padded, and on the CPU a sentence's vector has the
-    same bits whatever else is encoded.
+    same bits whatever else is encoded. On a GPU the blocks of BERT, which are known to leave padding alone, get lengths
+    that are multiples of 8. Several GPUs each hold a copy; windows of sentences go to whichever is free.
 
     Attributes:
         checkpoint: where the weights are.
@@ -81,8 +87,8 @@ class Backbone:
         self.prompt = model.prompt if prompt is None else prompt
         self.width = configuration.width
         self.statistics = Statistics()
-        self._loaded: Loaded | None = None
-        self._skipped = 0
+        self._loaded: list[Loaded] = []  # one for each device
+        self._skipped, self._quantum = 0, 1
 
     @cached_property
     def content(self) -> dict[str, Value | None]:
@@ -112,8 +118,8 @@ class Backbone:
             poolings: see `parse_pooling`.
 
         Yields:
-            Rows of the input and, by pooling, their vectors (len(rows), d): batch after batch, not in input order. On
-            several threads the next batches are computed while the consumer is at work.
+            Rows of the input and, by pooling, their vectors (len(rows), d): batch after batch on the CPU, window after
+            window on a GPU, not in input order. What comes next is computed while the consumer is at work.
 
         Raises:
             EncoderError: if the checkpoint cannot be loaded, or has no trained head and the pooling `cls` is asked for.
@@ -124,60 +130,89 @@ class Backbone:
                 f"{self.checkpoint.name}: the pooling cls needs a trained head and the weights hold none, so it would "
                 "be random; use pooling=cls_before_pooler, or convert the checkpoint"
             )
-        budget = _CPU_BUDGET if self._context.device == "cpu" else _GPU_BUDGET
         done, total = 0, len(sentences)
-        for start in range(0, total, _PLAN_AT_ONCE):
-            tokens = self._tokenize(loaded.tokenizer, sentences[start : start + _PLAN_AT_ONCE], start, total)
-            batches = plan_batches([len(t) for t in tokens], budget, padding=False)
-            for batch, vectors in zip(batches, self._run(loaded, batches, tokens, poolings), strict=True):
-                done += len(batch.rows)
-                self.statistics.sentences += len(batch.rows)
-                self.statistics.tokens += batch.tokens
-                self.statistics.padded += batch.padded
+        windows = self._windows(loaded[0].tokenizer, sentences)
+        with closing(windows), closing(self._encode(loaded, windows, poolings)) as parts:
+            for batches, vectors in parts:
+                rows = [row for batch in batches for row in batch.rows]
+                lengths = [len(ids) for batch in batches for ids in batch.ids]
+                done += len(rows)
+                self.statistics.add(lengths, sum(map(self._width, lengths)))
                 self._context.progress("encoding", done, total)
-                yield [start + row for row in batch.rows], vectors
+                yield rows, vectors
 
-    def _run(
-        self, loaded: Loaded, batches: list[Batch], tokens: list[Tokens], poolings: Sequence[str]
-    ) -> Iterator[dict[str, Embeddings]]:
-        def forward(batch: Batch) -> dict[str, Embeddings]:
-            return self._forward(loaded, [tokens[row] for row in batch.rows], poolings)
+    def _windows(self, tokenizer: Any, sentences: Sequence[str]) -> Generator[list[_Planned]]:
+        """The batches of each window, tokenised and planned on a thread while those before them are computed."""
+        budget = _CPU_BUDGET if self._context.device == "cpu" else _GPU_BUDGET
 
-        threads = torch.get_num_threads()
-        if self._context.device != "cpu" or threads == 1:
-            yield from map(forward, batches)
-            return
+        def plan(start: int) -> list[_Planned]:
+            with timed(BESIDE):
+                tokens = self._tokenize(tokenizer, sentences[start : start + _PLAN_AT_ONCE], start, len(sentences))
+                batches = plan_batches([self._width(len(ids)) for ids in tokens], budget, padding=False)
+                return [_Planned([start + row for row in b.rows], [tokens[row] for row in b.rows]) for b in batches]
+
+        return prefetch(plan, range(0, len(sentences), _PLAN_AT_ONCE), ahead=1)
+
+    def _encode(
+        self, loaded: Sequence[Loaded], windows: Iterable[list[_Planned]], poolings: Sequence[str]
+    ) -> Generator[tuple[list[_Planned], dict[str, Embeddings]]]:
+        """Batches and their vectors: a batch at a time on the CPU, a window on a GPU."""
+
+        def compute(replica: Loaded, batches: list[_Planned]) -> tuple[list[_Planned], dict[str, Embeddings]]:
+            return batches, self._compute(replica, [batch.ids for batch in batches], poolings)
+
+        if self._context.device != "cpu":  # two windows for each: one is launched while the other is waited for
+            return share_out(compute, windows, [*loaded, *loaded], ahead=2)
         # A batch per core, each on one thread, wastes nothing on waiting; threads inside a small matrix product do.
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as workers:
-            try:
-                yield from workers.map(forward, batches)
-            finally:
-                workers.shutdown(wait=False, cancel_futures=True)
-                torch.set_num_threads(threads)
+        batches = ([batch] for window in windows for batch in window)
+        return share_out(compute, batches, [*loaded] * torch.get_num_threads(), ahead=_AHEAD)
+
+    @torch.inference_mode()
+    def _compute(
+        self, loaded: Loaded, batches: Sequence[list[Tokens]], poolings: Sequence[str]
+    ) -> dict[str, Embeddings]:
+        """By pooling, (n, d) float32 of the sentences of all batches."""
+        found = [self._forward(loaded, ids, poolings) for ids in batches]
+        return {name: to_host(torch.cat([each[name] for each in found])) for name in poolings}
 
     def offers(self, pooling: str) -> bool:
         """Whether the weights hold what the pooling needs: a trained head for `cls`. Loads them if need be."""
-        return not needs_head(pooling) or self._load().head is not None
+        return not needs_head(pooling) or self._load()[0].head is not None
 
     def release(self) -> None:
         """Drop the weights; they are loaded again if another sentence is to be encoded."""
-        self._loaded = None
+        self._loaded = []
 
-    def _load(self) -> Loaded:
-        if self._loaded is None:
-            loaded = load(self.checkpoint, dtype=_DTYPES[self._context.dtype])
-            if self._context.device == "cpu" and self._context.dtype == "float32" and can_pack():
-                if fits(loaded.model):
-                    loaded.model = FastBert(loaded.model)
-                elif sum(weight.numel() for weight in loaded.model.parameters()) < _PACKED_AT_MOST:
-                    pack_linears(loaded.model)
-            for module in (loaded.model, loaded.head):
-                if module is not None:
-                    module.to(self._context.device)
-            self._skipped = self._count_skipped(loaded)
-            self._check_alone(loaded)
-            self._loaded = loaded
+    def _load(self) -> list[Loaded]:
+        if not self._loaded:
+            with timed("loading models"):
+                self._loaded = self._load_replicas()
         return self._loaded
+
+    def _load_replicas(self) -> list[Loaded]:
+        loaded = load(self.checkpoint, dtype=_DTYPES[self._context.dtype])
+        pads = self._context.device != "cpu" and fits(loaded.model) and loaded.cls == 0
+        self._quantum = _QUANTUM if pads else 1
+        if self._context.device == "cpu" and self._context.dtype == "float32" and can_pack():
+            if fits(loaded.model):
+                loaded.model = FastBert(loaded.model)
+            elif sum(weight.numel() for weight in loaded.model.parameters()) < _PACKED_AT_MOST:
+                pack_linears(loaded.model)
+        devices = every_device(self._context.device)
+        further = (replace(loaded, model=deepcopy(loaded.model), head=deepcopy(loaded.head)) for _ in devices[1:])
+        replicas = [loaded, *further]
+        for replica, device in zip(replicas, devices, strict=True):
+            for module in (replica.model, replica.head):
+                if module is not None:
+                    module.to(device)
+        self._skipped = self._count_skipped(loaded)
+        self._check_alone(loaded)
+        return replicas
+
+    def _width(self, length: int) -> int:
+        """The tokens of a sentence with its padding."""
+        rounded = -(-length // self._quantum) * self._quantum
+        return rounded if self.max_tokens is None else min(rounded, max(length, self.max_tokens))
 
     def _count_skipped(self, loaded: Loaded) -> int:
         """The number of tokens of a prompt that is not pooled."""
@@ -196,13 +231,13 @@ class Backbone:
         limit = _ROUNDING[self._context.dtype]
         for batch in plan_batches([len(each) for each in tokens], _CPU_BUDGET, padding=False):
             ids = [tokens[row] for row in batch.rows]
-            together = self._forward(loaded, ids, ["avg"])["avg"]
+            together = self._compute(loaded, [ids], ["avg"])["avg"]
             if together.shape[1] != self.width:
                 raise EncoderError(
                     f"{self.checkpoint.transformer}: states have {together.shape[1]} numbers, expected {self.width}, "
                     "the hidden_size of config.json"
                 )
-            alone = np.concatenate([self._forward(loaded, [each], ["avg"])["avg"] for each in ids])
+            alone = np.concatenate([self._compute(loaded, [[each]], ["avg"])["avg"] for each in ids])
             if np.abs(together - alone).max(initial=0) > limit * max(1.0, float(np.abs(alone).max(initial=0))):
                 raise EncoderError(
                     f"{self.checkpoint.name}: vectors depend on the sentences that stand beside them (by up to "
@@ -229,18 +264,19 @@ class Backbone:
             self._context.progress("tokenizing", before + len(tokens), total)
         return tokens
 
-    @torch.inference_mode()
-    def _forward(self, loaded: Loaded, ids: list[Tokens], poolings: Sequence[str]) -> dict[str, Embeddings]:
-        """Ids of b sentences of one length -> by pooling, (b, d) float32."""
+    def _forward(self, loaded: Loaded, ids: list[Tokens], poolings: Sequence[str]) -> dict[str, Tensor]:
+        """Ids of b sentences of one length -> by pooling, (b, d) on the replica's device."""
         # A matrix product with one row takes another way to other last digits, so a single token is computed twice.
         twice = len(ids) == 1 and len(ids[0]) == 1
-        padded, mask = (x.to(self._context.device) for x in pad(ids * 2 if twice else ids, 0))
+        width = self._width(max(map(len, ids)))
+        padded, mask = pad(ids * 2 if twice else ids, loaded.tokenizer.pad_token_id or 0, width)
+        device = next(loaded.model.parameters()).device
+        padded, mask = to_device(padded, device), to_device(mask, device)
         kind = getattr(loaded.model, "set_attention_type", None)
         if kind is not None:  # BigBird's, which a short sentence changes for all that come after it
             kind(loaded.model.config.attention_type)  # type: ignore[union-attr]
         found = forward_pooled(loaded.model, padded, mask, poolings, loaded.head, skipped=self._skipped, cls=loaded.cls)
-        # A copy, as a view would keep the states of all tokens.
-        return {name: x[: len(ids)].to("cpu", torch.float32, copy=True).numpy() for name, x in found.items()}
+        return {name: x[: len(ids)] for name, x in found.items()}
 
 
 class TransformerEncoder:
