@@ -24,8 +24,7 @@ def ours(args: argparse.Namespace, folder: Path, pooler: str, groups: int, dtype
     from dataclasses import replace
 
     from baselines.simcse.data import open_corpus
-    from baselines.simcse.job import Job
-    from baselines.simcse.recipe import train
+    from baselines.simcse.recipe import Job, train
     from baselines.simcse.settings import SimcseUnsup, published
     from harness.encoders.checkpoint import load_tokenizer, open_checkpoint
     from harness.progress import silent

@@ -18,6 +18,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def digests(folder: Path) -> dict[str, str]:
+    """Sha256 (hex) of every file below a folder, by its path from there with `/`."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
+
+
 def replace(path: Path, content: bytes) -> None:
     """Write a file atomically and durably, and make its folder where there is none; see `draft`.
 

@@ -4,8 +4,8 @@ import torch
 from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
 
 from baselines.simcse.data import open_corpus
-from baselines.simcse.job import Job
 from baselines.simcse.model import DevSet
+from baselines.simcse.recipe import Job
 from baselines.simcse.settings import SimcseUnsup
 from harness.data.records import Pairs
 from harness.encoders.checkpoint import load_tokenizer, open_checkpoint

@@ -45,8 +45,8 @@ def imports_of(path):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            names = [f"harness.{alias.name}" for alias in node.names]  # `from harness import tasks` names a layer
-            yield from names if node.module == "harness" else [node.module or ""]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]  # `from harness import tasks` names a layer
+            yield from names if node.module in ("harness", "baselines.simcse") else [node.module or ""]
 
 
 def harness_files():
@@ -66,6 +66,28 @@ def test_imports_go_one_way(path):
             imported = name.split(".")[1]
             allowed = {layer, "__version__"} | MAY_IMPORT[layer]
             assert imported in allowed, f"{path} may not import {name}"
+
+
+# SimCSE's files by floor: each imports from the floors below it alone.
+SIMCSE = (
+    {"settings", "ablations", "devices"},
+    {"reading", "model"},
+    {"data", "checkpoint"},
+    {"recipe"},
+    {"encoders"},
+)
+
+
+def test_simcse_stands_on_five_floors():
+    folder = ROOT / "baselines" / "simcse"
+    assert {path.stem for path in folder.glob("*.py")} == {"__init__"}.union(*SIMCSE)
+    for number, floor in enumerate(SIMCSE):
+        below = set().union(*SIMCSE[:number])
+        for path in (folder / f"{name}.py" for name in floor):
+            for name in imports_of(path):
+                if name.startswith("baselines.simcse"):
+                    own = name.split(".")[2:]
+                    assert own and own[0] in below, f"{path} may not import {name}"
 
 
 def test_every_way_to_import_a_layer_is_seen(tmp_path):

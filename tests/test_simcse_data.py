@@ -116,7 +116,7 @@ def test_augmentations_change_the_second_view_alone(write, tmp_path, tokenizer, 
     thesaurus = write("thesaurus.tsv", "cat\tbig dog\n")
     texts = [f"{a} cats {b}" for a in WORDS for b in WORDS]
     corpus = open_corpus(write("text.txt", "\n".join(texts)), tokenizer, UNSUP, tmp_path, silent)
-    batches = Batches(corpus, UNSUP, 0, make_augment(name, tokenizer, str(thesaurus)), (0, 1))
+    batches = Batches(corpus, UNSUP, 0, make_augment(name, tokenizer, str(thesaurus), None, "cpu"), (0, 1))
     batch, rows = batches[0], batches.rows(0)
     first, second = (tokenizer.batch_decode(batch.ids[:, view], skip_special_tokens=True) for view in (0, 1))
     assert first == [texts[row] for row in rows]
@@ -139,7 +139,7 @@ def test_augmentations_change_the_second_view_alone(write, tmp_path, tokenizer, 
 
 def test_synonyms_need_a_thesaurus(tokenizer):
     with pytest.raises(UsageError) as caught:
-        make_augment("synonym", tokenizer, None)
+        make_augment("synonym", tokenizer, None, None, "cpu")
     assert str(caught.value) == (
         "augmentation=synonym needs a thesaurus and none comes with the package; name a text file with thesaurus=FILE, "
         "a word and its synonyms per line, separated by tabs (WordNet's synsets, for instance)"

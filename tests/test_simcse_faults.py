@@ -16,9 +16,8 @@ from baselines.simcse import checkpoint, encoders
 from baselines.simcse.ablations import Masked, masked_loss, vocabulary_layer
 from baselines.simcse.checkpoint import RunFolder
 from baselines.simcse.data import open_corpus
-from baselines.simcse.job import fingerprint
 from baselines.simcse.model import DevScore
-from baselines.simcse.recipe import train
+from baselines.simcse.recipe import fingerprint, train
 from harness.cli.main import app
 from harness.encoders.checkpoint import find_checkpoint, load_tokenizer
 from harness.encoders.context import Context

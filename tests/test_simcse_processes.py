@@ -11,9 +11,8 @@ from torch import distributed
 
 from baselines.simcse import devices
 from baselines.simcse.data import Batches, open_corpus
-from baselines.simcse.job import Job
 from baselines.simcse.model import Trainee, contrastive_loss, make_model
-from baselines.simcse.recipe import train
+from baselines.simcse.recipe import Job, train
 from baselines.simcse.settings import SimcseSup, published
 from harness.encoders.checkpoint import load_tokenizer
 from harness.progress import silent

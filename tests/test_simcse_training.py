@@ -13,12 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from simcse_models import SETTINGS, dev_set, make_job, random_bert, sentences
 
-from baselines.simcse import recipe
+from baselines.simcse import devices, recipe
 from baselines.simcse.ablations import Masker, predict_words, vocabulary_layer
 from baselines.simcse.data import Batches
-from baselines.simcse.job import fingerprint
 from baselines.simcse.model import Optimizer, Trainee, contrastive_loss, make_model
-from baselines.simcse.recipe import train
+from baselines.simcse.recipe import fingerprint, train
 from baselines.simcse.settings import SimcseUnsup, published
 from harness.encoders.checkpoint import load_tokenizer
 from harness.errors import DataError, UsageError
@@ -270,6 +269,56 @@ def test_the_auxiliary_loss_is_that_of_the_pretrained_model(tmp_path):
     first = [json.loads((tmp_path / name / "log.jsonl").read_text())["loss"] for name in ("plain", "both")]
     assert first[1] > first[0] + 0.1
     assert "cls" not in "".join(weights(replace(job, folder=tmp_path / "both")))  # the layer is not a part of the model
+
+
+def test_selected_tokens_that_are_filled_up_change_no_loss(tmp_path):
+    settings = replace(SETTINGS, mlm_weight=0.1)
+    job, batch = one_batch(tmp_path, settings)
+    trainee = Trainee(make_model(job.backbone, settings), settings, vocabulary_layer(job.backbone)).eval()
+    masker = Masker(load_tokenizer(job.backbone), 0.15)
+    plain, filled = (masker(*batch, seed=1, filled=filled) for filled in (False, True))
+    assert len(filled.positions) > len(plain.positions)
+    assert {len(masker(*batch, seed=seed, filled=True).positions) for seed in range(20)} == {len(filled.positions)}
+    gradients = []
+    for masked in (plain, filled):
+        trainee.zero_grad()
+        loss = trainee.masked_loss(masked)
+        loss.backward()
+        gradients.append([loss.detach(), *(p.grad.clone() for p in trainee.parameters() if p.grad is not None)])
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def done_again(graphs, own):
+    """Stands for a recording where there is no GPU: the same step on the same tensors."""
+    loss, norm = torch.zeros(()), torch.zeros(())
+
+    def replay():
+        for kept, found in zip((loss, norm), graphs._gradient(*own), strict=True):
+            kept.copy_(found)
+        graphs._update()
+
+    return replay, loss, norm
+
+
+@pytest.mark.parametrize("changes", [{}, {"towers": 2}, {"mlm_weight": 0.1}])
+def test_a_step_of_fixed_shapes_and_places_differs_by_rounding(tmp_path, monkeypatch, changes):
+    settings = replace(SETTINGS, dropout=0.0, max_steps=20, learning_rate=1e-4, **changes)
+    shapes = []
+
+    def losses(name):
+        job = make_job(tmp_path, settings, name=name, dev=False, log_every=1)
+        card = train(job)
+        lines = (job.folder / "log.jsonl").read_text().splitlines()
+        return [json.loads(line)["loss"] for line in lines], card["run"]["captured"]
+
+    plain, captured = losses("plain")
+    assert not captured
+    monkeypatch.setattr(recipe._Run, "_plan", lambda run: (True, False))
+    monkeypatch.setattr(devices.Graphs, "record", lambda g, own: shapes.append(own[0].shape) or done_again(g, own))
+    recorded, captured = losses("recorded")
+    assert captured and recorded == pytest.approx(plain, rel=1e-5)
+    assert shapes == [(8, 2, 16)]  # one recording for steps of 9 to 11 tokens
 
 
 def test_words_replaced_by_the_masked_language_model(tmp_path):

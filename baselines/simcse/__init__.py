@@ -1,6 +1,7 @@
 """SimCSE training (Gao, Yao & Chen 2021, https://arxiv.org/abs/2104.08821), unsupervised and supervised.
 
-Read in this order: settings, model, data, recipe; then ablations, devices and checkpoint where a detail is wanted.
+Read in this order: settings, model, recipe; then data and reading, ablations, devices and checkpoint where a detail is
+wanted. `encoders` is where the registry and `bench train` come in.
 """
 
 from baselines.simcse.settings import Settings, SimcseSup, SimcseUnsup

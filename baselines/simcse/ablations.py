@@ -11,10 +11,10 @@ https://github.com/princeton-nlp/SimCSE/blob/49fa580/simcse/models.py#L139-L152
 
 import copy
 import hashlib
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -24,11 +24,14 @@ from torch.nn import functional
 
 from harness.encoders.batching import pad_flat
 from harness.encoders.checkpoint import Checkpoint, loading
+from harness.encoders.forward import attention
 from harness.errors import DataError, UsageError
 
 Ids = NDArray[np.int64]
 Words = list[Ids]
 Edit = Callable[[Words, np.random.Generator], Words]
+
+_NONE = -100  # the target of no token
 
 
 class Views(Protocol):
@@ -43,13 +46,20 @@ class Views(Protocol):
 Augment = Callable[[Views, Ids, np.random.Generator], tuple[Ids, Ids]]  # rows -> tokens of all, lengths
 
 
-def make_augment(name: str, tokenizer: Any, thesaurus: str | None) -> Augment | None:
-    """Make the augmentation of that name (`SimcseUnsup.augmentation`); None where the second view is a copy.
+def make_augment(
+    name: str, tokenizer: Any, thesaurus: str | None, checkpoint: Checkpoint, device: str
+) -> Augment | None:
+    """Make the augmentation of that name; None where the second view is a copy.
 
-    `mlm-K` needs a model: see `predict_words`.
+    Args:
+        name: as the parameter of `SimcseUnsup`.
+        tokenizer: of the backbone.
+        thesaurus: the file of synonyms.
+        checkpoint: the model that is asked for words by mlm-K.
+        device: where it computes them.
 
     Raises:
-        UsageError: if synonyms are asked for and no thesaurus is given.
+        UsageError: if synonyms are asked for and no thesaurus is given, or mlm-K without a masked language model.
         DataError: if the thesaurus cannot be read.
     """
     kind, _, number = name.partition("-")
@@ -64,6 +74,8 @@ def make_augment(name: str, tokenizer: Any, thesaurus: str | None) -> Augment | 
         case "synonym":
             known = read_thesaurus(thesaurus, tokenizer)
             return _edited(lambda words, rng: replace_one(words, known, rng), tokenizer)
+        case "mlm":
+            return predict_words(checkpoint, tokenizer, share, device)
     return None
 
 
@@ -174,17 +186,16 @@ def _next(corpus: Views, rows: Ids, rng: np.random.Generator, *, reach: int) -> 
     return corpus.gather(np.minimum(rows + rng.integers(1, reach + 1, size=len(rows)), len(corpus) - 1), 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Masked:
-    """A corrupted batch: ids and mask (n, s), the flat positions of the selected tokens (m,), what they were (m,)."""
+class Masked(NamedTuple):
+    """A corrupted batch: ids and mask (n, s), the flat positions of the selected tokens (m,), what they were (m,).
+
+    A target below 0 is none: it stands beside position 0 where m is filled up, so that a recorded step finds one m.
+    """
 
     ids: Tensor
     mask: Tensor
     positions: Tensor
     targets: Tensor
-
-    def to(self, device: torch.device) -> "Masked":
-        return Masked(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 class Masker:
@@ -196,8 +207,15 @@ class Masker:
         self._vocabulary = len(tokenizer)
         self._probability = probability
 
-    def __call__(self, ids: Tensor, mask: Tensor, seed: int) -> Masked:
-        """Corrupt (b, c, s) ids on the CPU, which are left as they are; the draws depend on the seed alone."""
+    def __call__(self, ids: Tensor, mask: Tensor, seed: int, *, filled: bool = False) -> Masked:
+        """Corrupt a batch.
+
+        Args:
+            ids: (b, c, s) on the CPU; they are left as they are.
+            mask: (b, c, s), 1 on tokens.
+            seed: the draws depend on it alone.
+            filled: fill up the selected tokens to a number that follows from the batch's shape.
+        """
         generator = torch.Generator().manual_seed(seed)
         ids, mask = ids.flatten(0, 1).clone(), mask.flatten(0, 1)
         usable = ~torch.isin(ids, self._special)
@@ -208,7 +226,16 @@ class Masker:
         draw = torch.rand(len(positions), generator=generator)
         random = torch.randint(self._vocabulary, (len(positions),), generator=generator)
         flat[positions] = torch.where(draw < 0.8, self._mask_id, torch.where(draw < 0.9, random, targets))
+        missing = self._most(ids.numel()) - len(positions) if filled else 0
+        if missing > 0:
+            positions = functional.pad(positions, (0, missing))
+            targets = functional.pad(targets, (0, missing), value=_NONE)
         return Masked(ids, mask, positions, targets)
+
+    def _most(self, tokens: int) -> int:
+        """A number that the selected of so many tokens exceed once in a billion batches; then it is one shape more."""
+        mean = tokens * self._probability
+        return min(tokens, math.ceil(mean + 6 * math.sqrt(mean * (1 - self._probability))))
 
 
 def load_masked_model(checkpoint: Checkpoint) -> nn.Module:
@@ -240,12 +267,14 @@ def vocabulary_layer(checkpoint: Checkpoint) -> nn.Module:
 
 
 def masked_loss(backbone: nn.Module, layer: nn.Module, masked: Masked) -> Tensor:
-    """Mean cross-entropy in nats over the selected tokens; 0 where none is selected (the original gives nan)."""
-    states = backbone(input_ids=masked.ids, attention_mask=masked.mask).last_hidden_state
-    if not len(masked.positions):  # gradients of 0, not none: processes add them up, and Adam counts every step
-        return (states.sum() + layer(states.flatten(0, 1)[:0]).sum()) * 0.0  # type: ignore[no-any-return]
+    """Mean cross-entropy in nats over the selected tokens; 0 where none is selected (the original gives nan).
+
+    Its gradients are then 0, not none: processes add them up, and Adam counts every step.
+    """
+    states = backbone(input_ids=masked.ids, **attention(backbone, masked.mask)).last_hidden_state
     logits = layer(states.flatten(0, 1)[masked.positions])
-    return functional.cross_entropy(logits.float(), masked.targets)
+    total = functional.cross_entropy(logits.float(), masked.targets, ignore_index=_NONE, reduction="sum")
+    return total / (masked.targets != _NONE).sum().clamp(min=1)
 
 
 def predict_words(checkpoint: Checkpoint, tokenizer: Any, share: float, device: str = "cpu") -> Augment:

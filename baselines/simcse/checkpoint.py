@@ -21,7 +21,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from baselines.simcse.model import SentenceModel
-from baselines.simcse.sealed import Damage, digests, read_sealed, verify, write_sealed
 from harness import files
 from harness.encoders.checkpoint import Checkpoint, read_config
 from harness.encoders.tokens import TOKENIZER_FILES
@@ -30,10 +29,60 @@ from harness.errors import ResultError, UsageError
 CARD, LOG, WEIGHTS = "card.json", "log.jsonl", "model.safetensors"
 WORK = ".training"  # holds the checkpoint until the run is finished
 _SAID = {"settings", "backbone", "data", "steps", "selected", "pooling"}  # of every card
-_SELECTED = "selected.json"
-_MODULES = "modules.json"
+_SELECTED, _MODULES = "selected.json", "modules.json"
 _LIBRARY_POOLINGS = {"cls": "cls", "cls_before_pooler": "cls", "avg": "mean"}  # ours -> sentence-transformers'
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+_MOMENTS, _SEAL = ("exp_avg", "exp_avg_sq"), "sha256"
+
+
+class Damage(Exception):
+    """A stored file is not what was written; the text begins with its path and gives no advice yet."""
+
+
+def verify(folder: Path, expected: Mapping[str, str]) -> None:
+    """Compare files with their digests.
+
+    Raises:
+        Damage: naming the first file that is missing, unreadable or changed.
+    """
+    for name, digest in expected.items():
+        path = folder / name
+        try:
+            found = files.sha256(path)
+        except OSError as error:
+            raise Damage(f"{path}: {error.strerror}, expected what the training wrote") from error
+        if found != digest:
+            raise Damage(f"{path}: sha256 {found[:12]}, expected {digest[:12]} as the training wrote it")
+
+
+def write_sealed(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Write JSON with the digest of what it says, atomically and durably; what was written."""
+    sealed = {**values, _SEAL: _digest(values)}
+    files.replace(path, (json.dumps(sealed, indent=2, ensure_ascii=False) + "\n").encode())
+    return sealed
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """What `write_sealed` wrote.
+
+    A card without any digest is one that was written before there were digests; it is taken as it is.
+
+    Raises:
+        Damage: if the file is missing or changed.
+    """
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        without = {name: value for name, value in values.items() if name != _SEAL}
+    except OSError as error:
+        raise Damage(f"{path}: {error.strerror}, expected what the training wrote") from error
+    except (ValueError, AttributeError) as error:
+        raise Damage(f"{path}: damaged or not ours, expected what the training wrote") from error
+    if (_SEAL in values or "files" in values) and values.get(_SEAL) != _digest(without):
+        raise Damage(f"{path}: damaged, expected what the training wrote")
+    return values
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def check_folder(folder: Path) -> None:
@@ -118,7 +167,7 @@ class RunFolder:
         shutil.rmtree(draft, ignore_errors=True)
         save_model(model, source, draft)
         selected = {"step": state.best_step, "dev_spearman": state.best_score}
-        write_sealed(draft / _SELECTED, {"selected": selected, "files": digests(draft)})
+        write_sealed(draft / _SELECTED, {"selected": selected, "files": files.digests(draft)})
         shutil.rmtree(best, ignore_errors=True)
         draft.replace(best)
         for older in self._work.glob("best-*"):
@@ -180,7 +229,7 @@ def _step(line: bytes) -> float:
         return math.inf
 
 
-def write_json(path: Path, value: object) -> None:
+def _write_json(path: Path, value: object) -> None:
     """Write atomically and durably."""
     files.replace(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
@@ -201,11 +250,13 @@ def save_model(model: SentenceModel, source: Checkpoint, folder: Path) -> None:
     config.pop("torch_dtype", None)
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     shutil.copymode(folder / "config.json", folder / "model.safetensors")  # safetensors leaves it the owner's alone
-    copy_tokenizer(source.tokenizer, folder)
-    write_modules(model, source, folder)
+    for name in TOKENIZER_FILES:
+        if (source.tokenizer / name).is_file():
+            (folder / name).write_bytes((source.tokenizer / name).read_bytes())
+    _write_modules(model, source, folder)
 
 
-def write_modules(model: SentenceModel, source: Checkpoint, folder: Path) -> None:
+def _write_modules(model: SentenceModel, source: Checkpoint, folder: Path) -> None:
     """Say in sentence-transformers' words how the vectors are made, so that it does not take the mean.
 
     The head that belongs to evaluation becomes a Dense module. A pooling that the library does not have is left out.
@@ -214,26 +265,22 @@ def write_modules(model: SentenceModel, source: Checkpoint, folder: Path) -> Non
     if mode is None:
         return
     kinds = ["Transformer", "Pooling"]
-    write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": model.width, "pooling_mode": mode})
+    _write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": model.width, "pooling_mode": mode})
     if model.pooling == "cls" and model.head is not None:
         kinds.append("Dense")
-        dense = {"in_features": model.width, "out_features": model.width, "bias": True}
-        write_json(
-            folder / "2_Dense" / "config.json",
-            dense | {"activation_function": "torch.nn.modules.activation.Tanh"},
-        )
+        sizes = {"in_features": model.width, "out_features": model.width, "bias": True}
+        dense = sizes | {"activation_function": "torch.nn.modules.activation.Tanh"}
+        _write_json(folder / "2_Dense" / "config.json", dense)
         tensors = {f"linear.{name}": value.detach().cpu() for name, value in model.head.dense.state_dict().items()}
         save_file(tensors, folder / "2_Dense" / WEIGHTS)
         shutil.copymode(folder / "config.json", folder / "2_Dense" / WEIGHTS)
-    if source.configuration.positions:
-        limit = {"max_seq_length": source.configuration.positions, "do_lower_case": False}
-        write_json(folder / "sentence_bert_config.json", limit)
-    places = ["" if kind == "Transformer" else f"{place}_{kind}" for place, kind in enumerate(kinds)]
+    if limit := source.configuration.positions:
+        _write_json(folder / "sentence_bert_config.json", {"max_seq_length": limit, "do_lower_case": False})
     modules = [
-        {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for place, (path, kind) in enumerate(zip(places, kinds, strict=True))
+        {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": f"sentence_transformers.models.{kind}"}
+        for i, kind in enumerate(kinds)
     ]
-    write_json(folder / _MODULES, modules)
+    _write_json(folder / _MODULES, modules)
 
 
 def write_card(folder: Path, card: dict[str, Any]) -> dict[str, Any]:
@@ -263,12 +310,10 @@ def _readme(card: Mapping[str, Any]) -> str:
         "pooling": card["pooling"],
         "licence": "not stated; the licences of the base model and of the training text apply",
     }
-    library = card.get("modules") and (
-        "from sentence_transformers import SentenceTransformer\n\n"
-        'SentenceTransformer("FOLDER").encode(["A sentence."])\n'
-    )
-    python = f"```python\n{library}```\n\n" if library else ""
+    library = "modules" in card
     tags = "library_name: sentence-transformers\n" if library else ""
+    use = 'SentenceTransformer("FOLDER").encode(["A sentence."])'
+    python = f"```python\nfrom sentence_transformers import SentenceTransformer\n\n{use}\n```\n\n" if library else ""
     listed = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     table = "\n".join(f"| {name} | {value} |" for name, value in settings.items() if value is not None)
     return (
@@ -277,13 +322,6 @@ def _readme(card: Mapping[str, Any]) -> str:
         f"(https://arxiv.org/abs/2104.08821).\n\n{listed}\n\n{python}"
         f"```sh\nbench run --models hf:FOLDER --suite sts\n```\n\n| setting | value |\n| --- | --- |\n{table}\n"
     )
-
-
-def copy_tokenizer(source: Path, folder: Path) -> None:
-    """Copy the tokenizer's files, byte for byte."""
-    for name in TOKENIZER_FILES:
-        if (source / name).is_file():
-            (folder / name).write_bytes((source / name).read_bytes())
 
 
 @dataclass(slots=True)
@@ -316,9 +354,7 @@ def save_checkpoint(path: Path, module: nn.Module, optimizer: torch.optim.Optimi
             os.fsync(file.fileno())
         draft.replace(path)
     except (OSError, SafetensorError) as error:
-        raise ResultError(
-            f"{path}: the checkpoint cannot be written ({error}); free space or choose another folder"
-        ) from (error)
+        raise ResultError(f"{path}: the checkpoint cannot be written ({error}); free space or name another") from error
 
 
 def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> State:

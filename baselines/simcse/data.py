@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -56,21 +56,11 @@ class Facts:
     blank: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """b examples of c views, padded: ids and mask (b, c, s), and the lengths (b, c), which stay on the CPU."""
+class Batch(NamedTuple):
+    """b examples of c views, padded: token ids (b, c, s), and mask (b, c, s) with 1 on tokens."""
 
     ids: Tensor
     mask: Tensor
-    lengths: Tensor
-
-    def pinned(self) -> "Batch":
-        """The batch in memory that a GPU copies from by itself; torch hands the same blocks out again and again."""
-        return Batch(self.ids.pin_memory(), self.mask.pin_memory(), self.lengths)
-
-    def to(self, device: torch.device) -> "Batch":
-        """The batch on that device; from pinned memory the copy is not waited for."""
-        return Batch(self.ids.to(device, non_blocking=True), self.mask.to(device, non_blocking=True), self.lengths)
 
 
 class Corpus:
@@ -359,4 +349,4 @@ class Batches:
 def _padded(views: list[tuple[Ids, Ids]], pad_id: int, width: int) -> Batch:
     padded = [pad_flat(tokens, lengths, pad_id, width) for tokens, lengths in views]
     ids, mask = (torch.stack(parts, dim=1) for parts in zip(*padded, strict=True))  # (b, c, s)
-    return Batch(ids, mask, torch.from_numpy(np.stack([lengths for _, lengths in views], axis=1)))
+    return Batch(ids, mask)

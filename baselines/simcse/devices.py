@@ -11,13 +11,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 from harness.errors import UsageError
 
+# On an H200 recording a step of BERT-base takes 3 s, and a replay is 25 ms faster than the step; compiling it takes 35
+# s more and saves a fifth, which is as much in a run of 170 s. Measured by benchmarks/gpu.py.
+_RECORD_FROM = 100  # steps
+_COMPILE_FROM = 3e16  # floating-point operations of a run
 _WARM_UPS = 3  # passes before a capture, in which libraries allocate what they keep
+
+Recording = tuple[Callable[[], None], Tensor, Tensor]  # does the step again; where its loss and gradient norm then are
 
 
 class Graphs:
@@ -27,28 +34,33 @@ class Graphs:
     the dropout masks, as it does without a graph.
     """
 
-    def __init__(self, gradient: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], update: Callable[[], None]) -> None:
+    def __init__(
+        self, gradient: Callable[..., tuple[Tensor, Tensor]], update: Callable[[], None], device: torch.device
+    ) -> None:
         """Remember what a step does; nothing is recorded yet.
 
         Args:
-            gradient: from ids and mask (b, c, s) to loss and gradient norm; leaves fresh gradients, waits for nothing.
+            gradient: from what a step reads to loss and gradient norm; leaves fresh gradients, waits for nothing.
             update: takes the gradients to the weights.
+            device: of the weights.
         """
         self._gradient = gradient
         self._update = update
-        self._recorded: dict[tuple[int, ...], tuple[torch.cuda.CUDAGraph, Tensor, Tensor, Tensor, Tensor]] = {}
-        self._pool = torch.cuda.graph_pool_handle()
+        self._device = device
+        self._recorded: dict[tuple[torch.Size, ...], tuple[list[Tensor], Recording]] = {}
+        self._pool: Any = None  # memory that all recordings share
 
-    def __call__(self, ids: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Do the step on (b, c, s) ids and mask, which may lie in pinned memory; loss and gradient norm."""
-        shape = tuple(ids.shape)
-        if shape not in self._recorded:
-            self._recorded[shape] = self._record(ids, mask)
-        graph, own_ids, own_mask, loss, norm = self._recorded[shape]
-        own_ids.copy_(ids, non_blocking=True)
-        own_mask.copy_(mask, non_blocking=True)
-        torch.cuda.manual_seed(seed)
-        graph.replay()
+    def __call__(self, seed: int, read: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Do the step on tensors that may lie in pinned memory; loss and gradient norm."""
+        shapes = tuple(x.shape for x in read)
+        if shapes not in self._recorded:
+            own = [x.to(self._device, copy=True) for x in read]
+            self._recorded[shapes] = own, self.record(own)
+        own, (replay, loss, norm) = self._recorded[shapes]
+        for kept, x in zip(own, read, strict=True):
+            kept.copy_(x, non_blocking=True)
+        torch.manual_seed(seed)
+        replay()
         return loss.clone(), norm.clone()  # the next replay writes over them
 
     @property
@@ -56,20 +68,21 @@ class Graphs:
         """Number of shapes so far."""
         return len(self._recorded)
 
-    def _record(self, ids: Tensor, mask: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor, Tensor, Tensor]:
-        own_ids, own_mask = ids.cuda(), mask.cuda()
+    def record(self, own: Sequence[Tensor]) -> Recording:
+        """Record the step on tensors that stay in their places."""
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(_WARM_UPS):
-                self._gradient(own_ids, own_mask)
+                self._gradient(*own)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         # Other threads go on allocating pinned memory meanwhile, which a capture of all threads forbids.
         with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
-            loss, norm = self._gradient(own_ids, own_mask)
+            loss, norm = self._gradient(*own)
             self._update()
-        return graph, own_ids, own_mask, loss, norm
+        self._pool = graph.pool()
+        return graph.replay, loss, norm
 
 
 class Clock:
@@ -96,22 +109,31 @@ class Clock:
         return self._steps / self._seconds if self._steps else None
 
 
-def can_compile() -> bool:
-    """Whether torch.compile finds what it needs for a GPU."""
-    return find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
+def pays(steps: int, operations: float) -> tuple[bool, bool]:
+    """Whether a run on a GPU is long enough to record its step, and to compile it where torch.compile can."""
+    can_compile = find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
+    return steps >= _RECORD_FROM, operations >= _COMPILE_FROM and can_compile
+
+
+def compiled(module: nn.Module, *, recorded: bool) -> Any:
+    """The module through torch.compile; unrecorded with the same random numbers, so that dropout masks are the same."""
+    if recorded:
+        return torch.compile(module, dynamic=False)
+    return torch.compile(module, dynamic=True, options={"fallback_random": True})
 
 
 @contextmanager
-def gpu_settings(*, deterministic: bool) -> Iterator[None]:
+def gpu_settings(device: str, *, deterministic: bool) -> Iterator[None]:
     """Set what torch does on a GPU for the time of a run; on a CPU nothing is set, and everything is deterministic.
 
     cuDNN's attention is left out: at 32 tokens the memory-efficient kernel is faster (a step of BERT-base at batch
     64 takes 12.2 ms in place of 12.9 ms on an H200).
 
     Args:
+        device: of the run; a GPU that is named by its number becomes torch's current one.
         deterministic: take only operations that give the same bits each time.
     """
-    if not torch.cuda.is_available():
+    if not device.startswith("cuda"):
         yield
         return
     cudnn = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
@@ -120,7 +142,8 @@ def gpu_settings(*, deterministic: bool) -> Iterator[None]:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is made
         torch.use_deterministic_algorithms(True)
     try:
-        yield
+        with torch.cuda.device(device):
+            yield
     finally:
         torch.backends.cuda.enable_cudnn_sdp(cudnn)
         if deterministic:

@@ -10,9 +10,8 @@ from baselines.backbones import find_backbone
 from baselines.simcse import devices
 from baselines.simcse.checkpoint import check_folder
 from baselines.simcse.data import Batches, open_corpus
-from baselines.simcse.job import Job, fingerprint
 from baselines.simcse.model import DevSet
-from baselines.simcse.recipe import train
+from baselines.simcse.recipe import Job, fingerprint, train
 from baselines.simcse.settings import Settings, published
 from harness import files
 from harness.data.locate import BUNDLED, data_root

@@ -1,10 +1,11 @@
-"""SimCSE's training, from a job to a folder: the run's step, and the loop.
+"""SimCSE's training, from a job to a folder: what a run is asked, its step, and the loop.
 
 Source: SimCSE paper, Appendix A; re-implemented from the behaviour of princeton-nlp/SimCSE at commit 49fa580. What is
 done otherwise: random numbers are drawn per step (see `data`), and of the development sets only the chosen one is
 encoded, where the reference runs SentEval: https://github.com/princeton-nlp/SimCSE/blob/49fa580/simcse/trainers.py#L93-L134
 """
 
+import hashlib
 import json
 import logging
 import math
@@ -12,24 +13,19 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from baselines.simcse import devices
-from baselines.simcse.ablations import (
-    Augment,
-    Masked,
-    Masker,
-    make_augment,
-    predict_words,
-    vocabulary_layer,
-)
+from baselines.simcse.ablations import Masked, Masker, make_augment, thesaurus_sha256, vocabulary_layer
 from baselines.simcse.checkpoint import (
     CARD,
     WORK,
+    Damage,
     RunFolder,
     check_folder,
     read_card,
@@ -37,39 +33,90 @@ from baselines.simcse.checkpoint import (
     save_checkpoint,
     write_card,
 )
-from baselines.simcse.data import DROPOUT, INIT, MASKING, Batch, Batches, draw_seed
-from baselines.simcse.job import Job, fingerprint
-from baselines.simcse.model import Optimizer, Trainee, contrastive_loss, make_model
-from baselines.simcse.sealed import Damage
-from baselines.simcse.settings import SimcseSup, SimcseUnsup
+from baselines.simcse.data import DROPOUT, INIT, MASKING, Batches, Corpus, draw_seed
+from baselines.simcse.model import DevSet, Optimizer, Trainee, contrastive_loss, make_model
+from baselines.simcse.settings import Settings, SimcseSup, SimcseUnsup
 from harness import files
 from harness.encoders.batching import prefetch
-from harness.encoders.checkpoint import load_tokenizer
+from harness.encoders.checkpoint import Checkpoint, load_tokenizer
+from harness.encoders.device import to_device
 from harness.errors import EncoderError, ResultError, UsageError
+from harness.progress import Progress, silent
 
 _log = logging.getLogger(__name__)
 
-# On an H200 recording a step of BERT-base takes 3 s, and a replay is 25 ms faster than the step; compiling it takes 35
-# s more and saves a fifth, which is as much in a run of 170 s. Measured by benchmarks/gpu.py.
-_RECORD_FROM = 100  # steps
-_COMPILE_FROM = 3e16  # floating-point operations of a run
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What to train, on what, and where to put it.
+
+    Attributes:
+        settings: the parameters, completed by `settings.published`.
+        backbone: pretrained checkpoint to start from.
+        corpus: tokenised data.
+        dev: chooses the best step; None: the last step's weights are kept.
+        folder: becomes a Hugging Face folder with `card.json` and `log.jsonl`; holds the checkpoint until then.
+        in_cache: the folder is named after the run in the cache, and is made anew where it is damaged.
+        device: torch device string.
+        progress: told of steps.
+        checkpoint_seconds: a checkpoint is at least so old before the next one is written.
+        log_every: steps per line of the log; the losses are looked at as often, so that a GPU need not wait.
+        compile: run the step through torch.compile; results differ by rounding. None: on a GPU, where a run is so long
+            that it pays.
+        capture: on a GPU, record the step as a CUDA graph and replay it; None: where it can be done and pays.
+        deterministic: on a GPU, take only operations that give the same bits each time.
+    """
+
+    settings: Settings
+    backbone: Checkpoint
+    corpus: Corpus
+    dev: DevSet | None
+    folder: Path
+    in_cache: bool = False
+    device: str = "cpu"
+    progress: Progress = silent
+    checkpoint_seconds: float = 120.0
+    log_every: int = 10
+    compile: bool | None = None
+    capture: bool | None = None
+    deterministic: bool = False
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides the weights; of a thesaurus the name and the content, wherever the file lies.
+
+        Raises:
+            DataError: if the thesaurus cannot be read.
+        """
+        settings = self.settings.decisive
+        parts: dict[str, Any] = {
+            "settings": settings,
+            "backbone": _backbone(self.backbone),
+            "data": {"name": self.corpus.name, "sha256": self.corpus.sha256, **asdict(self.corpus.facts)},
+            "dev": {"name": self.dev.name, "sha256": self.dev.sha256} if self.dev else None,
+        }
+        if isinstance(self.settings, SimcseUnsup) and self.settings.thesaurus is not None:
+            path = self.settings.thesaurus
+            settings["thesaurus"] = Path(path).name
+            parts["thesaurus"] = {"name": Path(path).name, "sha256": thesaurus_sha256(path)}
+        return parts
 
 
-@dataclass(slots=True)
-class _Window:
-    """What happened since the last line of the log; tensors, so that nothing waits for the device."""
+def _backbone(checkpoint: Checkpoint) -> dict[str, str]:
+    """Its weights; of a folder also the other files that decide the network, and not how its path was written."""
+    facts = {"name": checkpoint.title, "sha256": checkpoint.weights_sha256}
+    if checkpoint.revision:
+        return facts | {"revision": checkpoint.revision}
+    if checkpoint.name != str(checkpoint.folder):  # bundled
+        return facts
+    return facts | {key: str(value) for key, value in checkpoint.content.items() if key in ("config", "tokenizer")}
 
-    losses: list[Tensor] = field(default_factory=list)
-    norm: Tensor | None = None
 
-
-def _augment(job: Job, tokenizer: Any) -> Augment | None:
-    if not isinstance(job.settings, SimcseUnsup):
-        return None
-    name = job.settings.augmentation
-    if name.startswith("mlm-"):
-        return predict_words(job.backbone, tokenizer, int(name.removeprefix("mlm-")) / 100, job.device)
-    return make_augment(name, tokenizer, job.settings.thesaurus)
+def fingerprint(identity: Mapping[str, Any]) -> str:
+    """Sha256 (hex) of `Job.identity` without the names of files, which decide nothing."""
+    parts = {
+        part: {k: v for k, v in facts.items() if k != "name"} if facts else None for part, facts in identity.items()
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 class _Run:
@@ -81,8 +128,10 @@ class _Run:
         self.device = torch.device(device)
         self.identity = job.identity()
         tokenizer = load_tokenizer(job.backbone)
-        share = (self.rank, self.world)
-        self.batches = Batches(job.corpus, settings, tokenizer.pad_token_id, _augment(job, tokenizer), share)
+        augment = None
+        if isinstance(settings, SimcseUnsup):
+            augment = make_augment(settings.augmentation, tokenizer, settings.thesaurus, job.backbone, device)
+        self.batches = Batches(job.corpus, settings, tokenizer.pad_token_id, augment, (self.rank, self.world))
         torch.manual_seed(draw_seed(settings.seed, INIT))
         self.masker = Masker(tokenizer, settings.mlm_probability) if settings.mlm_weight else None
         vocabulary = vocabulary_layer(job.backbone) if self.masker else None
@@ -97,63 +146,53 @@ class _Run:
         self.optimizer.resume(self.state.step)
         self.saved = (self.state.step, time.monotonic())
         self.captured, self.compiled = self._plan()
-        self.forward = self._compile() if self.compiled else self.trainee
-        self.graphs = devices.Graphs(self._gradient, self.optimizer.update) if self.captured else None
-        if self.device.type == "cuda":
+        self.forward = devices.compiled(self.trainee, recorded=self.captured) if self.compiled else self.trainee
+        self.graphs = devices.Graphs(self._gradient, self.optimizer.update, self.device) if self.captured else None
+        if self.captured or self.device.type == "cuda":
             self.batches.quantum = 8 * -(-settings.train_tokens // 32)  # four shapes at the most
-        self.window = _Window()
+        # Since the last line of the log; tensors, so that nothing waits for the device.
+        self.losses, self.norm = list[Tensor](), torch.zeros(())
         self.clock = devices.Clock()
 
     def _plan(self) -> tuple[bool, bool]:
         """Whether the step is recorded, and whether it is compiled: by the job alone, so that a resumed run agrees."""
         job, total = self.job, self.batches.total
-        possible = self.device.type == "cuda" and self.world == 1 and not (self.masker or job.settings.fixed_mask)
+        # The views of a fixed mask start from one seed, and a generator cannot be set back within a recording.
+        possible = self.device.type == "cuda" and self.world == 1 and not job.settings.fixed_mask
         if job.capture and not possible:
-            raise UsageError("a step is recorded on one CUDA device, without mlm_weight and fixed_mask; drop capture")
-        captured = possible and (total >= _RECORD_FROM if job.capture is None else job.capture)
-        if job.compile is not None:
-            return captured, job.compile
+            raise UsageError("a step is recorded on one CUDA device and without fixed_mask; drop capture")
         blocks = sum(p.numel() for name, p in self.trainee.named_parameters() if "embeddings" not in name)
         tokens = total * (job.settings.batch_size or 0) * max(self.job.corpus.columns, 2) * job.settings.train_tokens
-        long = 6 * blocks * tokens >= _COMPILE_FROM  # forward and backward
-        return captured, captured and long and not job.deterministic and devices.can_compile()
+        record, compiles = devices.pays(total, 6 * blocks * tokens)  # forward and backward
+        captured = possible and (record if job.capture is None else job.capture)
+        compiles = captured and compiles and not job.deterministic
+        return captured, compiles if job.compile is None else job.compile
 
-    def _compile(self) -> Any:
-        if self.captured:
-            return torch.compile(self.trainee, dynamic=False)
-        # With the uncompiled run's random numbers, so that the dropout masks are the same.
-        return torch.compile(self.trainee, dynamic=True, options={"fallback_random": True})
-
-    def prepare(self, step: int) -> tuple[Batch, Masked | None]:
-        """Make a step's batch, on the CPU."""
-        batch, masked = self.batches[step], None
+    def prepare(self, step: int) -> tuple[Tensor, ...]:
+        """Make what a step reads, on the CPU: ids and mask (b, c, s), and the fields of `Masked` if there are any."""
+        batch = self.batches[step]
+        read: tuple[Tensor, ...] = batch
         if self.masker:
             seed = draw_seed(self.job.settings.seed, MASKING, step, self.rank)
-            masked = self.masker(batch.ids, batch.mask, seed)
-        return batch.pinned() if self.device.type == "cuda" else batch, masked
+            read = *batch, *self.masker(batch.ids, batch.mask, seed, filled=self.captured)
+        return tuple(x.pin_memory() for x in read) if self.device.type == "cuda" else read
 
-    def advance(self, step: int, batch: Batch, masked: Masked | None) -> None:
-        """Do one step; nothing here waits for a GPU."""
+    def advance(self, step: int, read: tuple[Tensor, ...]) -> None:
+        """Do one step on what `prepare` made; nothing here waits for a GPU."""
         self.optimizer.schedule(step)
         seed = draw_seed(self.job.settings.seed, DROPOUT, step, self.rank)
-        if self.graphs is not None and len(batch.ids) == self.job.settings.batch_size:
-            loss, norm = self.graphs(batch.ids, batch.mask, seed)
+        if self.graphs is not None and len(read[0]) == self.job.settings.batch_size:
+            loss, norm = self.graphs(seed, read)
         else:
-            batch = batch.to(self.device)
             sizes = self.batches.sizes(step) if self.world > 1 else None
-            loss, norm = self._gradient(batch.ids, batch.mask, seed, masked, sizes)
+            loss, norm = self._gradient(*(to_device(x, self.device) for x in read), seed=seed, sizes=sizes)
             self.optimizer.update()
-        self.window.losses.append(loss)
-        self.window.norm = norm
+        self.losses.append(loss)
+        self.norm = norm
         self.state.step = step + 1
 
     def _gradient(
-        self,
-        ids: Tensor,
-        mask: Tensor,
-        seed: int | None = None,
-        masked: Masked | None = None,
-        sizes: list[int] | None = None,
+        self, ids: Tensor, mask: Tensor, *masked: Tensor, seed: int | None = None, sizes: list[int] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Loss and gradient norm of (b, c, s) ids and mask; the clipped gradients stay with the weights."""
         settings = self.job.settings
@@ -165,16 +204,14 @@ class _Run:
             similarity=settings.similarity,
             hard_negative_weight=settings.hard_negative_weight if isinstance(settings, SimcseSup) else 0.0,
         )
-        if masked is not None:
-            loss = loss + settings.mlm_weight * self._share() * self.trainee.masked_loss(masked.to(self.device))
+        if masked:
+            # This loss is a process's own, and not gathered: summed gradients would count it once per process.
+            share = 1 / self.world if settings.gradient_scale == "sum" else 1.0
+            loss = loss + settings.mlm_weight * share * self.trainee.masked_loss(Masked(*masked))
         loss.backward()  # type: ignore[no-untyped-call]
         parameters = list(self.trainee.parameters())
         devices.reduce_gradients(parameters, self.world, settings.gradient_scale)
         return loss.detach(), torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
-
-    def _share(self) -> float:
-        """The masked loss is a process's own, and not gathered: summed gradients would count it once per process."""
-        return 1 / self.world if self.job.settings.gradient_scale == "sum" else 1.0
 
     def report(self) -> dict[str, float]:
         """The log's line for the steps since the last one.
@@ -182,20 +219,19 @@ class _Run:
         Raises:
             EncoderError: if a loss or a weight is not finite, so that nothing broken is evaluated or saved.
         """
-        losses = torch.stack(self.window.losses).tolist()
+        losses = torch.stack(self.losses).tolist()
         done = self.state.step
         for step, loss in enumerate(losses, start=done - len(losses)):
             if not math.isfinite(loss):
                 raise self._diverged(step, f"the loss is {loss}")
         if not torch.stack(torch._foreach_norm(list(self.trainee.parameters()))).isfinite().all():
             raise self._diverged(done - 1, "the weights are not finite")
-        norm = float(self.window.norm) if self.window.norm is not None else 0.0
-        self.window = _Window()
+        self.losses = []
         return {
             "step": done,
             "loss": sum(losses) / len(losses),
             "learning_rate": self.optimizer.rate(done - 1),
-            "gradient_norm": norm,
+            "gradient_norm": float(self.norm),
         }
 
     def _diverged(self, step: int, found: str) -> EncoderError:
@@ -308,7 +344,7 @@ def _train_or_restart(job: Job) -> dict[str, Any]:
 def _train(job: Job) -> dict[str, Any]:
     with (
         torch.random.fork_rng(devices=range(torch.cuda.device_count())),
-        devices.gpu_settings(deterministic=job.deterministic),
+        devices.gpu_settings(job.device, deterministic=job.deterministic),
     ):
         run = _Run(job)
         run.folder.cut_log(run.state.step or -1)
@@ -339,8 +375,8 @@ def _loop(run: _Run) -> None:
     assert job.settings.eval_every is not None
     steps = range(run.state.step, total)
     with closing(prefetch(run.prepare, steps)) as prepared:
-        for step, (batch, masked) in zip(steps, prepared, strict=True):
-            run.advance(step, batch, masked)
+        for step, read in zip(steps, prepared, strict=True):
+            run.advance(step, read)
             done = step + 1
             # As in the reference, steps after the last multiple are not evaluated.
             evaluates = job.dev is not None and done % job.settings.eval_every == 0
