@@ -1,9 +1,12 @@
 """What one GPU does: training through `bench train`, encoding, sentence-transformers beside both, and the card's peak.
 
 Every measurement runs in a process of its own. The model has BERT-base's shape and random weights, or is a folder that
-you name. Training counts sentences per second of the steps alone; encoding counts seconds after a warm-up.
+you name. Training counts sentences per second of the steps alone; encoding counts seconds after a warm-up; a run of the
+sts suite counts from a cold start, and says where its time went; probes are fitted on random features of CR's shape.
 
     python benchmarks/gpu.py --text wiki.txt --data-dir SentEval/data
+
+Whether all of it runs, a few seconds on a CPU show: add --quick --device cpu.
 """
 
 import argparse
@@ -18,18 +21,19 @@ from typing import Any
 
 TOKENIZER = Path(__file__).parents[1] / "baselines" / "assets" / "small"
 STEPS = {64: 600, 512: 110}  # of a training run; the text has to hold as many batches
-BLOCKS = 85_054_464  # weights of BERT-base's blocks, which do 6 operations per token and step
+QUICK = {4: 24, 8: 24}  # the same with --quick
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}  # with --quick
 
 
-def make_model(folder: Path) -> None:
-    """BERT-base's shape with random weights, and a tokenizer that is bundled."""
+def make_model(folder: Path, *, quick: bool) -> None:
+    """BERT-base's shape with random weights, or with --quick a small one, and a tokenizer that is bundled."""
     import shutil
 
     import torch
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(0)
-    BertModel(BertConfig()).save_pretrained(folder)
+    BertModel(BertConfig(**SIZES) if quick else BertConfig()).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(TOKENIZER / name, folder / name)
 
@@ -38,36 +42,40 @@ def card(args: argparse.Namespace) -> dict[str, Any]:
     """The card's name and its rate in matrix products."""
     import torch
 
-    found: dict[str, Any] = {"card": torch.cuda.get_device_name(), "torch": torch.__version__}
-    for dtype in (torch.bfloat16, torch.float32):
-        n = 8192
-        a, b = (torch.randn(n, n, device="cuda", dtype=dtype) for _ in range(2))
+    on_gpu = args.device.startswith("cuda")
+    wait = torch.cuda.synchronize if on_gpu else lambda: None
+    found: dict[str, Any] = {"card": torch.cuda.get_device_name(args.device) if on_gpu else args.device}
+    found["torch"] = torch.__version__
+    n, times = (128, 2) if args.quick else (8192, 10)
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        a, b = (torch.randn(n, n, device=args.device).to(dtype) for _ in range(2))
         for _ in range(3):
             a @ b
-        torch.cuda.synchronize()
+        wait()
         start = time.perf_counter()
-        for _ in range(10):
+        for _ in range(times):
             a @ b
-        torch.cuda.synchronize()
-        found[str(dtype).removeprefix("torch.")] = f"{10 * 2 * n**3 / (time.perf_counter() - start) / 1e12:.0f} TFLOP/s"
+        wait()
+        rate = times * 2 * n**3 / (time.perf_counter() - start) / 1e12
+        found[str(dtype).removeprefix("torch.")] = f"{rate:.3g} TFLOP/s"
     return found
+
+
+def block_weights(folder: Path) -> int:
+    """Weights of the blocks, which do 6 operations per token and step."""
+    from safetensors import safe_open
+
+    with safe_open(folder / "model.safetensors", framework="pt") as file:
+        return sum(file.get_tensor(name).numel() for name in file.keys() if "encoder.layer" in name)
 
 
 def train(args: argparse.Namespace) -> dict[str, Any]:
     """`bench train`, from the text to the folder."""
     folder = args.work / f"{args.batch}-{args.how}"
     command = [sys.executable, "-m", "harness", "train", "simcse-unsup", "--backbone", args.model, "--data", args.text]
-    command += [
-        "--batch-size",
-        args.batch,
-        "--max-steps",
-        STEPS[args.batch],
-        "--set",
-        "dev=none",
-        "--dtype",
-        "bfloat16",
-    ]
-    command += ["--device", args.device, "--cache-dir", args.work / "cache", "--output", folder, "--offline", "--quiet"]
+    command += ["--batch-size", args.batch, "--max-steps", (QUICK if args.quick else STEPS)[args.batch]]
+    command += ["--set", "dev=none", "--dtype", "bfloat16", "--device", args.device, "--offline", "--quiet"]
+    command += ["--cache-dir", args.work / "cache", "--output", folder]
     command += ["--compile" if args.how == "compiled" else "--no-compile"]
     start = time.perf_counter()
     subprocess.run([str(part) for part in command], check=True)
@@ -75,7 +83,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     rate = run["sentences_per_second"]
     return {
         "sentences/s": rate,
-        "TFLOP/s": round(rate * 2 * 32 * 6 * BLOCKS / 1e12) if rate else None,
+        "TFLOP/s": float(f"{rate * 2 * 32 * 6 * block_weights(args.model) / 1e12:.3g}") if rate else None,
         "seconds in all": round(time.perf_counter() - start, 1),
         "recorded": run["captured"],
     }
@@ -90,7 +98,7 @@ def train_theirs(args: argparse.Namespace) -> dict[str, Any]:
     from transformers import TrainerCallback
 
     model = _their_model(args, max_tokens=32)
-    steps, warm_up = 60 if args.batch == 64 else 25, 10
+    steps, warm_up = (12, 4) if args.quick else (60, 10) if args.batch == 64 else (25, 10)
     clock: list[float] = []
 
     class Tick(TrainerCallback):
@@ -148,6 +156,49 @@ def encode_theirs(args: argparse.Namespace) -> dict[str, Any]:
     return {"seconds": seconds, "sentences": len(sides)}
 
 
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """`bench run` on the sts suite from a cold start, nothing cached; without a data folder the bundled mini set."""
+    tasks = ["--suite", "sts", "--data-dir", args.data_dir] if args.data_dir else ["--tasks", "mini-sts"]
+    command = [sys.executable, "-m", "harness", "run", "--models", f"hf:{args.model}[pooling=avg]", *tasks, "--offline"]
+    command += [
+        "--device",
+        args.device,
+        "--dtype",
+        args.how,
+        "--timings",
+        "--cache-dir",
+        args.work / f"cold-{args.how}",
+    ]
+    command += ["--results-dir", args.work / f"results-{args.how}"]
+    start = time.perf_counter()
+    done = subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True)
+    seconds = round(time.perf_counter() - start, 2)
+    rows = [line.split() for line in done.stderr.splitlines()]
+    where = {" ".join(row[:-2]): float(row[-2]) for row in rows if len(row) > 2 and row[-1].endswith("%")}
+    return {"seconds": seconds, "where": where}
+
+
+def probes(args: argparse.Namespace) -> dict[str, Any]:
+    """Fit the probes of a task of CR's shape on the device, or with `how` on the CPU, and count the memory."""
+    import numpy as np
+    import torch
+
+    from harness.tasks.probes.schemes import nested_kfold
+    from harness.tasks.probes.settings import MODES, Examples
+
+    device = args.how or args.device
+    rows, dim = (300, 16) if args.quick else (3775, 768)
+    draw = np.random.default_rng(0)
+    y = draw.integers(0, 2, rows)
+    x = (draw.normal(size=(rows, dim)) + 2 * y[:, None] * draw.normal(size=dim) / dim**0.5).astype(np.float32)
+    start = time.perf_counter()
+    score = nested_kfold(Examples("synthetic", x, y), MODES["fasttest"], device=device)
+    found: dict[str, Any] = {"seconds": round(time.perf_counter() - start, 2), "accuracy": score.test, "device": device}
+    if device.startswith("cuda"):
+        found["GiB"] = round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
+    return found
+
+
 def _seconds(encode: Callable[[list[str]], object], texts: list[str]) -> float:
     encode(texts[::10])  # loads the model and warms up
     start = time.perf_counter()
@@ -167,7 +218,8 @@ def _their_model(args: argparse.Namespace, max_tokens: int = 512) -> Any:
 def _sides(args: argparse.Namespace) -> list[str]:
     """Both sides of the seven STS test sets; without a data folder, lines of the text."""
     if args.data_dir is None:
-        return [line for line in args.text.read_text(encoding="utf-8").splitlines() if line][:26_083]
+        lines = [line for line in args.text.read_text(encoding="utf-8").splitlines() if line]
+        return lines[: 200 if args.quick else 26_083]
     from harness.data.sts import semeval, sick_relatedness, sts_benchmark
 
     sets = [semeval(args.data_dir, year=f"STS{number}") for number in range(12, 17)]
@@ -181,15 +233,24 @@ SIDES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "train, sentence-transformers": train_theirs,
     "encode": encode,
     "encode, sentence-transformers": encode_theirs,
+    "run": run,
+    "probes": probes,
 }
-PLAN: list[tuple[str, int, str]] = [
-    ("card", 0, ""),
-    *(("train", batch, how) for batch in STEPS for how in ("recorded", "compiled")),
-    *(("train, sentence-transformers", batch, "") for batch in STEPS),
-    *(("encode", 0, dtype) for dtype in ("float32", "bfloat16", "float16")),
-    ("encode, sentence-transformers", 32, "float32"),
-    *(("encode, sentence-transformers", 256, dtype) for dtype in ("float32", "bfloat16")),
-]
+
+
+def plan(*, quick: bool, on_gpu: bool) -> list[tuple[str, int, str]]:
+    """What is measured: the side, its batch size, and how. A CPU records no step, and compiles it too slowly."""
+    batches = QUICK if quick else STEPS
+    return [
+        ("card", 0, ""),
+        *(("train", batch, how) for batch in batches for how in (("recorded", "compiled") if on_gpu else ("plain",))),
+        *(("train, sentence-transformers", batch, "") for batch in batches),
+        *(("encode", 0, dtype) for dtype in ("float32", "bfloat16", "float16")),
+        ("encode, sentence-transformers", 32, "float32"),
+        *(("encode, sentence-transformers", 256, dtype) for dtype in ("float32", "bfloat16")),
+        *(("run", 0, dtype) for dtype in ("float32", "bfloat16")),
+        *(("probes", 0, device) for device in ("", "cpu") if on_gpu or device),
+    ]
 
 
 def main() -> None:
@@ -198,6 +259,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, help="SentEval's data, for the sentences to encode")
     parser.add_argument("--model", type=Path, help="checkpoint folder; by default one is made")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--quick", action="store_true", help="a small model and a few steps: whether everything runs")
     parser.add_argument("--only", default="", help="measurements that begin so")
     parser.add_argument("--limit", type=float, default=150.0, help="seconds for one measurement")
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
@@ -211,8 +273,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         model = args.model or Path(work) / "bert-base"
         if args.model is None:
-            make_model(model)
-        for side, batch, how in PLAN:
+            make_model(model, quick=args.quick)
+        for side, batch, how in plan(quick=args.quick, on_gpu=args.device.startswith("cuda")):
             if not side.startswith(args.only):
                 continue
             own = ["--side", side, "--batch", str(batch), "--how", how, "--work", work, "--model", str(model)]
