@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from simcse_models import SETTINGS, make_job, random_bert, sentences
 from typer.testing import CliRunner
 
-from baselines.simcse import checkpoint, encoders
+from baselines.simcse import SIMCSE_UNSUP, checkpoint, encoders
 from baselines.simcse.ablations import Masked, masked_loss, vocabulary_layer
 from baselines.simcse.checkpoint import RunFolder
 from baselines.simcse.data import open_corpus
@@ -312,7 +312,7 @@ def test_a_resumed_run_with_the_auxiliary_loss_is_the_uninterrupted_one(job, pro
 def job_of(tmp_path, **given):
     (tmp_path / "words.txt").write_text("\n".join(sentences(20)))
     changes = {"backbone": tmp_path / "bert", "data": tmp_path / "words.txt", "dev": "none", "batch_size": 4, **given}
-    asked = fill(encoders.SIMCSE_UNSUP, {name: str(value) for name, value in changes.items()})
+    asked = fill(SIMCSE_UNSUP, {name: str(value) for name, value in changes.items()})
     return encoders.make_job(asked.parameters, Context(cache_dir=tmp_path / "cache", offline=True))
 
 
