@@ -17,6 +17,9 @@ from harness.results.machine import machine
 _KEPT = 20  # the last ones of a kind count, as a machine changes
 
 
+_FIELDS = {"kind": str, "what": str, "units": int, "seconds": int | float, "peak_bytes": int}  # what else is no rate
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
     """A piece of work.
@@ -92,7 +95,7 @@ def _here(context: Context) -> dict[str, str]:
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
     found = []
@@ -101,6 +104,6 @@ def _lines(path: Path) -> list[dict[str, Any]]:
             said = json.loads(line)
         except ValueError:
             continue
-        if isinstance(said, dict) and {"kind", "what", "units", "seconds", "peak_bytes"} <= set(said):
+        if isinstance(said, dict) and all(isinstance(said.get(name), kind) for name, kind in _FIELDS.items()):
             found.append(said)
     return found

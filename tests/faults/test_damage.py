@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness import storage
+from harness.encoders.context import Context
+from harness.studies.rates import Rate, Rates, note
 
 sys.path.insert(0, str(Path(__file__).parent))
 from damage import DAMAGES, Place, bench, damage, files_below
@@ -25,6 +27,7 @@ ELSEWHERE = {
     "texts": "test_a_name_of_a_text",
     "locks": "test_locks_hold_nothing",
     "senteval": "the digests of the manifest; tests/test_data.py",
+    "rates": "test_damaged_rates_are_passed_by",
     "glove": "the archive is checked when its text is read; tests/test_vectors.py",
 }
 
@@ -82,6 +85,19 @@ def test_a_name_of_a_text(tmp_path, how):
     for path in files_below(place.cache / "texts"):
         damage(path, how)
         judged(*place.score(model), expected)
+
+
+@pytest.mark.parametrize("how", [*DAMAGES, "not UTF-8", "another type"])
+def test_damaged_rates_are_passed_by(tmp_path, how):
+    context = Context(cache_dir=tmp_path)
+    note(context, Rate(kind="fit", what="flow", units=10, seconds=1.5))
+    path = tmp_path / "rates" / "rates.jsonl"
+    if how in DAMAGES:
+        damage(path, how)
+    else:
+        text = path.read_bytes()
+        path.write_bytes(b"\xff" + text if how == "not UTF-8" else text.replace(b"1.5", b'"x"'))
+    assert Rates(context).seconds("fit", "flow", 20) in (None, 3.0) or how == "a bit"  # a plan's guess, never a score
 
 
 @pytest.mark.parametrize("how", DAMAGES)
