@@ -19,7 +19,7 @@ from harness.run import Cell, Plan, build_cached, run
 from harness.tasks.suites import select
 
 if TYPE_CHECKING:
-    from harness.explanation import Explanation
+    from harness.explanation.explain import Explanation
     from harness.reports.comparison import Comparison
 
 
@@ -173,7 +173,7 @@ def explain(
         UsageError: if the specification or a task is unknown, or the encoder is fitted anew for every task.
         EncoderError: if the encoder cannot be built or breaks its promise.
     """
-    from harness.explanation import explain as explained
+    from harness.explanation.explain import explain as explained
 
     with _context(settings) as context:
         return explained(str(model), _names(tasks), context, given=score, published=published)

@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +9,13 @@ from typer.testing import CliRunner
 from harness.cli.main import app
 from harness.data.locate import BUNDLED
 from harness.encoders.context import Context
-from harness.encoders.registry import resolve
+from harness.encoders.pooling import POOLINGS
+from harness.encoders.registry import build, resolve
 from harness.errors import UsageError
-from harness.explanation import Explanation, Reading, detokenise, explain, nearest, shapley
+from harness.explanation.explain import Explanation, explain, factors_of, find_tasks, nearest, search
+from harness.explanation.factors import Reading, detokenise, usual
+from harness.explanation.numbers import Numbers, pooled_encoders
+from harness.explanation.shapley import shapley
 from harness.run import build_cached
 from harness.tasks.suites import TASKS
 
@@ -37,7 +42,7 @@ def explained(folder, pooling: str, context: Context, **values: object):
 def test_a_wrong_pooling_is_found_as_the_cause(bert_folder, context):
     target = score_of(bert_folder, "avg", context)
     found = explained(bert_folder, "cls_before_pooler", context, published={"mini-sts": target})
-    assert found.start == Reading(pooling="cls_before_pooler")
+    assert found.start == found.own and found.own["pooling"] == "cls_before_pooler"
     assert found.score == pytest.approx(score_of(bert_folder, "cls_before_pooler", context), abs=1e-4)
     assert [(share.part, share.before, share.after) for share in found.shares] == [
         ("pooling", "cls_before_pooler", "avg")
@@ -46,10 +51,15 @@ def test_a_wrong_pooling_is_found_as_the_cause(bert_folder, context):
     assert found.readings > 50  # different numbers: how many fall together depends on the processor's rounding
 
 
+def reading(**values):
+    parts = {"pooling": "avg", "similarity": "cosine", "aggregation": "all", "correlation": "spearman", **values}
+    return Reading(tuple(parts.items()))
+
+
 def made_grid(worth):
     """A grid in which each part is worth so many points, and two of them together more or less than both."""
     return {
-        Reading(pooling=pooling, similarity=similarity, aggregation=aggregation): (
+        reading(pooling=pooling, similarity=similarity, aggregation=aggregation): (
             60 + worth.get(pooling, 0) + worth.get(similarity, 0) + worth.get(aggregation, 0)
             + (worth["both"] if (pooling, similarity) == ("avg", "cosine") else 0),
         )
@@ -59,12 +69,16 @@ def made_grid(worth):
     }  # fmt: skip
 
 
+def values_of(grid):
+    return lambda one: grid[one][0] if one in grid else None
+
+
 def test_shares_depend_on_no_order_and_add_up():
     """As MiniLM's, where pooling is worth -8.2 or +8.5 by the order in which two wrong settings are put right."""
     grid = made_grid({"avg": -8.2, "cosine": 11.6, "both": 16.7})
-    start = Reading(pooling="cls_before_pooler", similarity="dot product")
-    end = Reading(pooling="avg", similarity="cosine")
-    shares, interaction = shapley(grid, start, end)
+    start = reading(pooling="cls_before_pooler", similarity="dot product")
+    end = reading(pooling="avg", similarity="cosine")
+    shares, interaction = shapley(values_of(grid), start, end)
     assert {share.part: share.points for share in shares} == pytest.approx({"pooling": 0.15, "similarity": 19.95})
     by_part = {share.part: (share.low, share.high) for share in shares}
     assert by_part["pooling"] == pytest.approx((-8.2, 8.5)) and by_part["similarity"] == pytest.approx((11.6, 28.3))
@@ -74,29 +88,38 @@ def test_shares_depend_on_no_order_and_add_up():
 
 def test_parts_that_act_together_are_named_together():
     grid = made_grid({"avg": -8.2, "cosine": 11.6, "both": 16.7})
-    start, end = Reading(pooling="cls_before_pooler", similarity="dot product"), Reading(pooling="avg")
-    shares, interaction = shapley(grid, start, end)
+    start, end = reading(pooling="cls_before_pooler", similarity="dot product"), reading(pooling="avg")
+    shares, interaction = shapley(values_of(grid), start, end)
     found = Explanation(
-        tasks=("a",), start=start, given=None, score=60.0, readings=8, notes=(), shares=shares, interaction=interaction
+        tasks=("a",),
+        own=start,
+        start=start,
+        given=None,
+        score=60.0,
+        readings=8,
+        notes=(),
+        shares=shares,
+        interaction=interaction,
     )
     assert found.causes == ("similarity", "pooling")
-    apart, none = shapley(made_grid({"avg": 3.0, "cosine": 1.0, "both": 0.0}), start, end)
+    apart, none = shapley(values_of(made_grid({"avg": 3.0, "cosine": 1.0, "both": 0.0})), start, end)
     alone = replace(found, shares=apart, interaction=none)
     assert (alone.causes, none) == (("pooling",), pytest.approx(0))
 
 
 def test_a_hundredth_is_not_worth_a_change():
     grid = {
-        Reading(pooling="avg", aggregation=aggregation, correlation=correlation): (
+        reading(pooling="avg", aggregation=aggregation, correlation=correlation): (
             60 + 2.0 * (aggregation == "wmean") + 0.01 * (correlation == "pearson"),
         )
         for aggregation in ("all", "wmean")
         for correlation in ("spearman", "pearson")
     }
-    end = nearest(grid, Reading(pooling="avg"), lambda scores: abs(scores[0] - 62.01))
-    assert end == Reading(pooling="avg", aggregation="wmean")
+    end = nearest(grid, reading(pooling="avg"), lambda scores: abs(scores[0] - 62.01))
+    assert end == reading(pooling="avg", aggregation="wmean")
 
 
+@pytest.mark.slow
 def test_a_number_that_no_reading_gives_is_not_explained(bert_folder, context):
     target = score_of(bert_folder, "avg", context)
     found = explained(bert_folder, "avg", context, given=3.21, published={"mini-sts": target})
@@ -107,7 +130,7 @@ def test_a_number_of_ones_own_starts_at_the_reading_nearest_to_it(bert_folder, c
     own = score_of(bert_folder, "avg_first_last", context, key="pearson/all/test")
     target = score_of(bert_folder, "avg_first_last", context)
     found = explained(bert_folder, "avg_first_last", context, given=own, published={"mini-sts": target})
-    assert found.start == Reading(pooling="avg_first_last", correlation="pearson")
+    assert found.own.changes(found.start) == ["correlation"]
     assert [share.part for share in found.shares] == ["correlation"] and found.met
 
 
@@ -129,19 +152,35 @@ def test_weights_without_a_trained_head_are_not_pooled_with_one(tmp_path_factory
     folder = make_bert(tmp_path_factory.mktemp("headless"), pooler=False)
     found = explained(folder, "avg", context)
     (note,) = found.notes
-    assert note.endswith("so it would be random; use pooling=cls_before_pooler, or convert the checkpoint")
+    assert note.startswith("pooling cls: the weights hold no trained head, so it would be random")
 
 
 def test_an_encoder_without_poolings_has_the_rest_of_the_readings(context):
-    found = explain("bag-of-words", ["mini-sts"], context)
-    assert found.start.pooling == "its own"
+    found = explain("bag-of-words", ["mini-sts"], context, given=0.0)
+    assert found.start["pooling"] == "its own"
     assert 1 < found.readings <= 4 * 3 * 2 * 3
 
 
-def test_unknown_tasks_are_one_sentence(context):
-    with pytest.raises(UsageError) as caught:
-        explain("bag-of-words", ["MR"], context)
-    assert str(caught.value).startswith("no similarity task is named 'MR'; known: STS12, STS13,")
+def test_tasks_have_the_names_that_are_in_use():
+    assert [task.name for task in find_tasks(["sts-b", "STSB", "SICK-R", "sts12"])] == [
+        "STSBenchmark",
+        "SICKRelatedness",
+        "STS12",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (["STS99"], "no task is named 'STS99'"),
+        (["geometry-stsb"], "geometry-stsb: has no readings to try, expected a similarity or a classification task"),
+        (["stsb-dev"], "STSBenchmark-dev: is one split, and all splits are readings; name STSBenchmark"),
+        (["STS12", "MR"], "tasks: similarity and classification tasks differ in what can be read otherwise"),
+    ],
+)
+def test_tasks_that_cannot_be_explained_are_one_sentence(names, sentence):
+    with pytest.raises(UsageError, match="^" + re.escape(sentence)):
+        find_tasks(names)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +195,7 @@ def test_detokenised_text_has_the_spaces_of_ordinary_text(tokens, text):
     assert detokenise(tokens) == text
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_way_or_json(bert_folder, tmp_path):
     options = [
         "--model",
@@ -193,3 +233,66 @@ def test_published_names_that_do_not_fit_are_one_sentence(bert_folder, tmp_path)
         "bench: MTEB, minilm: has no number on mini-sts; it has STS12, STS13, STS14, STS15, STS16, STSBenchmark, "
         "SICKRelatedness\n"
     )
+
+
+TINY = "bert[backbone=tiny,pooling=avg]"
+FACTORS = [
+    ("pooling", "cls_before_pooler"),
+    ("similarity", "Euclidean distance"),
+    ("similarity", "Manhattan distance"),
+    ("aggregation", "wmean"),
+    ("correlation", "pearson"),
+    pytest.param(*("max_tokens", "8"), marks=pytest.mark.slow),
+    pytest.param(*("dtype", "bfloat16"), marks=pytest.mark.slow),
+    pytest.param(*("special tokens", "not pooled"), marks=pytest.mark.slow),
+    pytest.param(*("special tokens", "absent"), marks=pytest.mark.slow),
+    pytest.param(*("padding", "pooled in batches of 64"), marks=pytest.mark.slow),
+    pytest.param(*("padding", "pooled up to 128"), marks=pytest.mark.slow),
+    pytest.param(*("prompt", "query: "), marks=pytest.mark.slow),
+    pytest.param(*("dropout", "on"), marks=pytest.mark.slow),
+    pytest.param(*("layer over CLS", "of random weights"), marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(scope="module")
+def tiny_numbers(tmp_path_factory):
+    """The numbers of a trained model, with what is kept of them, for all the tests below."""
+    context = Context(cache_dir=tmp_path_factory.mktemp("tiny"), offline=True)
+    tasks = find_tasks(["mini-sts"])
+    encoders, _ = pooled_encoders(build(TINY, context), tuple(POOLINGS))
+    return Numbers(encoders, tasks, factors_of(encoders, tasks)[0], context)
+
+
+@pytest.mark.parametrize(("factor", "value"), FACTORS)
+def test_a_number_made_otherwise_is_explained_by_that_factor_and_no_other(factor, value, tiny_numbers):
+    own = usual(tiny_numbers.factors)
+    (score,) = tiny_numbers.of(own.changed(factor, value))
+    found = search(tiny_numbers, published={"mini-sts": round(score, 2)})
+    assert [(share.part, share.after) for share in found.shares] == [(factor, value)]
+    assert abs(found.gap) <= 0.005
+
+
+def test_what_costs_a_pass_is_left_out_where_something_cheaper_gives_the_number(tiny_numbers):
+    told = []
+    (score,) = tiny_numbers.of(usual(tiny_numbers.factors).changed("correlation", "pearson"))
+    search(tiny_numbers, published={"mini-sts": score}, tell=told.append)
+    assert told == ["432 readings: pooling, text, similarity, aggregation and correlation"]
+
+
+@pytest.mark.slow
+def test_a_random_reading_is_a_cause_only_where_its_draws_are_close(tiny_numbers):
+    own = usual(tiny_numbers.factors)
+    for factor, value in (("dropout", "on"), ("layer over CLS", "of random weights")):
+        random = own.changed(factor, value)
+        spread = tiny_numbers.spread(random)
+        assert spread > 0 and tiny_numbers.tolerance(random) == (spread if spread <= 2 else 0)
+    assert tiny_numbers.spread(own) == 0
+
+
+@pytest.mark.slow
+def test_probes_have_modes_folds_and_classifiers(tmp_path):
+    told = []
+    context = Context(cache_dir=tmp_path, offline=True)
+    found = explain("bag-of-words[dim=16]", ["mini-mr"], context, published={"mini-mr": 1.0}, tell=told.append)
+    assert told[0] == "4 readings: mode, folds and classifier"
+    assert found.own["mode"] == "test" and found.published == 1.0

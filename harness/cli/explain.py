@@ -1,5 +1,6 @@
 """`bench explain`."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,7 @@ from harness.errors import UsageError
 from harness.names import STS, split_names
 
 if TYPE_CHECKING:
-    from harness.explanation import Explanation
+    from harness.explanation.explain import Explanation
     from harness.names import EncoderCard
     from harness.reports.published import PublishedRow
 
@@ -26,7 +27,9 @@ def explain(
     published: Annotated[
         str, typer.Option(help="What to compare with: paper:table:model[:backbone[:variant]], e.g. simcse:5:bert.")
     ] = "",
-    tasks: Annotated[str, typer.Option("--tasks", "-t", help="Similarity tasks; else all published.")] = "",
+    tasks: Annotated[
+        str, typer.Option("--tasks", "-t", help="Similarity tasks or classification tasks; else all published.")
+    ] = "",
     score: Annotated[
         float | None, typer.Option(help="Your own number in percent, the mean over the tasks; else it is computed.")
     ] = None,
@@ -41,14 +44,18 @@ def explain(
 ) -> None:
     r"""Find the choice of protocol that accounts for the difference between a number and a published one.
 
-    One pass over the sentences gives the score under every pooling, similarity, aggregation, correlation, split and
-    text variant. Printed is what each difference from the published protocol is worth, over all orders in
-    which they can be undone. A number of your own that no reading gives is said to be unexplained.
+    Tried are all poolings, similarities, aggregations, correlations, splits and forms of the text together; and, if
+    none gives the number, one by one what costs a pass of the model (a lower limit of tokens, another dtype, special
+    tokens or padding in the mean, dropout left on, a prompt, a layer of random weights) or a training (the regressor,
+    and of classification tasks the mode, the folds and the classifier). It says before each part how many readings it
+    will compute. Printed is what each difference from the published protocol is worth, over all orders in which they
+    can be undone. A number of your own that no reading gives is said to be unexplained.
 
-    For example: bench explain --model minilm\[pooling=cls_before_pooler] --tasks STSBenchmark
+    For example: bench explain --model minilm\[pooling=cls_before_pooler] --tasks STS-B
     """
     from harness.encoders.registry import build
-    from harness.explanation import explain as explained
+    from harness.explanation.explain import explain as explained
+    from harness.explanation.explain import find_tasks
     from harness.reports.published import label, source
 
     with context_of(
@@ -60,23 +67,36 @@ def explain(
         offline=offline,
         quiet=quiet,
     ) as context:
-        row = _published(published, build(model, context).card)
+        named = [task.name for task in find_tasks(split_names(tasks, "--tasks"))] if tasks else []
+        row = _published(published, build(model, context).card, named)
         targets = {} if row is None else _by_benchmark(row)
-        chosen = split_names(tasks, "--tasks") if tasks else list(targets) if row else list(STS)
+        chosen = named or (list(targets) if row else list(STS))
         missing = [task for task in chosen if row is not None and task not in targets]
         if row is not None and missing:
             raise UsageError(f"{source(row)}, {label(row)}: has no number on {missing[0]}; it has {', '.join(targets)}")
-        found = explained(model, chosen, context, given=score, published=targets or None)
+        found = explained(
+            model,
+            chosen,
+            context,
+            given=score,
+            published=targets or None,
+            tell=lambda work: None if quiet else _tell(work),
+        )
     name = None if row is None else f"{source(row)}: {label(row)}"
     if json:
-        print_json({"model": model, "published": name, **asdict(found)})
+        readings = {"own": dict(found.own.values), "start": dict(found.start.values)}
+        print_json({"model": model, "published": name, **asdict(found), **readings})
         return
     out.print(_waterfall(model, name, found))
     _remark(found, quiet=quiet)
 
 
-def _published(reference: str, card: "EncoderCard") -> "PublishedRow | None":
-    """The row named, or the one nearest to what the encoder is; None if nothing is published for it.
+def _tell(text: str) -> None:
+    err.print(f"bench: computes {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _published(reference: str, card: "EncoderCard", tasks: Sequence[str]) -> "PublishedRow | None":
+    """The row named, or of the tables with the tasks the one nearest to what the encoder is; None if there is none.
 
     Raises:
         UsageError: if several rows fit the name and none of them is the encoder's.
@@ -84,15 +104,16 @@ def _published(reference: str, card: "EncoderCard") -> "PublishedRow | None":
     from harness.reports.layouts import LAYOUTS
     from harness.reports.published import candidates, counterpart, find, label
 
+    tables = (one for one in LAYOUTS if any(column.task in tasks for column in one.columns))
+    layout = next(tables, LAYOUTS[0])
     if not reference:
-        layout = LAYOUTS[0]
         usual = candidates(layout.metric, layout.aggregation, "test")
         near = counterpart(card, usual) or next((r for r in usual if r.model == card.method and not r.backbone), None)
         near = near or next((r for r in usual if (r.model, r.backbone) == (card.method, card.backbone)), None)
         if near is None:
             return None
         reference = f"{near.paper}:{near.table}:{near.model}:{near.backbone}:{near.variant}"
-    found = find(reference)
+    found = find(reference, layout.metric)
     same = [row for row in found if row.backbone == card.backbone] or found
     chosen = counterpart(card, same) or (same[0] if len(same) == 1 else None)
     if chosen is None:
@@ -116,7 +137,8 @@ def _waterfall(model: str, published: str | None, found: "Explanation") -> Table
     table.add_column("change", justify="right", no_wrap=True)
     table.add_column("any order", justify="right", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
-    start = ", ".join(str(value) for value in asdict(found.start).values())
+    changed = ["pooling", *(name for name in found.own.changes(found.start) if name != "pooling")]
+    start = ", ".join(f"{name} {found.start[name]}" for name in changed)
     if found.given is not None:
         table.add_row("your number", "", "", f"{found.given:.2f}")
         table.add_row(escape(f"nearest: {start}"), f"{found.score - found.given:+.2f}", "", f"{found.score:.2f}")
@@ -141,6 +163,11 @@ def _remark(found: "Explanation", *, quiet: bool) -> None:
         err.print(f"bench: not tried: {note}", markup=False, soft_wrap=True)
     if quiet:
         return
+    if found.noise:
+        out.print(
+            f"A reading on the way is random: each draw gives another number, by up to {found.noise:.2f}.",
+            highlight=False,
+        )
     if found.given is not None and not found.met:
         off = abs(found.score - found.given)
         out.print(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from harness.data.files import TextFile, read_text_file
+from harness.data.files import Copy, TextFile, read_text_file
 from harness.data.manifest import facts_of
 from harness.data.records import Pairs, SimilarityData, parse_fields, parse_gold, provenance
 from harness.errors import DataError
@@ -28,8 +28,13 @@ YEARS = ("STS12", "STS13", "STS14", "STS15", "STS16")
 _SICK_FILES = {"train": "SICK_train.txt", "dev": "SICK_trial.txt", "test": "SICK_test_annotated.txt"}
 
 
-def semeval(root: Path, *, year: str) -> SimilarityData:
+def semeval(root: Path, *, year: str, blank_gold: float | None = None) -> SimilarityData:
     """All subsets of one SemEval year ("STS12".."STS16"), or of the bundled "MINI" set; gold is 0..5.
+
+    Args:
+        root: the folder that contains `downstream/`.
+        year: see above.
+        blank_gold: the score of lines with a blank gold score; None: they are dropped.
 
     Raises:
         DataError: if a file is missing or damaged, a line is not what it should be, or other lines are annotated than
@@ -46,9 +51,9 @@ def semeval(root: Path, *, year: str) -> SimilarityData:
                 f"{root / gold.path}: {len(gold.lines)} scores for {len(sentences.lines)} pairs; get both files again"
             )
         read += [sentences, gold]
-        subsets.append(_semeval_subset(root, subset, sentences, gold))
+        subsets.append(_semeval_subset(root, subset, sentences, gold, blank_gold))
         scored, expected = len(subsets[-1].gold), facts_of(gold.path).scored
-        if scored != expected:
+        if scored != expected and blank_gold is None:
             raise DataError(
                 f"{root / gold.path}: {scored} of its lines have a score, expected {expected}, and a score over other "
                 "pairs compares with none; get the file again"
@@ -56,16 +61,38 @@ def semeval(root: Path, *, year: str) -> SimilarityData:
     return SimilarityData(tuple(subsets), *provenance(read))
 
 
-def _semeval_subset(root: Path, name: str, sentences: TextFile, gold: TextFile) -> Pairs:
+def smt_of_sts13(root: Path) -> Pairs | None:
+    """STS13's fourth subset, 750 pairs of machine translation, from files that its licence keeps out of SentEval.
+
+    Returns:
+        Its pairs, or None where the file of sentences is not there.
+
+    Raises:
+        DataError: if the two files do not fit each other, or a line is not what it should be.
+    """
+    places = [f"downstream/STS/STS13-en-test/STS.{kind}.SMT.txt" for kind in ("input", "gs")]
+    if not all((root / place).is_file() for place in places):
+        return None
+    sentences, gold = (
+        TextFile(place, (root / place).read_text(encoding="utf-8").splitlines(), "", Copy.UNMEASURED)
+        for place in places
+    )
+    if len(sentences.lines) != len(gold.lines):
+        raise DataError(f"{root / gold.path}: {len(gold.lines)} scores for {len(sentences.lines)} pairs")
+    return _semeval_subset(root, "SMT", sentences, gold, None)
+
+
+def _semeval_subset(root: Path, name: str, sentences: TextFile, gold: TextFile, blank_gold: float | None) -> Pairs:
     pairs = Pairs(name, [], [], [])
     input_place, gold_place = root / sentences.path, root / gold.path  # joined once: a path a line is slow
     for number, (line, score) in enumerate(zip(sentences.lines, gold.lines, strict=True), start=1):
-        if score == "":
+        if score == "" and blank_gold is None:
             continue
         fields = parse_fields(line, where=f"{input_place}:{number}", count=2)
         pairs.left.append(fields[0])
         pairs.right.append(fields[1])
-        pairs.gold.append(parse_gold(score, where=f"{gold_place}:{number}", low=0, high=5))
+        given = str(blank_gold) if score == "" else score
+        pairs.gold.append(parse_gold(given, where=f"{gold_place}:{number}", low=0, high=5))
     return pairs
 
 

@@ -35,7 +35,7 @@ from harness.errors import EncoderError, UsageError
 from harness.names import EncoderCard, Value
 from harness.progress import BESIDE, timed
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _TOKENIZE_AT_ONCE = 4096  # sentences: the unit of progress
 _PLAN_AT_ONCE = 16384  # sentences: a window, whose batches are planned together while those of the last are computed
 # Tokens per batch. On a CPU they should be few, so that all cores end together; a GPU needs large launches.
@@ -77,8 +77,8 @@ class Backbone:
     def __init__(
         self, checkpoint: Checkpoint, context: Context, max_tokens: int | None = None, prompt: str | None = None
     ) -> None:
-        if context.dtype not in _DTYPES:
-            raise UsageError(f"dtype {context.dtype!r} is unknown; known: {', '.join(_DTYPES)}")
+        if context.dtype not in DTYPES:
+            raise UsageError(f"dtype {context.dtype!r} is unknown; known: {', '.join(DTYPES)}")
         self.checkpoint = checkpoint
         self._context = context
         model, configuration = checkpoint.model, checkpoint.configuration
@@ -190,7 +190,7 @@ class Backbone:
         return self._loaded
 
     def _load_replicas(self) -> list[Loaded]:
-        loaded = load(self.checkpoint, dtype=_DTYPES[self._context.dtype])
+        loaded = load(self.checkpoint, dtype=DTYPES[self._context.dtype])
         pads = self._context.device != "cpu" and fits(loaded.model) and loaded.cls == 0
         self._quantum = _QUANTUM if pads else 1
         if self._context.device == "cpu" and self._context.dtype == "float32" and can_pack():

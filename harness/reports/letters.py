@@ -13,7 +13,7 @@ from harness.reports.uncertainty import Estimate
 LEVEL = 0.05
 SENTENCE = (
     "Encoders that share a letter are not told apart on the average (5 %, Holm's correction over all pairs of "
-    "encoders; items, and seeds where an encoder was trained with several)."
+    "encoders; items, and seeds where an encoder was trained with several; of one trained once, items only)."
 )
 
 

@@ -44,6 +44,7 @@ class ClassificationTask:
         mode: `test` and `fasttest` report test accuracy, `dev` the dev accuracy that chose the regulariser.
         classifier: `senteval` (the reference's PyTorch classifier) or `senteval-sklearn` (its logistic regression).
         bundled: whether the data come with the package.
+        folds: of the outer and of the inner split; None: as many as the mode has.
     """
 
     name: str
@@ -53,10 +54,12 @@ class ClassificationTask:
     mode: str = "test"
     classifier: Protocol = "senteval"
     bundled: bool = False
+    folds: int | None = None
 
     @property
     def protocol(self) -> str:
-        return f"{self.classifier}[mode={self.mode}]"
+        folds = "" if self.folds is None else f"folds={self.folds},"
+        return f"{self.classifier}[{folds}mode={self.mode}]"
 
     @property
     def metric(self) -> str:
@@ -68,7 +71,8 @@ class ClassificationTask:
 
     @property
     def _settings(self) -> ProbeSettings:
-        return replace(MODES[self.mode], protocol=self.classifier)
+        mode = MODES[self.mode]
+        return replace(mode, protocol=self.classifier, kfold=self.folds or mode.kfold)
 
     def prepare(self, root: Path) -> Prepared:
         """Read the data; see `Prepared`."""

@@ -1,0 +1,341 @@
+"""Why a score differs from another: every reading of what can differ, and what each difference is worth.
+
+Readings are tried from the cheap to the dear, and as soon as one gives the number that is looked for, to its two
+decimals, the dearer ones are left out. Scaling vectors to length 1 is not among them, as it changes no cosine.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+from harness.encoders.context import Context
+from harness.encoders.pooling import POOLINGS
+from harness.encoders.protocol import Encoder, Transductive
+from harness.encoders.registry import build, declared, resolve
+from harness.encoders.transformer import TransformerEncoder
+from harness.errors import EncoderError, TaskError, UsageError
+from harness.explanation.factors import (
+    FORWARD,
+    SIMILARITY,
+    TRANSFER,
+    Cost,
+    Factor,
+    Reading,
+    pooling_factor,
+    prompts_factor,
+    readings_of,
+    usual,
+)
+from harness.explanation.numbers import Numbers, pooled_encoders
+from harness.explanation.shapley import Share, shapley
+from harness.names import Spec
+from harness.tasks.classification import ClassificationTask
+from harness.tasks.similarity import SimilarityTask
+from harness.tasks.suites import find_task
+
+DIGITS = 0.005 + 1e-9  # points: half a unit of the second decimal, in which numbers are printed
+_WORTH = 0.05  # points that a change must explain to be called a cause, so that chance matches are not
+
+Tell = Callable[[str], None]
+Grid = dict[Reading, tuple[float, ...]]  # percent, by task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """The way from a number to a published one.
+
+    Attributes:
+        tasks: what the numbers are means over.
+        own: the encoder's own reading under this project's protocol.
+        start: the reading at the start: the encoder's own, or the one nearest to the number that was given.
+        given: the number that was given (percent), or None.
+        score: mean score under `start`, percent.
+        readings: how many different numbers the readings that were tried give.
+        notes: what could not be tried.
+        shares: the factors that differ between start and end, the one that is worth most first; their points add up to
+            the difference of the two scores.
+        interaction: points that the factors change together and none of them alone; 0 where there is one.
+        published: mean of the published numbers, percent, or None where there are none.
+        gap: published minus the score at the end, or None.
+        as_near: how many different numbers are as near to the published ones as the end, or nearer.
+        noise: points by which another draw of the reading at the start, or at the end, can differ; 0 where neither is
+            random.
+    """
+
+    tasks: tuple[str, ...]
+    own: Reading
+    start: Reading
+    given: float | None
+    score: float
+    readings: int
+    notes: tuple[str, ...]
+    shares: tuple[Share, ...] = ()
+    interaction: float = 0.0
+    published: float | None = None
+    gap: float | None = None
+    as_near: int = 0
+    noise: float = 0.0
+
+    @property
+    def met(self) -> bool:
+        """Whether a reading gives the number that was given: to two decimals, or to the noise of a random reading."""
+        return self.given is None or abs(self.score - self.given) <= DIGITS + self.noise
+
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """The factors that are to blame: the largest share, or all of them where they act together."""
+        if not self.shares:
+            return ()
+        together = abs(self.interaction) > abs(self.shares[0].points) / 2
+        return tuple(share.part for share in (self.shares if together else self.shares[:1]))
+
+
+def explain(
+    model: str,
+    tasks: Sequence[str],
+    context: Context,
+    *,
+    given: float | None = None,
+    published: Mapping[str, float] | None = None,
+    tell: Tell = lambda text: None,
+) -> Explanation:
+    """Find the reading of every factor under which an encoder gives the published numbers.
+
+    Args:
+        model: specification.
+        tasks: similarity benchmarks without a split, such as `STS12` or `SICK-R`, or classification tasks, not both.
+        context: of the encoder.
+        given: a number that the user has, the mean over the tasks; the way starts at the reading nearest to it.
+        published: task -> percent, for all the tasks.
+        tell: is told, before each part of the work, what will be computed.
+
+    Raises:
+        UsageError: if the specification or a task is unknown, or the encoder is fitted anew for every task.
+        EncoderError: if the encoder cannot be built or breaks its promise.
+    """
+    chosen = find_tasks(tasks)
+    encoders, refused = _encoders(model, context)
+    factors, notes = factors_of(encoders, chosen)
+    numbers = Numbers(encoders, chosen, factors, context)
+    if numbers.of(usual(factors)) is None:
+        names = ", ".join(numbers.tasks)
+        raise TaskError(f"{model}: its own score is undefined on {names}; the encoder tells nothing apart")
+    found = search(numbers, given=given, published=published, tell=tell)
+    return replace(found, notes=(*refused, *notes))
+
+
+def search(
+    numbers: Numbers,
+    *,
+    given: float | None = None,
+    published: Mapping[str, float] | None = None,
+    tell: Tell = lambda text: None,
+) -> Explanation:
+    """The same for numbers whose own reading is known to give one; see `explain` for the arguments."""
+    own = usual(numbers.factors)
+    targets = None if published is None else [published[task] for task in numbers.tasks]
+    grid: Grid = {own: numbers.of(own) or ()}
+    for stage in _stages(numbers.factors, own, numbers.are_trained):
+        if _is_done(grid, numbers, given, targets):
+            break
+        tell(_announcement(stage))
+        for done, reading in enumerate(stage, start=1):
+            found = numbers.of(reading)
+            if found is not None:
+                grid[reading] = found
+            numbers.progress("readings", done, len(stage))
+    return _explanation(grid, numbers, given, targets)
+
+
+def _explanation(
+    grid: Grid,
+    numbers: Numbers,
+    given: float | None,
+    targets: Sequence[float] | None,
+) -> Explanation:
+    own = usual(numbers.factors)
+    start = own if given is None else nearest(grid, own, _to_mean(given), numbers.tolerance)
+    explanation = Explanation(
+        tasks=numbers.tasks,
+        own=own,
+        start=start,
+        given=given,
+        score=fmean(grid[start]),
+        readings=len(set(grid.values())),
+        notes=(),
+        noise=numbers.tolerance(start),
+    )
+    if targets is None or not explanation.met:
+        return explanation
+    distance = _to_each(targets)
+    end = nearest(grid, start, distance, numbers.tolerance)
+
+    def value(reading: Reading) -> float | None:
+        found = numbers.of(reading)
+        return None if found is None else fmean(found)
+
+    shares, interaction = shapley(value, start, end)
+    return replace(
+        explanation,
+        shares=shares,
+        interaction=interaction,
+        published=fmean(targets),
+        gap=fmean(targets) - fmean(grid[end]),
+        as_near=sum(distance(scores) <= distance(grid[end]) for scores in set(grid.values())),
+        noise=max(explanation.noise, numbers.tolerance(end)),
+    )
+
+
+def find_tasks(names: Sequence[str]) -> list[SimilarityTask | ClassificationTask]:
+    """The tasks by any name that is in use.
+
+    Raises:
+        UsageError: if one is unknown, is neither a similarity nor a classification task, or names a split; or if both
+            kinds are there.
+    """
+    found: list[SimilarityTask | ClassificationTask] = []
+    for name in names:
+        task = find_task(name)
+        if not isinstance(task, SimilarityTask | ClassificationTask):
+            raise UsageError(f"{task.name}: has no readings to try, expected a similarity or a classification task")
+        if isinstance(task, SimilarityTask) and task.split != "test":
+            whole = task.name.removesuffix(f"-{task.split}")
+            raise UsageError(f"{task.name}: is one split, and all splits are readings; name {whole}")
+        found.append(task)
+    kinds = {type(task) for task in found}
+    if len(kinds) != 1:
+        raise UsageError(
+            "tasks: similarity and classification tasks differ in what can be read otherwise; name tasks of one kind"
+        )
+    return list({task.name: task for task in found}.values())
+
+
+def _encoders(model: str, context: Context) -> tuple[dict[str, Encoder], tuple[str, ...]]:
+    """By pooling, the encoder's own first, and what cannot be pooled."""
+    built = build(model, context)
+    if isinstance(built, Transductive):
+        raise UsageError(f"{model}: is fitted anew for every task, so it has no readings to try; name another encoder")
+    encoders, refused = pooled_encoders(built, tuple(POOLINGS))
+    notes = tuple(
+        f"pooling {pooling}: the weights hold no trained head, so it would be random, as the factor `layer over CLS` is"
+        for pooling in refused
+    )
+    if isinstance(built, TransformerEncoder) or not _has_poolings(model, context):
+        return encoders, notes
+    for pooling in POOLINGS:  # of an encoder that is fitted on vectors of one pooling
+        try:
+            other = build(Spec.parse(model).replaced(pooling=pooling), context)
+        except EncoderError as error:
+            notes = (*notes, str(error))
+        else:
+            assert not isinstance(other, Transductive)
+            encoders.setdefault(pooling, other)
+    return encoders, notes
+
+
+def _has_poolings(model: str, context: Context) -> bool:
+    return any(parameter.name == "pooling" for parameter in declared(resolve(model, context).entry))
+
+
+def factors_of(
+    encoders: Mapping[str, Encoder], tasks: Sequence[SimilarityTask | ClassificationTask]
+) -> tuple[tuple[Factor, ...], tuple[str, ...]]:
+    """The factors that can make a difference for this encoder and these tasks, and why others were left out."""
+    own = next(iter(encoders.values()))
+    pooling = pooling_factor(next(iter(encoders)), tuple(encoders))
+    if not isinstance(own, TransformerEncoder):
+        forward: tuple[Factor, ...] = ()
+        notes = ["the forward pass: the encoder has none of its own that could be run otherwise"]
+    else:
+        model = own.backbone.checkpoint.model
+        forward = (*FORWARD, prompts_factor(own.backbone.prompt, model.prompts))
+        notes = []
+    if isinstance(tasks[0], ClassificationTask):
+        return (pooling, *TRANSFER, *forward), tuple(notes)
+    names = {task.name for task in tasks}
+    needs = {"SMT in STS13": "STS13", "blank gold in STS16": "STS16"}
+    chosen = [factor for factor in SIMILARITY if needs.get(factor.name) in (None, *names)]
+    if len(tasks) == 1:
+        chosen = [factor for factor in chosen if factor.name != "mean over tasks"]
+    if not names & {"STSBenchmark", "SICKRelatedness"}:
+        chosen = [factor for factor in chosen if factor.name not in ("split", "trained regressor")]
+    return (pooling, *chosen, *forward), tuple(notes)
+
+
+def _stages(factors: Sequence[Factor], own: Reading, trained: bool) -> list[list[Reading]]:
+    """Readings in the order in which they are tried: all combinations of what costs little, then each factor alone.
+
+    Where every number needs a training, nothing is combined, and what needs no other vectors comes first.
+    """
+    numbers = [factor for factor in factors if factor.cost == Cost.NUMBER]
+    if trained:
+        costs: tuple[tuple[Cost, ...], ...] = ((Cost.TRAINING,), (Cost.VECTORS, Cost.PASS))
+        stages = []
+    else:
+        costs = ((Cost.DATA,), (Cost.PASS,), (Cost.TRAINING,))
+        vectors = [factor for factor in factors if factor.cost == Cost.VECTORS]
+        stages = [readings_of([*vectors, *numbers], own)]
+    for group in costs:
+        alone = [
+            own.changed(factor.name, value)
+            for factor in factors
+            if factor.cost in group
+            for value in factor.readings
+            if value != factor.usual
+        ]
+        stages.append([reading for one in alone for reading in readings_of(numbers, one)])
+    return [stage for stage in stages if stage]
+
+
+def _announcement(stage: Sequence[Reading]) -> str:
+    """`144 readings of pooling, text, similarity, aggregation, correlation and split`."""
+    varied = [name for name, _ in stage[0].values if len({reading[name] for reading in stage}) > 1]
+    *first, last = varied or [name for name, _ in stage[0].values][:1]
+    names = f"{', '.join(first)} and {last}" if first else last
+    return f"{len(stage):,} readings: {names}"
+
+
+def _is_done(grid: Grid, numbers: Numbers, given: float | None, targets: Sequence[float] | None) -> bool:
+    """Whether a reading gives each of the numbers that are looked for, to two decimals."""
+    wanted = [] if given is None else [_to_mean(given)]
+    wanted += [] if targets is None else [_to_each(targets)]
+    return all(
+        any(distance(scores) <= DIGITS for reading, scores in grid.items() if not numbers.spread(reading))
+        for distance in wanted
+    )
+
+
+Distance = Callable[[Sequence[float]], float]
+
+
+def _to_mean(number: float) -> Distance:
+    return lambda scores: abs(fmean(scores) - number)
+
+
+def _to_each(targets: Sequence[float]) -> Distance:
+    return lambda scores: fmean(abs(score - target) for score, target in zip(scores, targets, strict=True))
+
+
+def nearest(
+    grid: Grid, origin: Reading, distance: Distance, spread: Callable[[Reading], float] = lambda reading: 0.0
+) -> Reading:
+    """The reading that explains a number best.
+
+    It is the one of the smallest distance, each factor that differs from the origin counted as `_WORTH` points, so that
+    a chance match is no cause. One change alone that gives the number to two decimals is none: it goes first, however
+    little it changes.
+
+    Args:
+        grid: scores by reading.
+        origin: where changes are counted from.
+        distance: of scores to the number.
+        spread: by which a random reading can differ from its scores.
+    """
+
+    def rank(reading: Reading) -> tuple[bool, float]:
+        changes = len(origin.changes(reading))
+        off = distance(grid[reading])
+        exact = changes <= 1 and off <= DIGITS and not spread(reading)
+        return not exact, max(0.0, off - spread(reading)) + _WORTH * changes
+
+    return min(grid, key=rank)
