@@ -164,7 +164,7 @@ def explain(
 
     Args:
         model: a specification.
-        tasks: similarity benchmarks such as `STSBenchmark`.
+        tasks: similarity benchmarks such as `STS-B`, or classification tasks.
         published: task -> percent, for all the tasks.
         score: a number of your own in percent, the mean over the tasks; without it the encoder's own is computed.
         **settings: see `Settings`.
