@@ -17,7 +17,13 @@ from harness.results.machine import machine
 _KEPT = 20  # the last ones of a kind count, as a machine changes
 
 
-_FIELDS = {"kind": str, "what": str, "units": int, "seconds": int | float, "peak_bytes": int}  # what else is no rate
+_FIELDS: dict[str, tuple[type, ...]] = {  # of a line; what else is no rate
+    "kind": (str,),
+    "what": (str,),
+    "units": (int,),
+    "seconds": (int, float),
+    "peak_bytes": (int,),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
