@@ -7,8 +7,6 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
-import pytest
-
 import harness
 
 ROOT = Path(__file__).parents[1]
