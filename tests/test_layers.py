@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "reports": _GROUND | {"results"},
     "run": _ENGINE,
     "identify": _ENGINE,
-    "integrations": _ENGINE,
+    "integrations": _ENGINE | {"reports"},
     "verify": _ENGINE | {"integrations"},
     "explanation": _ENGINE,
     "studies": _ENGINE | {"reports", "run"},
@@ -34,7 +34,8 @@ MAY_IMPORT = {
     "paper": _ENGINE | {"reports", "run"},
     "plot": _GROUND | {"results", "reports"},
     "api": _ENGINE | {"reports", "run", "explanation"},
-    "cli": _ENGINE | {"reports", "run", "identify", "verify", "explanation", "paper", "storage", "doctor", "studies"},
+    "cli": _ENGINE
+    | {"integrations", "reports", "run", "identify", "verify", "explanation", "paper", "storage", "doctor", "studies"},
     "__main__": {"cli"},
 }
 

@@ -17,6 +17,7 @@ from harness.reports import provenance, published
 from harness.reports.layouts import LAYOUTS
 from harness.reports.match import Match
 from harness.reports.modelcard import model_cards
+from harness.reports.numbers import AVERAGE
 from harness.reports.plain import latex_text, width
 from harness.reports.renderers import grid, latex, markdown, terminal, tidy_csv, tidy_json
 from harness.reports.report import ReportOptions, _usable, report
@@ -354,7 +355,7 @@ def over(name: str, backbone: str = BERT, **parameters: object) -> EncoderCard:
 def test_the_published_row_beside_an_encoder(encoder, layout, average):
     (place,) = (one for one in LAYOUTS if one.name == layout)
     found = published.counterpart(encoder, published.candidates(place.metric, place.aggregation, "test"))
-    assert (None if found is None else found.values[published.AVERAGE]) == average
+    assert (None if found is None else found.values[AVERAGE]) == average
 
 
 @pytest.mark.parametrize("paper", published.sources())
@@ -445,13 +446,13 @@ def test_later_papers_are_packaged_as_data():
 @pytest.mark.parametrize(("table", "metric", "aggregation"), [("5", "spearman", "all"), ("E.1", "accuracy", "")])
 def test_published_averages_are_the_mean_of_their_row(table, metric, aggregation):
     for row in published.rows("simcse", table, metric, aggregation, "test"):
-        values = [value for task, value in row.values.items() if task != published.AVERAGE]
+        values = [value for task, value in row.values.items() if task != AVERAGE]
         assert len(values) == 7
         own_slip = (
             {"sbert": 0.03}.get(row.model, 0) if table == "5" else 0
         )  # 74.89 is printed beside cells with mean 74.86
         average = sum(values) / 7 + own_slip
-        assert row.values[published.AVERAGE] == pytest.approx(average, abs=0.0151), published.label(row)
+        assert row.values[AVERAGE] == pytest.approx(average, abs=0.0151), published.label(row)
 
 
 @pytest.mark.shared

@@ -5,14 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
-import typer
 from simcse_models import random_bert, sentences
 from transformers import AutoModel, AutoTokenizer
 from typer.testing import CliRunner
 
-from harness.cli.main import app as main_app
-from harness.cli.train import export as export_command
-from harness.cli.train import train as train_command
+from harness.cli.main import app
 from harness.encoders.context import Context
 from harness.encoders.export import export
 from harness.encoders.protocol import embed
@@ -21,10 +18,6 @@ from harness.errors import UsageError
 
 TEXTS = ["the cat sees a dog", "a bird", "", "the old tree runs here and there"]
 QUICK = ["--batch-size", "8", "--max-steps", "4", "--set", "eval_every=2", "--set", "dev=mini"]
-
-app = typer.Typer()
-app.command()(train_command)
-app.command()(export_command)
 
 
 def bench(*arguments):
@@ -95,8 +88,8 @@ def test_numbers_out_of_range(place, option, value):
 
 
 def test_the_help_shows_the_brackets():
-    for arguments in (["train", "--help"], ["export", "--help"]):
-        result = CliRunner().invoke(main_app, arguments, env={"COLUMNS": "200"})
+    for arguments in (["train", "--help"], ["export", "model", "--help"]):
+        result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
         shown = " ".join(result.stdout.replace("│", " ").split())
         assert ("What to train: simcse-unsup, simcse-sup, or with [parameter=value,...]." in shown) == (
             arguments[0] == "train"
@@ -200,7 +193,7 @@ def test_what_cannot_be_exported(place):
     assert str(caught.value) == (
         f"{place / 'bert'}: not empty, expected a new folder to write the model to; name another with --output"
     )
-    result = bench("export", "random", "--output", place / "out")
+    result = bench("export", "model", "random", "--output", place / "out")
     assert result.exit_code == 2
     assert result.stderr.strip() == (
         "bench: random: cannot be exported, expected an encoder that is one checkpoint with one pooling"

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 def explain(
     model: Annotated[str, typer.Option("--model", "-m", help="One encoder.")] = "minilm",
     published: Annotated[
-        str, typer.Option(help="What to compare with: paper:table:model[:backbone[:variant]], e.g. simcse:5:bert.")
+        str,
+        typer.Option(
+            help="What to compare with: a row as source:table:model[:backbone[:variant]], e.g. simcse:5:bert, or a "
+            "table of your own, FILE.csv, that has a row of the encoder.",
+        ),
     ] = "",
     tasks: Annotated[
         str, typer.Option("--tasks", "-t", help="Similarity tasks or classification tasks; else all published.")
@@ -102,11 +106,19 @@ def _published(reference: str, card: "EncoderCard", tasks: Sequence[str]) -> "Pu
         UsageError: if several rows fit the name and none of them is the encoder's.
     """
     from harness.reports.layouts import LAYOUTS
-    from harness.reports.published import candidates, counterpart, find, label
+    from harness.reports.published import candidates, counterpart, find, is_own, label
 
     tables = (one for one in LAYOUTS if any(column.task in tasks for column in one.columns))
     layout = next(tables, LAYOUTS[0])
-    if not reference:
+    if is_own(reference):
+        own = candidates(layout.metric, layout.aggregation, "test", (reference,), only=True)
+        near = counterpart(card, own)
+        if near is None:
+            raise UsageError(
+                f"--published {reference}: no row whose spec is {card.name}; name one as {reference}:table:model"
+            )
+        reference = f"{reference}:{near.table}:{near.model}:{near.backbone}:{near.variant}"
+    elif not reference:
         usual = candidates(layout.metric, layout.aggregation, "test")
         near = counterpart(card, usual) or next((r for r in usual if r.model == card.method and not r.backbone), None)
         near = near or next((r for r in usual if (r.model, r.backbone) == (card.method, card.backbone)), None)
@@ -124,7 +136,7 @@ def _published(reference: str, card: "EncoderCard", tasks: Sequence[str]) -> "Pu
 
 def _by_benchmark(row: "PublishedRow") -> dict[str, float]:
     """Percent by task without its split; averages are left out."""
-    from harness.reports.published import AVERAGE
+    from harness.reports.numbers import AVERAGE
 
     values = {task: value for task, value in row.values.items() if task != AVERAGE}
     return {task.removesuffix("-full").removesuffix("-dev"): value for task, value in values.items()}

@@ -16,6 +16,8 @@ from harness.cli.console import out
 from harness.cli.data import data_app
 from harness.cli.doctor import doctor
 from harness.cli.explain import explain
+from harness.cli.export import export_app
+from harness.cli.import_ import import_app
 from harness.cli.list import list_
 from harness.cli.paper import paper
 from harness.cli.plot import plot_app
@@ -24,7 +26,7 @@ from harness.cli.report import report
 from harness.cli.results import results_app
 from harness.cli.run import run
 from harness.cli.study import study
-from harness.cli.train import export, train
+from harness.cli.train import train
 from harness.cli.verify import verify
 from harness.files import write_error
 
@@ -49,7 +51,8 @@ app.command()(claims)
 app.command()(check)
 app.command()(power)
 app.command()(verify)
-app.command()(export)
+app.add_typer(export_app, name="export")
+app.add_typer(import_app, name="import")
 app.command(name="list")(list_)
 app.command()(doctor)
 app.add_typer(data_app, name="data")

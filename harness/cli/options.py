@@ -73,6 +73,15 @@ Classifier = Annotated[
     str, typer.Option("--classifier", help="Classifier of the probes: senteval, or senteval-sklearn.")
 ]
 
+Published = Annotated[
+    str,
+    _option(
+        "--published",
+        help="Papers to compare with (`bench list published`), and tables of your own as FILE.csv; comma-separated.",
+        panel=_OUTPUT,
+    ),
+]
+
 Seeds = Annotated[
     str,
     typer.Option("--seeds", help="Seeds: 0,1,2 or 0-4, ends included.", rich_help_panel=_PAPER),

@@ -24,9 +24,7 @@ def report(
             "of csv as objects), model-card (a README.md for the hub per encoder).",
         ),
     ] = "md,latex,csv",
-    published: Annotated[
-        str, typer.Option("--published", help="Papers whose rows are shown: see `bench list published`.")
-    ] = "",
+    published: options.Published = "",
     each_seed: Annotated[bool, typer.Option("--each-seed", help="Show each seed below the mean of them.")] = False,
     margin: Annotated[
         float | None, typer.Option(min=0, help="Points either side that a verdict may leave open; else 2, a task 4.")

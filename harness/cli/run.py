@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from harness.cli import options
-from harness.cli.console import err, out, print_json
+from harness.cli.console import err, out, print_json, show_rows
 from harness.cli.options import command, context_of, report_error
 from harness.cli.scores import SYMBOLS, Line, print_scores
 from harness.errors import BenchError, UsageError
@@ -34,6 +34,7 @@ def run(
     mode: options.Mode = "test",
     classifier: options.Classifier = "senteval",
     force: Annotated[bool, typer.Option("--force", help="Compute finished results again and replace them.")] = False,
+    published: options.Published = "",
     timings: Annotated[bool, typer.Option("--timings", help="Show where the time went.")] = False,
     data_dir: options.DataDir = None,
     results_dir: options.ResultsDir = Path("results"),
@@ -68,6 +69,7 @@ def run(
             mode=mode,
             classifier=classifier,
         )
+        papers = _papers(published)
         failures: list[BenchError] = []
         with context_of(
             cache_dir=cache_dir,
@@ -94,6 +96,7 @@ def run(
             print_json([_document(cell) for cell in cells])
         else:
             print_cells(cells, chosen)
+            _print_verdicts(cells, papers)
             if not quiet:
                 _summarise(cells, results_dir)
         code = max((cell.error.exit_code for cell in cells if cell.error), default=0)
@@ -126,6 +129,37 @@ def _print_timings(taken: Mapping[str, float], total: float) -> None:
     err.print(table)
     if beside:
         err.print(f"{BESIDE} took {beside:.2f} s on a thread beside the others", highlight=False)
+
+
+def _papers(named: str) -> tuple[str, ...]:
+    """The sources of published numbers, all of which can be read."""
+    from harness.reports.published import load
+
+    papers = tuple(split_names(named, "--published")) if named else ()
+    for paper in papers:
+        load(paper)
+    return papers
+
+
+def _print_verdicts(cells: "Sequence[Cell]", papers: tuple[str, ...]) -> None:
+    """What was measured beside what those papers have for the same encoder, each number with its verdict."""
+    if not papers:
+        return
+    from harness.reports.suite import Shown, build, verdicts_of
+
+    results = [cell.result for cell in cells if cell.result is not None]
+    tables = build(results, shown=Shown(published=papers, only=True)) if results else []
+    rows: list[dict[str, object]] = [
+        {
+            "encoder": found["model"],
+            "score": f"{short_task(str(found['task']))} ({found['table']})",
+            "measured": f"{found['measured']:.2f}",
+            "published": f"{found['published']:.2f}",
+            "verdict": f"{found['outcome']}: {found['reason']}",
+        }
+        for found in verdicts_of(tables)
+    ]
+    show_rows(rows, empty=f"{', '.join(papers)}: no number of these encoders on these tasks")
 
 
 def tell_cell(cell: "Cell", *, quiet: bool) -> None:

@@ -1,4 +1,4 @@
-"""`bench train` and `bench export`."""
+"""`bench train`."""
 
 import os
 import statistics
@@ -140,41 +140,3 @@ def _summary(runs: "list[TrainingRun]") -> dict[str, float] | None:
         return None
     sd = statistics.stdev(scores) if len(scores) > 1 else 0.0
     return {"mean": statistics.mean(scores), "sd": sd, "low": min(scores), "high": max(scores)}
-
-
-@command
-def export(
-    model: Annotated[str, typer.Argument(help="An encoder over one checkpoint, as for `bench run`.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the model.")],
-    layout: Annotated[
-        str, typer.Option("--format", "-f", help="sentence-transformers or huggingface.")
-    ] = "sentence-transformers",
-    data_dir: options.DataDir = None,
-    cache_dir: options.CacheDir = None,
-    device: options.Device = "auto",
-    backbone: options.Backbone = None,
-    offline: options.Offline = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Write an encoder as a folder that other libraries load. Exported weights are float32.
-
-    For example: bench export simcse-unsup --output model --format sentence-transformers
-    """
-    from harness.encoders.export import export as write
-    from harness.encoders.registry import build
-    from harness.encoders.transformer import TransformerEncoder
-
-    with context_of(
-        cache_dir=cache_dir, data_dir=data_dir, device=device, backbone=backbone, offline=offline, quiet=quiet
-    ) as context:
-        encoder = build(model, context)
-        if not isinstance(encoder, TransformerEncoder):
-            raise UsageError(
-                f"{model}: cannot be exported, expected an encoder that is one checkpoint with one pooling"
-            )
-        folder = write(encoder, output, layout)
-    if json:
-        print_json({"folder": str(folder), "format": layout, "model": encoder.card.name})
-    else:
-        err.print(f"{encoder.card.name}: {layout} folder in {folder}", markup=False, soft_wrap=True)

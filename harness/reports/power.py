@@ -17,8 +17,8 @@ from harness.errors import ResultError
 from harness.names import STS
 from harness.reports.crossed import side_of
 from harness.reports.match import recipe_of, without_seed
+from harness.reports.numbers import AVERAGE
 from harness.reports.prediction import Spread, pooled_spread
-from harness.reports.published import AVERAGE
 from harness.reports.uncertainty import Estimate, average, estimate
 from harness.reports.verdicts import Place, reference_spread
 from harness.results.record import Result

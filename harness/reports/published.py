@@ -1,4 +1,6 @@
-"""Numbers that others published, as packaged data, and which of them a measured encoder repeats.
+"""Numbers that others published, and which of them a measured encoder repeats.
+
+A source is a paper whose numbers come with the package, or a CSV of the user's own, which is named by its path.
 
 `published/simcse.csv`: tables 1-7, B.2, B.3, C.1, D.1, D.2 and E.1 of SimCSE (Gao et al. 2021, arXiv:2104.08821v4).
 `published/mteb.csv`: the MTEB results repository at full precision; its SICK-R is over all 9,927 pairs.
@@ -13,13 +15,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
+from pathlib import Path
 
 from harness.errors import UsageError
 from harness.names import EncoderCard, Spec, pick
 from harness.packaged import packaged
 from harness.reports.match import OWN_TEXT, Match, plain_backbone
+from harness.reports.numbers import AVERAGE, Published, packaged_number, read_numbers
 
-AVERAGE = "Avg"  # the task under which a table's own average is listed
+_OWN = ".csv"  # the ending that makes the name of a source a path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,47 +46,11 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
-    """One published number.
-
-    Attributes:
-        paper: a key of `sources()`.
-        table: its number in the paper, or "".
-        model: method name as in this project where there is one, e.g. `simcse-unsup`.
-        backbone: checkpoint name, or "" where the model's name says it.
-        supervision: `unsupervised` or `supervised`.
-        variant: what sets rows of one model apart, in the paper's words.
-        task: as in results; `Avg` is the average the paper prints.
-        metric: `spearman`, `pearson` or `accuracy`.
-        aggregation: `all`, `mean`, `wmean`, or "" where there is nothing to aggregate.
-        split: `test`, `dev` or `full`.
-        value: percent, with the digits that were published.
-        origin: `this paper`, or whom the paper has the number from.
-        spec: specifications of the encoders that make it, as `Match.parse` reads them; "" where nothing here does.
-        preferred: whether it is the one to show, where a row was published more than once.
-        note: what a reader must know of the number.
-    """
-
-    paper: str
-    table: str
-    model: str
-    backbone: str
-    supervision: str
-    variant: str
-    task: str
-    metric: str
-    aggregation: str
-    split: str
-    value: float
-    origin: str
-    spec: str = ""
-    preferred: bool = True
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedRow:
-    """One row of a published table: what `Published` says of it, and task -> percent for one metric and split."""
+    """One row of a published table: what `Published` says of it, and task -> percent for one metric and split.
+
+    `decimals` is how many digits behind the point its table prints; one that is not rounded has more than ten.
+    """
 
     paper: str
     table: str
@@ -92,9 +60,15 @@ class PublishedRow:
     variant: str
     origin: str
     values: Mapping[str, float]
+    decimals: int
     spec: str = ""
     preferred: bool = True
     note: str = ""
+
+    @property
+    def title(self) -> str:
+        """Of its paper, as reports print it; a user's own table says it itself."""
+        return sources()[self.paper].title if self.paper in sources() else self.paper
 
     @property
     def match(self) -> Match:
@@ -108,21 +82,40 @@ def sources() -> Mapping[str, Source]:
     return {row["name"]: Source(**row) for row in _read("papers")}
 
 
-@cache
-def load(paper: str) -> tuple[Published, ...]:
-    """Every number of one paper, in the paper's order.
+def is_own(source: str) -> bool:
+    """Whether the name of a source is the path of a user's table."""
+    return source.endswith(_OWN)
+
+
+def load(source: str) -> tuple[Published, ...]:
+    """Every number of one paper, or of a user's table, in its order.
 
     Raises:
-        UsageError: if nothing is published here under that name.
+        UsageError: if nothing is published here under that name, or the user's table is not one.
     """
-    return _by_paper(pick("paper", sources(), paper).file).get(paper, ())
+    return _load(source, _stamp(source))
+
+
+@cache
+def _load(source: str, stamp: str) -> tuple[Published, ...]:
+    if is_own(source):
+        return read_numbers(Path(source))
+    return _by_paper(pick("paper", sources(), source).file).get(source, ())
+
+
+def _stamp(source: str) -> str:
+    """What changes when a user's table does, so that it is read once and never stale."""
+    if not (is_own(source) and Path(source).is_file()):
+        return ""
+    facts = Path(source).stat()
+    return f"{facts.st_mtime_ns} {facts.st_size}"
 
 
 @cache
 def _by_paper(file: str) -> Mapping[str, tuple[Published, ...]]:
     found: dict[str, list[Published]] = {}
     for row in _read(file):
-        found.setdefault(row["paper"], []).append(_published(row))
+        found.setdefault(row["paper"], []).append(packaged_number(row))
     return {paper: tuple(numbers) for paper, numbers in found.items()}
 
 
@@ -131,25 +124,45 @@ def _read(file: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
-@cache
-def rows(paper: str, table: str | None, metric: str, aggregation: str, split: str) -> tuple[PublishedRow, ...]:
-    """The rows of one table, in the paper's order, with the numbers of one metric, aggregation and split.
+def rows(source: str, table: str | None, metric: str, aggregation: str, split: str) -> tuple[PublishedRow, ...]:
+    """The rows of one table, in its order, with the numbers of one metric, aggregation and split.
 
     Args:
-        paper: a key of `sources()`.
+        source: a key of `sources()`, or the path of a user's table.
         table: None for all of the paper's tables.
         metric: as in `Published`, and so are the others.
         aggregation: likewise.
         split: likewise.
     """
-    wanted = (metric, aggregation, split)
-    numbers = [n for n in load(paper) if (n.metric, n.aggregation, n.split) == wanted and table in (None, n.table)]
-    return tuple(_row(list(group)) for _, group in groupby(numbers, key=_identity))
+    return _rows(source, _stamp(source), table, (metric, aggregation, split))
 
 
 @cache
-def candidates(metric: str, aggregation: str, split: str) -> tuple[PublishedRow, ...]:
-    """Every published row that some encoder here makes: SimCSE's first, and of a paper's those to be shown."""
+def _rows(source: str, stamp: str, table: str | None, wanted: tuple[str, str, str]) -> tuple[PublishedRow, ...]:
+    numbers = [n for n in load(source) if (n.metric, n.aggregation, n.split) == wanted and table in (None, n.table)]
+    digits = _decimals(source)
+    return tuple(_row(list(group), digits) for _, group in groupby(numbers, key=lambda n: (n.paper, *n.row)))
+
+
+def candidates(
+    metric: str, aggregation: str, split: str, named: Sequence[str] = (), *, only: bool = False
+) -> tuple[PublishedRow, ...]:
+    """Every published row that some encoder here makes, and of a paper's rows those to be shown first.
+
+    Args:
+        metric: as in `Published`, and so are the next two.
+        aggregation: likewise.
+        split: likewise.
+        named: sources that come first if they are the user's own tables; the package's papers are all there anyway.
+        only: whether to leave out all but the named sources.
+    """
+    first = [source for source in named if only or is_own(source)]
+    own = [row for source in first for row in rows(source, None, metric, aggregation, split) if row.spec]
+    return (*own, *(() if only else _packaged_candidates(metric, aggregation, split)))
+
+
+@cache
+def _packaged_candidates(metric: str, aggregation: str, split: str) -> tuple[PublishedRow, ...]:
     found = (row for paper in sources() for row in rows(paper, None, metric, aggregation, split))
     return tuple(sorted((row for row in found if row.spec), key=lambda row: not row.preferred))
 
@@ -185,10 +198,12 @@ def overview() -> list[dict[str, object]]:
     return lines
 
 
-@cache
-def decimals(paper: str, table: str) -> int:
-    """How many digits behind the point a table prints; one whose numbers are not rounded has more than ten."""
-    return max(len(repr(number.value).partition(".")[2]) for number in load(paper) if number.table == table)
+def _decimals(source: str) -> dict[str, int]:
+    """Table of a source -> how many digits behind the point it prints."""
+    digits: dict[str, int] = {}
+    for number in load(source):
+        digits[number.table] = max(digits.get(number.table, 0), len(repr(number.value).partition(".")[2]))
+    return digits
 
 
 def counterpart(card: EncoderCard, candidates: Sequence[PublishedRow]) -> PublishedRow | None:
@@ -197,14 +212,15 @@ def counterpart(card: EncoderCard, candidates: Sequence[PublishedRow]) -> Publis
 
 
 def find(reference: str, metric: str = "spearman") -> list[PublishedRow]:
-    """The rows that `paper:table:model[:backbone[:variant]]` stands for, e.g. `simcse:5:bert` or `mteb::minilm`.
+    """The rows that `source:table:model[:backbone[:variant]]` stands for, e.g. `simcse:5:bert` or `own.csv::minilm`.
 
     A row's numbers on several splits are together in it; those of other aggregations are rows of their own.
 
     Raises:
         UsageError: if the paper is unknown, or nothing of that name is in the table.
     """
-    paper, *rest = reference.split(":", 4)
+    path, own, after = reference.partition(f"{_OWN}:")
+    paper, *rest = [f"{path}{_OWN}", *after.split(":", 3)] if own else reference.split(":", 4)
     table, model, backbone, variant = (*rest, "", "", "", "")[:4]
     inside = [n for n in load(paper) if n.table == table and n.metric == metric]
     found = [n for n in inside if n.model == model and n.backbone.startswith(backbone) and variant in n.variant]
@@ -213,8 +229,9 @@ def find(reference: str, metric: str = "spearman") -> list[PublishedRow]:
         raise UsageError(f"--published {reference}: nothing of that name; known: {', '.join(what)}")
     groups: dict[tuple[str, ...], list[Published]] = {}
     for number in found:
-        groups.setdefault((*_identity(number), number.aggregation), []).append(number)
-    return [_row(numbers) for numbers in groups.values()]
+        groups.setdefault((number.paper, *number.row, number.aggregation), []).append(number)
+    digits = _decimals(paper)
+    return [_row(numbers, digits) for numbers in groups.values()]
 
 
 def label(row: PublishedRow) -> str:
@@ -225,9 +242,8 @@ def label(row: PublishedRow) -> str:
 
 def source(row: PublishedRow) -> str:
     """`SimCSE Table 5`."""
-    title = sources()[row.paper].title
     named = f"Table {row.table}" if row.table[:1].isdigit() or row.table[1:2] == "." else row.table
-    return f"{title} {named}".rstrip()
+    return f"{row.title} {named}".rstrip()
 
 
 def backbone_of(card: EncoderCard) -> str | None:
@@ -238,31 +254,7 @@ def backbone_of(card: EncoderCard) -> str | None:
     return released or (None if name is None else plain_backbone(name))
 
 
-def _published(row: Mapping[str, str]) -> Published:
-    return Published(
-        paper=row["paper"],
-        table=row["table"],
-        model=row["model"],
-        backbone=row["backbone"],
-        supervision=row["supervision"],
-        variant=row["variant"],
-        task=row["task"],
-        metric=row["metric"],
-        aggregation=row["aggregation"],
-        split=row["split"],
-        value=float(row["value"]),
-        origin=row["origin"],
-        spec=row["spec"],
-        preferred=row.get("prefer") != "0",
-        note=row.get("note", ""),
-    )
-
-
-def _identity(number: Published) -> tuple[str, ...]:
-    return number.table, number.supervision, number.model, number.backbone, number.variant, number.origin
-
-
-def _row(numbers: Sequence[Published]) -> PublishedRow:
+def _row(numbers: Sequence[Published], decimals: Mapping[str, int]) -> PublishedRow:
     first = numbers[0]
     return PublishedRow(
         paper=first.paper,
@@ -273,6 +265,7 @@ def _row(numbers: Sequence[Published]) -> PublishedRow:
         variant=first.variant,
         origin=first.origin,
         values={number.task: number.value for number in numbers},
+        decimals=decimals[first.table],
         spec=first.spec,
         preferred=first.preferred,
         note=first.note,

@@ -83,7 +83,7 @@ def report(results_dir: Path, out_dir: Path, options: ReportOptions | None = Non
     for name in asked.formats:
         pick("format", FORMATS, name)
     for name in asked.shown.published:
-        pick("paper", published.sources(), name)
+        published.load(name)
     read, problems = read_all(results_dir)
     results, odd = _usable(read)
     problems = [*problems, *odd]

@@ -9,7 +9,8 @@ from harness.reports import published, verdicts
 from harness.reports.layouts import LAYOUTS, Layout
 from harness.reports.letters import SENTENCE, letters, told_apart
 from harness.reports.match import label_of_seeds, short_names
-from harness.reports.published import AVERAGE, PublishedRow
+from harness.reports.numbers import AVERAGE
+from harness.reports.published import PublishedRow
 from harness.reports.runs import Estimates, Line, lines_of, score_key
 from harness.reports.table import Cell, Column, Row, Table
 from harness.results.record import Result
@@ -24,12 +25,14 @@ class Shown:
 
     Attributes:
         each_seed: whether every seed has a row of its own above the mean.
-        published: papers whose rows are shown whatever was measured.
+        published: papers, and tables of the user's own by their paths, whose rows are shown whatever was measured.
+        only: whether measured encoders are held against no other paper than those.
         margin: see `verdicts.judge`.
     """
 
     each_seed: bool = False
     published: tuple[str, ...] = ()
+    only: bool = False
     margin: float | None = None
 
 
@@ -194,7 +197,9 @@ def _rows(line: Line, layout: Layout, labels: Mapping[str, str], shown: Shown, *
 def _counterpart(line: Line, layout: Layout, shown: Shown) -> list[Row]:
     """The published row that the encoder repeats, each number with its verdict."""
     card = line.runs[0].card
-    candidates = published.candidates(layout.metric, layout.aggregation, layout.columns[0].split)
+    candidates = published.candidates(
+        layout.metric, layout.aggregation, layout.columns[0].split, shown.published, only=shown.only
+    )
     known = [row for row in candidates if any(place.task in row.values for place in layout.columns)]
     match = published.counterpart(card, known)
     if match is None:
@@ -249,10 +254,10 @@ def _published_rows(layout: Layout, cards: Sequence[EncoderCard], shown: Shown) 
         return []
     lines = []
     for supervision in dict.fromkeys(row.supervision for row in found):
-        lines.append(Row(kind="section", label=f"Published, {supervision}"))
+        lines.append(Row(kind="section", label=", ".join(filter(None, ("Published", supervision)))))
         for row in found:
             if row.supervision == supervision:
-                title = f" ({published.sources()[row.paper].title})" if shown.published else ""
+                title = f" ({row.title})" if shown.published else ""
                 lines.append(_published_row(row, layout, published.label(row) + title))
     return [replace(row, cells=(*row.cells, Cell(), Cell())) if row.cells else row for row in lines]
 

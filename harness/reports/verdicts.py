@@ -13,8 +13,9 @@ from statistics import fmean, stdev
 
 from harness.names import EncoderCard
 from harness.reports import published
+from harness.reports.numbers import AVERAGE
 from harness.reports.prediction import MARGIN_AVERAGE, MARGIN_TASK, Outcome, Prediction, Spread, predict
-from harness.reports.published import AVERAGE, PublishedRow
+from harness.reports.published import PublishedRow
 
 # Points. MiniLM on STS12 is 0.004 from MTEB's number, because SentEval joins tokens by one space.
 TOLERANCE = {"spearman": 0.01, "pearson": 0.01, "accuracy": 0.1}
@@ -89,7 +90,7 @@ def judge(
             for a task.
     """
     target = row.values[place.task]
-    places = published.decimals(row.paper, row.table)
+    places = row.decimals
     if cards[0].seed is None:
         return _exact(values[0], _own_mean(row, target, values[0], place), places, place)
     runs = distinct_runs(values, cards)
