@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from harness.cli.main import app
 from harness.errors import UsageError
 from harness.names import Spec
+from harness.reports import claims
 from harness.reports.claims import judge, load
 from harness.reports.targets import Choice
 from harness.results import store
@@ -216,3 +217,12 @@ def test_encoders_of_other_training_data_are_no_seeds():
         "dropout-prevents-collapse", [*collapse(0.5, 0.3), *other], choice=Choice(texts={"wiki": "other.txt"})
     )
     assert found.evidence[0] == "missing: simcse-unsup[dropout=0.0] on stsb-dev"
+
+
+def test_where_nothing_was_measured_the_backbone_with_the_fewest_missing_models_is_named():
+    claim = claims.Claim(name="next", where="3", text="Next is worse.", checks=(claims.Check(score="sts", left="a"),))
+    both = claims.Finding(
+        claim=claim, backbone="bert-base-uncased", verdict="not measured", evidence=("missing: a and b on sts",)
+    )
+    one = claims.Finding(claim=claim, backbone="small", verdict="not measured", evidence=("missing: b on sts",))
+    assert claims._nearest(claim, [both, one]) is one

@@ -173,7 +173,9 @@ def _nearest(claim: Claim, found: Sequence[Finding]) -> Finding:
         (claim.reason,) if claim.reason else tuple(f"missing: {check.left} on {check.score}" for check in claim.checks)
     )
     nothing = Finding(claim=claim, backbone=claim.backbone, verdict="not measured", evidence=missing)
-    return min([*found, nothing], key=lambda finding: sum(one.startswith("missing") for one in finding.evidence))
+    lacking = [[one for one in finding.evidence if one.startswith("missing")] for finding in [*found, nothing]]
+    models = [sum(1 + one.count(" and ") for one in sentences) for sentences in lacking]
+    return [*found, nothing][models.index(min(models))]
 
 
 def usual(results: Iterable[Result], choice: Choice) -> Choice:
