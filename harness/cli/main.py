@@ -19,6 +19,7 @@ from harness.cli.explain import explain
 from harness.cli.export import export_app
 from harness.cli.import_ import import_app
 from harness.cli.list import list_
+from harness.cli.pack import pack, unpack
 from harness.cli.paper import paper
 from harness.cli.plot import plot_app
 from harness.cli.power import power
@@ -44,6 +45,8 @@ app.command()(train)
 app.command()(report)
 app.add_typer(plot_app, name="plot")
 app.command()(study)
+app.command()(pack)
+app.command()(unpack)
 app.command()(paper)
 app.command()(compare)
 app.command()(explain)

@@ -6,6 +6,7 @@ import shutil
 import tarfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +19,33 @@ if TYPE_CHECKING:
 MOST_BYTES = 2 << 30  # SentEval's files take 0.2 GB
 MOST_MEMBERS = 20_000  # and are fewer than 200
 _BLOCK = 1 << 20
-_LAYOUT = "give --data-dir a folder in SentEval's layout"
 # A second wall behind our own checks of every member; Python 3.11.0 to 3.11.3 do not have it.
 _FILTER: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 # What tarfile and the decompressors raise on damaged bytes; their OSErrors have no number, those of a disk have one.
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError, OverflowError, OSError)
 
 
-def unpack(archive: Path, folder: Path, *, holding: str) -> Path:
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What an archive should be, for its limits and for what errors say.
+
+    Attributes:
+        what: whose size and layout it should have.
+        layout: a part of it, as an example.
+        advice: what to do where it is something else.
+        most_bytes: of content; None: `MOST_BYTES`.
+    """
+
+    what: str = "SentEval's"
+    layout: str = "downstream/STS/..."
+    advice: str = "give --data-dir a folder in SentEval's layout"
+    most_bytes: int | None = None
+
+
+SENTEVAL = Expected()
+
+
+def unpack(archive: Path, folder: Path, *, holding: str, expected: Expected = SENTEVAL) -> Path:
     """Unpack `archive` as `folder`, which appears complete or not at all.
 
     The caller holds a lock on `folder`: what an earlier, killed process left of it is removed first.
@@ -34,6 +54,7 @@ def unpack(archive: Path, folder: Path, *, holding: str) -> Path:
         archive: a tar file, plain or compressed.
         folder: where to put it; its parent exists.
         holding: the name of a folder that must be somewhere in the archive.
+        expected: what it should be.
 
     Returns:
         The folder, at or below `folder`, that contains `holding`.
@@ -48,12 +69,12 @@ def unpack(archive: Path, folder: Path, *, holding: str) -> Path:
     try:
         with files.writing(draft):
             draft.mkdir()
-        _extract(archive, draft)
+        _extract(archive, draft, expected)
         parent = parent_of(holding, draft)
         if parent is None:
             raise DataError(
-                f"{archive}: no folder in it is named {holding!r}, expected SentEval's layout ({holding}/STS/...);"
-                f" {_LAYOUT}"
+                f"{archive}: no folder in it is named {holding!r}, expected {expected.what} layout ({expected.layout});"
+                f" {expected.advice}"
             )
         with files.writing(folder):
             if folder.exists():
@@ -73,55 +94,59 @@ def parent_of(name: str, folder: Path) -> Path | None:
 class _Source(io.FileIO):
     """The archive's file, whose failures are said to be its own, so that they are not taken for failed writes."""
 
+    def __init__(self, archive: Path, expected: Expected) -> None:
+        super().__init__(archive)
+        self._expected = expected
+
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
         try:
             return super().readinto(buffer)
         except OSError as error:
-            raise _unreadable(Path(str(self.name)), error) from error
+            raise _unreadable(Path(str(self.name)), error, self._expected) from error
 
 
-def _unreadable(archive: Path, error: OSError) -> DataError:
+def _unreadable(archive: Path, error: OSError, expected: Expected) -> DataError:
     return DataError(
         f"{archive}: cannot be read ({error.strerror}), expected a tar archive; check the disk and the permissions,"
-        f" or {_LAYOUT}"
+        f" or {expected.advice}"
     )
 
 
-def _extract(archive: Path, folder: Path) -> None:
+def _extract(archive: Path, folder: Path, expected: Expected) -> None:
     try:
-        stream = io.BufferedReader(_Source(archive))
+        stream = io.BufferedReader(_Source(archive, expected))
     except OSError as error:
-        raise _unreadable(archive, error) from error
+        raise _unreadable(archive, error, expected) from error
     with stream, files.writing(folder):
         try:
             with tarfile.open(fileobj=stream, mode="r:*") as tar:
-                tar.extractall(folder, members=_members(tar, archive), **_FILTER)
-                _check_end(tar, archive)
+                tar.extractall(folder, members=_members(tar, archive, expected), **_FILTER)
+                _check_end(tar, archive, expected)
         except _DAMAGE as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise DataError(
                 f"{archive}: damaged as a tar archive ({error}), expected one that unpacks to its end;"
-                f" delete {archive.resolve()} to download it again, or {_LAYOUT}"
+                f" delete {archive.resolve()} to download it again, or {expected.advice}"
             ) from error
         except MemoryError as error:
-            raise DataError(f"{archive}: there is too little memory to unpack it; {_LAYOUT}") from error
+            raise DataError(f"{archive}: there is too little memory to unpack it; {expected.advice}") from error
 
 
-def _members(tar: tarfile.TarFile, archive: Path) -> Iterator[tarfile.TarInfo]:
+def _members(tar: tarfile.TarFile, archive: Path, expected: Expected) -> Iterator[tarfile.TarInfo]:
     """The members, each looked at before it is unpacked."""
-    unpacked = 0
+    unpacked, most = 0, MOST_BYTES if expected.most_bytes is None else expected.most_bytes
     for number, member in enumerate(tar, start=1):
-        _check_member(member, archive)
+        _check_member(member, archive, expected)
         unpacked += member.size
         if number > MOST_MEMBERS:
-            raise _refused(archive, f"more than {MOST_MEMBERS:,} members")
-        if unpacked > MOST_BYTES:
-            raise _refused(archive, f"more than {MOST_BYTES:,} bytes of content, with member {member.name!r}")
+            raise _refused(archive, expected, f"more than {MOST_MEMBERS:,} members")
+        if unpacked > most:
+            raise _refused(archive, expected, f"more than {most:,} bytes of content, with member {member.name!r}")
         yield member
 
 
-def _check_end(tar: tarfile.TarFile, archive: Path) -> None:
+def _check_end(tar: tarfile.TarFile, archive: Path, expected: Expected) -> None:
     """Read the end-of-archive block, and the rest of a compressed stream, where its checksum is.
 
     tarfile takes a file that stops between two members, or inside a header, for a complete archive.
@@ -135,23 +160,23 @@ def _check_end(tar: tarfile.TarFile, archive: Path) -> None:
     while block := stream.read(_BLOCK):
         rest += len(block)
         if rest > MOST_BYTES:
-            raise _refused(archive, f"more than {MOST_BYTES:,} bytes behind its end")
+            raise _refused(archive, expected, f"more than {MOST_BYTES:,} bytes behind its end")
 
 
-def _check_member(member: tarfile.TarInfo, archive: Path) -> None:
+def _check_member(member: tarfile.TarInfo, archive: Path, expected: Expected) -> None:
     path = PurePosixPath(member.name)
     if member.issym() or member.islnk():
-        raise _refused(archive, f"member {member.name!r}, which links to {member.linkname!r}")
+        raise _refused(archive, expected, f"member {member.name!r}, which links to {member.linkname!r}")
     if not (member.isfile() or member.isdir()):
-        raise _refused(archive, f"member {member.name!r}, which is a device or a pipe")
+        raise _refused(archive, expected, f"member {member.name!r}, which is a device or a pipe")
     if path.is_absolute():
-        raise _refused(archive, f"member {member.name!r}, which has an absolute path")
+        raise _refused(archive, expected, f"member {member.name!r}, which has an absolute path")
     if ".." in path.parts:
-        raise _refused(archive, f"member {member.name!r}, which climbs out through '..'")
+        raise _refused(archive, expected, f"member {member.name!r}, which climbs out through '..'")
 
 
-def _refused(archive: Path, found: str) -> DataError:
+def _refused(archive: Path, expected: Expected, found: str) -> DataError:
     return DataError(
-        f"{archive}: it holds {found}, expected plain files and folders within it, of SentEval's size;"
-        f" do not trust this file, nothing of it was kept: {_LAYOUT}"
+        f"{archive}: it holds {found}, expected plain files and folders within it, of {expected.what} size;"
+        f" do not trust this file, nothing of it was kept: {expected.advice}"
     )
