@@ -87,12 +87,25 @@ RUNS = [
     Trajectory(name, tuple(Point(125 * i, 0.2 + slope * i, -1.5 - 0.1 * i, 60.0 + i) for i in range(9)))
     for name, slope in (("dropout", 0.01), ("no dropout", 0.04), ("delete one word", 0.02))
 ]
+LONG = Table(
+    name="t",
+    title="T",
+    caption="C",
+    columns=(Column(head="STS12", task="STS12", key="spearman/all/test"), Column(head="Avg.", task="Avg")),
+    rows=tuple(
+        Row(kind="measured", label=f"simcse-unsup [sentences=300000, augmentation={edit}], 3 seeds", cells=cells)
+        for edit in ("delete-one", "delete-two")
+        for cells in ((Cell(value=50.0), Cell(value=60.0, deviation=1.0, seeds=3)),)
+    ),
+)
 DRAWINGS = {
     "alignment-uniformity": lambda measured, width: alignment_uniformity(measured, DEFINITION, width=width),
     "spectrum": lambda measured, width: spectrum(measured, DEFINITION, width=width),
     "spectrum-centred": lambda measured, width: spectrum(measured, DEFINITION, centred=True, width=width),
     "similarity-density": lambda measured, width: similarity_density(measured, DEFINITION, width=width),
     "trajectory": lambda measured, width: trajectory(RUNS, width=width),
+    "scores": lambda measured, width: scores(LONG, width=width),
+    "heat-map": lambda measured, width: heat_map(LONG, width=width),
 }
 
 
@@ -117,6 +130,7 @@ def test_no_text_is_cut_off(name, width, measured):
     figure = DRAWINGS[name](measured, width).figure
     with canvas.style():
         canvas.settle(figure)
+        figure.set_dpi(300)  # as files have it, where letters have other widths than on a screen
         drawn = figure.get_tightbbox()
     assert figure.get_figwidth() == canvas.WIDTHS[width]
     assert drawn.x0 > -0.01
@@ -406,6 +420,13 @@ def test_drawing_needs_no_torch(folder, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_rows_have_their_names_in_full(measured):
+    axes = scores(LONG).figure.axes[0]
+    texts = [label.get_text().replace("\n", " ") for label in axes.get_yticklabels()]
+    assert texts == [row.label for row in LONG.rows]
+    assert all(label.get_text().endswith(", 3 seeds") for label in axes.get_yticklabels())
 
 
 def test_scores_and_their_heat_map_are_drawn_from_a_table(tmp_path):

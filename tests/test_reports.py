@@ -602,6 +602,17 @@ def test_a_report_has_all_formats_and_names_what_it_left_out(tmp_path):
     assert [path.name for path in as_json] == [f"{name}.json" for name in names]
 
 
+def test_only_the_tables_that_were_asked_for_are_written(tmp_path):
+    store.write(result(card("minilm"), "STS12", {"spearman/all/test": 0.5, "spearman/mean/test": 0.4}), tmp_path)
+    store.write(result(card("minilm"), "STSBenchmark-dev", {"spearman/all/dev": 0.5}), tmp_path)
+    asked = ReportOptions(tables=("sts-mean",), intervals=False)
+    summary = report(tmp_path, tmp_path / "out", asked)
+    assert {path.name for path in summary.paths} == {"report.md", "provenance.md", "sts-mean.tex", "sts-mean.csv"}
+    assert summary.n_results == 1 and "in no table" not in (tmp_path / "out" / "report.md").read_text()
+    with pytest.raises(UsageError, match="no table is named 'sts'"):
+        report(tmp_path, tmp_path / "out", replace(asked, tables=("sts",)))
+
+
 def test_nothing_to_report_and_unknown_formats_are_sentences(tmp_path):
     with pytest.raises(ResultError) as caught:
         report(tmp_path / "results", tmp_path / "out")

@@ -25,6 +25,9 @@ def report(
         ),
     ] = "md,latex,csv",
     published: options.Published = "",
+    tables: Annotated[
+        str, typer.Option("--table", help="The only tables to write, such as sts-all, separated by commas; else all.")
+    ] = "",
     each_seed: Annotated[bool, typer.Option("--each-seed", help="Show each seed below the mean of them.")] = False,
     margin: Annotated[
         float | None, typer.Option(min=0, help="Points either side that a verdict may leave open; else 2, a task 4.")
@@ -52,6 +55,7 @@ def report(
     asked = ReportOptions(
         formats=wanted,
         intervals=intervals,
+        tables=split_names(tables, "--table") if tables else (),
         shown=Shown(each_seed=each_seed, published=papers, margin=margin),
         pairs=pairs,
         sentences=_sentences(data_dir) if "html" in wanted and pairs else {},

@@ -37,6 +37,7 @@ class ReportOptions:
         formats: keys of `FORMATS`.
         intervals: whether to compute intervals, ties and bold numbers from the per-item files.
         shown: see `Shown`.
+        tables: names of the only tables to write; none: all.
         pairs: of sentences, per encoder and task, that the HTML page holds; 0 for none.
         sentences: the sentences that the HTML page shows, by `text_id`.
     """
@@ -44,6 +45,7 @@ class ReportOptions:
     formats: Sequence[str] = ("md", "latex", "csv")
     intervals: bool = True
     shown: Shown = field(default_factory=Shown)
+    tables: Sequence[str] = ()
     pairs: int = PAIRS
     sentences: Mapping[str, str] = field(default_factory=dict)
 
@@ -76,7 +78,7 @@ def report(results_dir: Path, out_dir: Path, options: ReportOptions | None = Non
         options: what to write.
 
     Raises:
-        UsageError: if a format or a paper is unknown.
+        UsageError: if a format, a paper or a table is unknown.
         ResultError: if there is no readable result, or the files cannot be written.
     """
     asked = options or ReportOptions()
@@ -92,6 +94,11 @@ def report(results_dir: Path, out_dir: Path, options: ReportOptions | None = Non
         raise ResultError(f"{results_dir}: nothing to report, found {found}; run `bench run` first")
     estimates = Estimates() if asked.intervals else None
     tables = build(results, len(problems), estimates, asked.shown)
+    if asked.tables:
+        known = {table.name: table for table in tables}
+        tables = [pick("table", known, name) for name in asked.tables]
+        inside = {(column.task, table.protocol) for table in tables for column in table.columns}
+        results = [result for result in results if (result.task, result.protocol) in inside]
     without_interval = tuple(sorted(set(estimates.problems))) if estimates else ()
     gathered = Gathered(results=results, tables=tables, problems=problems, without_interval=without_interval)
     pages = _pages(gathered, asked, out_dir)
