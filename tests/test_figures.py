@@ -367,7 +367,7 @@ def test_command_trajectory(only_csv, tmp_path):
 
 
 def test_what_is_not_measured_is_named_and_the_rest_drawn(only_csv, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(plot, "_evaluate", lambda models, *_: models)
+    monkeypatch.setattr(plot, "_evaluate", lambda models, *_, **__: models)
     models = f"minilm,{MODELS[0]},{MODELS[4]}"
     done = call("alignment-uniformity", "--results-dir", folder, "-o", tmp_path, "-m", models, "-q")
     assert done.exit_code == 1

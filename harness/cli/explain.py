@@ -11,7 +11,7 @@ from rich.table import Table
 
 from harness.cli import options
 from harness.cli.console import err, out, print_json
-from harness.cli.options import command, context_of
+from harness.cli.options import command
 from harness.errors import UsageError
 from harness.names import STS, split_names
 
@@ -37,12 +37,7 @@ def explain(
     score: Annotated[
         float | None, typer.Option(help="Your own number in percent, the mean over the tasks; else it is computed.")
     ] = None,
-    data_dir: options.DataDir = None,
-    cache_dir: options.CacheDir = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "float32",
-    backbone: options.Backbone = None,
-    offline: options.Offline = False,
+    computation: options.Computation = options.COMPUTATION,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -62,15 +57,7 @@ def explain(
     from harness.explanation.explain import find_tasks
     from harness.reports.published import label, source
 
-    with context_of(
-        cache_dir=cache_dir,
-        data_dir=data_dir,
-        device=device,
-        dtype=dtype,
-        backbone=backbone,
-        offline=offline,
-        quiet=quiet,
-    ) as context:
+    with computation.context(quiet=quiet) as context:
         named = [task.name for task in find_tasks(split_names(tasks, "--tasks"))] if tasks else []
         row = _published(published, build(model, context).card, named)
         targets = {} if row is None else _by_benchmark(row)

@@ -4,8 +4,10 @@ A command takes exactly the options that act in it. Every one of them can also b
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, fields
 from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -109,6 +111,25 @@ Set = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Computation:
+    """The options of where and how is computed; a command with a parameter of this kind has all of them."""
+
+    data_dir: DataDir = None
+    cache_dir: CacheDir = None
+    device: Device = "auto"
+    dtype: Dtype = "float32"
+    backbone: Backbone = None
+    offline: Offline = False
+
+    def context(self, *, quiet: bool) -> "AbstractContextManager[Context]":
+        """What encoders are built with, and progress bars while it lasts."""
+        return context_of(**{field.name: getattr(self, field.name) for field in fields(self)}, quiet=quiet)
+
+
+COMPUTATION = Computation()  # the default of such a parameter
+
+
 def default_cache_dir() -> Path:
     """`bench` below XDG_CACHE_HOME or ~/.cache; BENCH_CACHE_DIR is read by the option."""
     import os
@@ -162,13 +183,24 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Make a command end as all commands do: see `endings`."""
+    """Make a command end as all commands do, see `endings`, and give it the options of a `Computation` it asks for."""
+    own = {field.name: field for field in fields(Computation)}
+    asked = signature(function).parameters
+    name = next((name for name, parameter in asked.items() if parameter.annotation is Computation), None)
 
     @wraps(function)
     def wrapper(**given: Any) -> None:
         with endings():
-            function(**given)
+            shared = {key: given.pop(key) for key in own} if name else {}
+            function(**given, **({name: Computation(**shared)} if name else {}))
 
+    options = [Parameter(key, Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type) for key, f in own.items()]
+    parts = [
+        options if key == name else [parameter.replace(kind=Parameter.KEYWORD_ONLY)] for key, parameter in asked.items()
+    ]
+    shown = [parameter for part in parts for parameter in part]
+    wrapper.__signature__ = Signature(shown)  # type: ignore[attr-defined]  # what typer reads
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
     return wrapper
 
 

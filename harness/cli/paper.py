@@ -11,7 +11,7 @@ from harness import files
 from harness.cli import options
 from harness.cli.choice import choice_of
 from harness.cli.console import Rows, err, out, print_json, print_table, show_rows
-from harness.cli.options import command, context_of, notice
+from harness.cli.options import command, notice
 from harness.errors import BenchError
 from harness.names import pick, split_names
 
@@ -40,13 +40,8 @@ def paper(
     formats: Annotated[
         str, typer.Option("--format", "-f", help="md, latex, csv, json, separated by commas.")
     ] = "md,latex,csv",
-    data_dir: options.DataDir = None,
     results_dir: options.ResultsDir = Path("results"),
-    cache_dir: options.CacheDir = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "float32",
-    backbone: options.Backbone = None,
-    offline: options.Offline = False,
+    computation: options.Computation = options.COMPUTATION,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -62,7 +57,7 @@ def paper(
     from harness.results.store import read_all
 
     known = load_paper(name)
-    choice = choice_of(backbone, seeds, {"nli": nli, "wiki": wiki, "captions": captions}, fit, parameters)
+    choice = choice_of(computation.backbone, seeds, {"nli": nli, "wiki": wiki, "captions": captions}, fit, parameters)
     results, problems = read_all(results_dir)
     for problem in problems:
         notice(f"left out: {problem}")
@@ -78,15 +73,7 @@ def paper(
         return
     from harness.paper import Places
 
-    with context_of(
-        cache_dir=cache_dir,
-        data_dir=data_dir,
-        device=device,
-        dtype=dtype,
-        backbone=backbone,
-        offline=offline,
-        quiet=quiet,
-    ) as context:
+    with computation.context(quiet=quiet) as context:
         places = Places(results_dir=results_dir, context=context, tell=notice)
         code = 0 if no_run else _run_missing(targets, known, choice, places, quiet=quiet)
         filled = _fill(targets, known, choice, places)

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli import options
 from harness.cli.console import err, print_json
-from harness.cli.options import command, context_of, notice, report_error
+from harness.cli.options import command, notice, report_error
 from harness.errors import BenchError, ResultError, UsageError
 from harness.names import pick, split_specs
 
@@ -40,12 +40,8 @@ def alignment_uniformity(
     split: Split = "test",
     positives: Annotated[str, typer.Option(help="Gold score of positive pairs: gt4, ge4 or eq5.")] = "gt4",
     sentences: Annotated[str, typer.Option(help="Sentences of uniformity: unique or occurrences.")] = "unique",
-    data_dir: options.DataDir = None,
     results_dir: options.ResultsDir = Path("results"),
-    cache_dir: options.CacheDir = None,
-    device: options.Device = "auto",
-    backbone: options.Backbone = None,
-    offline: options.Offline = False,
+    computation: options.Computation = options.COMPUTATION,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -56,8 +52,7 @@ def alignment_uniformity(
     from harness.reports.figures.alignment_uniformity import alignment_uniformity as draw
 
     definition = _definition(width, task, split, positives, sentences)
-    compute = {"cache_dir": cache_dir, "data_dir": data_dir, "device": device, "backbone": backbone, "offline": offline}
-    measured, missing = _measured(models, definition, results_dir, compute | {"quiet": quiet}, colour=True)
+    measured, missing = _measured(models, definition, results_dir, computation, quiet=quiet, colour=True)
     drawing = draw(measured, definition, width=width)
     _finish(drawing, output, f"alignment-uniformity{definition.suffix}", missing, json=json, quiet=quiet)
 
@@ -71,12 +66,8 @@ def spectrum(
     task: TaskName = "geometry-stsb",
     split: Split = "test",
     centred: Annotated[bool, typer.Option("--centred", help="Subtract the mean vector first.")] = False,
-    data_dir: options.DataDir = None,
     results_dir: options.ResultsDir = Path("results"),
-    cache_dir: options.CacheDir = None,
-    device: options.Device = "auto",
-    backbone: options.Backbone = None,
-    offline: options.Offline = False,
+    computation: options.Computation = options.COMPUTATION,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -84,8 +75,7 @@ def spectrum(
     from harness.reports.figures.spectrum import spectrum as draw
 
     definition = _definition(width, task, split)
-    compute = {"cache_dir": cache_dir, "data_dir": data_dir, "device": device, "backbone": backbone, "offline": offline}
-    measured, missing = _measured(models, definition, results_dir, compute | {"quiet": quiet}, colour=False)
+    measured, missing = _measured(models, definition, results_dir, computation, quiet=quiet, colour=False)
     drawing = draw(measured, definition, centred=centred, width=width)
     name = f"spectrum{'-centred' if centred else ''}{definition.suffix}"
     _finish(drawing, output, name, missing, json=json, quiet=quiet)
@@ -99,12 +89,8 @@ def similarity_density(
     width: Width = "column",
     task: TaskName = "geometry-stsb",
     split: Split = "test",
-    data_dir: options.DataDir = None,
     results_dir: options.ResultsDir = Path("results"),
-    cache_dir: options.CacheDir = None,
-    device: options.Device = "auto",
-    backbone: options.Backbone = None,
-    offline: options.Offline = False,
+    computation: options.Computation = options.COMPUTATION,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -112,8 +98,7 @@ def similarity_density(
     from harness.reports.figures.similarity_density import similarity_density as draw
 
     definition = _definition(width, task, split)
-    compute = {"cache_dir": cache_dir, "data_dir": data_dir, "device": device, "backbone": backbone, "offline": offline}
-    measured, missing = _measured(models, definition, results_dir, compute | {"quiet": quiet}, colour=False)
+    measured, missing = _measured(models, definition, results_dir, computation, quiet=quiet, colour=False)
     drawing = draw(measured, definition, width=width)
     _finish(drawing, output, f"similarity-density{definition.suffix}", missing, json=json, quiet=quiet)
 
@@ -201,7 +186,13 @@ def _definition(width: str, task: str, split: str, positives: str = "gt4", sente
 
 
 def _measured(
-    models: str, definition: "Definition", results_dir: Path, compute: dict[str, Any], *, colour: bool
+    models: str,
+    definition: "Definition",
+    results_dir: Path,
+    computation: options.Computation,
+    *,
+    quiet: bool,
+    colour: bool,
 ) -> "tuple[tuple[Measured, ...], tuple[str, ...]]":
     """The encoders to draw, and those that were named and have no result; both kinds of gap are told on stderr."""
     from harness.reports.figures.measured import COLOUR_TASKS, find, gaps
@@ -209,8 +200,10 @@ def _measured(
     task = definition.task
     names = split_specs(models) if models else []
     found = find(results_dir, task, names)
-    if names and (compute["backbone"] or found.missing or (colour and any(m.sts is None for m in found.measured))):
-        names = _evaluate(names, (task, *COLOUR_TASKS[task]) if colour else (task,), results_dir, compute)
+    if names and (computation.backbone or found.missing or (colour and any(m.sts is None for m in found.measured))):
+        names = _evaluate(
+            names, (task, *COLOUR_TASKS[task]) if colour else (task,), results_dir, computation, quiet=quiet
+        )
         found = find(results_dir, task, names)
     for gap in gaps(found, definition, results_dir, colour=colour):
         notice(gap)
@@ -222,15 +215,17 @@ def _measured(
     return found.measured, found.missing
 
 
-def _evaluate(models: Sequence[str], tasks: Sequence[str], results_dir: Path, compute: dict[str, Any]) -> list[str]:
+def _evaluate(
+    models: Sequence[str], tasks: Sequence[str], results_dir: Path, computation: options.Computation, *, quiet: bool
+) -> list[str]:
     """Evaluate what is not on disk yet, as `bench run` does; returns the full names of the encoders."""
     from harness.cli.run import tell_cell
     from harness.encoders.registry import resolve
     from harness.run import Plan, run
     from harness.tasks.suites import select
 
-    tell = partial(tell_cell, quiet=compute["quiet"])
-    with context_of(**compute) as context:
+    tell = partial(tell_cell, quiet=quiet)
+    with computation.context(quiet=quiet) as context:
         asked = [resolve(model, context) for model in models]
         plan = Plan(
             models=asked,

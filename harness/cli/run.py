@@ -14,7 +14,7 @@ from rich.table import Table
 
 from harness.cli import options
 from harness.cli.console import err, out, print_json, show_rows
-from harness.cli.options import command, context_of, report_error
+from harness.cli.options import command, report_error
 from harness.cli.scores import SYMBOLS, Line, print_scores
 from harness.errors import BenchError, UsageError
 from harness.names import short_task, split_names, split_specs
@@ -36,13 +36,8 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="Compute finished results again and replace them.")] = False,
     published: options.Published = "",
     timings: Annotated[bool, typer.Option("--timings", help="Show where the time went.")] = False,
-    data_dir: options.DataDir = None,
     results_dir: options.ResultsDir = Path("results"),
-    cache_dir: options.CacheDir = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "float32",
-    backbone: options.Backbone = None,
-    offline: options.Offline = False,
+    computation: options.Computation = options.COMPUTATION,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -71,15 +66,7 @@ def run(
         )
         papers = _papers(published)
         failures: list[BenchError] = []
-        with context_of(
-            cache_dir=cache_dir,
-            data_dir=data_dir,
-            device=device,
-            dtype=dtype,
-            backbone=backbone,
-            offline=offline,
-            quiet=quiet,
-        ) as context:
+        with computation.context(quiet=quiet) as context:
             plan = Plan(
                 models=[resolve(name, context) for name in names],
                 tasks=chosen,

@@ -8,7 +8,7 @@ import typer
 
 from harness.cli import options
 from harness.cli.console import err, print_json, show_rows
-from harness.cli.options import command, context_of
+from harness.cli.options import command
 from harness.errors import UsageError
 from harness.names import split_names
 
@@ -28,12 +28,7 @@ def verify(
     senteval: Annotated[
         Path | None, typer.Option("--senteval", help="A checkout of SentEval, or of SimCSE with its copy of SentEval.")
     ] = None,
-    data_dir: options.DataDir = None,
-    cache_dir: options.CacheDir = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "float32",
-    backbone: options.Backbone = None,
-    offline: options.Offline = False,
+    computation: options.Computation = options.COMPUTATION,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -53,15 +48,7 @@ def verify(
     chosen = select(
         split_names(suite, "--suite") if suite else (), split_names(tasks, "--tasks") if tasks else (), mode=mode
     )
-    with context_of(
-        cache_dir=cache_dir,
-        data_dir=data_dir,
-        device=device,
-        dtype=dtype,
-        backbone=backbone,
-        offline=offline,
-        quiet=quiet,
-    ) as context:
+    with computation.context(quiet=quiet) as context:
         encoder = build_cached(resolve(models, context), context)
         if isinstance(encoder, Transductive):
             raise UsageError(f"{models}: fitted per task, which {against} cannot do; name an encoder that is not")
