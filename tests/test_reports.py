@@ -602,6 +602,12 @@ def test_a_report_has_all_formats_and_names_what_it_left_out(tmp_path):
     assert [path.name for path in as_json] == [f"{name}.json" for name in names]
 
 
+def test_a_row_that_a_paper_prints_twice_is_shown_once():
+    (table, *_) = build(sts(card("minilm"), MINILM), shown=Shown(published=("simcse",)))
+    labels = [(row.label, tuple(cell.value for cell in row.cells)) for row in table.rows if row.kind == "published"]
+    assert len(labels) == len(set(labels)) > 20
+
+
 def test_only_the_tables_that_were_asked_for_are_written(tmp_path):
     store.write(result(card("minilm"), "STS12", {"spearman/all/test": 0.5, "spearman/mean/test": 0.4}), tmp_path)
     store.write(result(card("minilm"), "STSBenchmark-dev", {"spearman/all/dev": 0.5}), tmp_path)

@@ -249,7 +249,7 @@ def _published_rows(layout: Layout, cards: Sequence[EncoderCard], shown: Shown) 
     for paper in shown.published:
         rows = published.rows(paper, None, layout.metric, layout.aggregation, split)
         found += [row for row in rows if row.preferred]
-    found = [row for row in found if any(place.task in row.values for place in layout.columns)]
+    found = _once([row for row in found if any(place.task in row.values for place in layout.columns)], layout)
     if not found:
         return []
     lines = []
@@ -260,6 +260,15 @@ def _published_rows(layout: Layout, cards: Sequence[EncoderCard], shown: Shown) 
                 title = f" ({row.title})" if shown.published else ""
                 lines.append(_published_row(row, layout, published.label(row) + title))
     return [replace(row, cells=(*row.cells, Cell(), Cell())) if row.cells else row for row in lines]
+
+
+def _once(rows: Sequence[PublishedRow], layout: Layout) -> list[PublishedRow]:
+    """Without the rows that a paper prints in several tables."""
+    seen: dict[object, PublishedRow] = {}
+    for row in rows:
+        shown = tuple(row.values.get(task) for task in _tasks(layout))
+        seen.setdefault((row.paper, row.supervision, published.label(row), shown), row)
+    return list(seen.values())
 
 
 def _published_row(row: PublishedRow, layout: Layout, label: str, *, below: bool = False) -> Row:
