@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from harness import plot
     from harness.api import compare, evaluate, explain, load_encoder
     from harness.encoders.protocol import Encoder
+    from harness.integrations.mteb import as_mteb, mteb_tasks
     from harness.names import EncoderCard, Spec
     from harness.results.collection import Results, load_results
     from harness.tasks.suites import SUITES, TASKS
 
 _HOME = {
+    "as_mteb": "harness.integrations.mteb",
     "compare": "harness.api",
     "evaluate": "harness.api",
     "explain": "harness.api",
@@ -30,6 +32,7 @@ _HOME = {
     "EncoderCard": "harness.names",
     "Spec": "harness.names",
     "Results": "harness.results.collection",
+    "mteb_tasks": "harness.integrations.mteb",
     "load_results": "harness.results.collection",
     "SUITES": "harness.tasks.suites",
     "TASKS": "harness.tasks.suites",
@@ -41,11 +44,13 @@ __all__ = [
     "EncoderCard",
     "Results",
     "Spec",
+    "as_mteb",
     "compare",
     "evaluate",
     "explain",
     "load_encoder",
     "load_results",
+    "mteb_tasks",
     "plot",
 ]
 

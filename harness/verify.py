@@ -10,6 +10,7 @@ from harness.encoders.cached import Encoded
 from harness.encoders.context import Context
 from harness.encoders.protocol import Encoder
 from harness.errors import UsageError
+from harness.integrations.mteb import Mteb
 from harness.integrations.sentence_transformers import SentenceTransformers
 from harness.integrations.senteval import open_senteval
 from harness.names import pick
@@ -53,12 +54,14 @@ class Upstream(Protocol):
 
 
 def open_upstream(name: str, senteval: Path | None) -> Upstream:
-    """The implementation of that name: `senteval`, from a checkout, or `sentence-transformers`.
+    """The implementation of that name: `senteval`, from a checkout, `sentence-transformers`, or `mteb`.
 
     Raises:
         UsageError: if the name is unknown, or senteval's checkout is not given or none.
     """
-    if pick("implementation", {"senteval": True, "sentence-transformers": False}, name):
+    known = {"senteval": None, "sentence-transformers": SentenceTransformers(), "mteb": Mteb()}
+    upstream: Upstream | None = pick("implementation", known, name)
+    if upstream is None:
         if senteval is None:
             raise UsageError(
                 "--against senteval: no checkout is named, and senteval is not on the package index; clone "
@@ -66,7 +69,7 @@ def open_upstream(name: str, senteval: Path | None) -> Upstream:
                 "folder with --senteval"
             )
         return open_senteval(senteval)
-    return SentenceTransformers()
+    return upstream
 
 
 def compare(

@@ -23,7 +23,7 @@ def verify(
     tasks: options.Tasks = "",
     mode: options.Mode = "test",
     against: Annotated[
-        str, typer.Option(help="The other implementation: senteval, or sentence-transformers.")
+        str, typer.Option(help="The other implementation: senteval, sentence-transformers, or mteb.")
     ] = "senteval",
     senteval: Annotated[
         Path | None, typer.Option("--senteval", help="A checkout of SentEval, or of SimCSE with its copy of SentEval.")
@@ -34,7 +34,7 @@ def verify(
 ) -> None:
     """Score an encoder's vectors by another implementation too, and print both numbers and times.
 
-    SentEval's code is imported from a checkout of yours and runs on the CPU. sentence-transformers has to be installed.
+    SentEval's code is imported from a checkout of yours and runs on the CPU. The other two have to be installed.
 
     For example: bench verify --suite sts --models minilm --senteval SimCSE --data-dir SentEval/data
     """

@@ -23,7 +23,7 @@ class ObjectEncoder:
 
     def encode(self, sentences: Sequence[str], /) -> Embeddings:
         """(n, d) float32; whatever the object returns is converted, sparse matrices and tensors too."""
-        return _matrix(self._encode(list(sentences)))
+        return as_matrix(self._encode(list(sentences)))
 
 
 def as_encoder(model: Any, name: str | None = None, fingerprint: str | None = None) -> Encoder | Transductive:
@@ -56,12 +56,12 @@ def as_encoder(model: Any, name: str | None = None, fingerprint: str | None = No
     if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
         raise UsageError(f"name {name!r}: expected letters, digits, '.', '_' and '-'; give another with name=")
     with foreign(name, "encoding one sentence"):
-        width = _matrix(encode([_PROBE])).shape[-1]
+        width = as_matrix(encode([_PROBE])).shape[-1]
     content = {"method": name, "fingerprint": fingerprint} if fingerprint else {}
     return ObjectEncoder(encode, EncoderCard(name=name, method=name, dim=width, content=content))
 
 
-def _matrix(x: Any) -> Embeddings:
+def as_matrix(x: Any) -> Embeddings:
     """(n, d) float32 from an array, a list of vectors, a torch tensor, or a scipy sparse matrix."""
     if hasattr(x, "toarray"):
         x = x.toarray()

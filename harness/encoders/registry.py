@@ -13,7 +13,7 @@ What torch is needed for is imported where an encoder is built, so that names ca
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -88,7 +88,7 @@ class EncoderEntry:
     """One row of the registry.
 
     Attributes:
-        name: the method's name in specifications.
+        name: the method's name in specifications; one that ends in a colon takes whatever follows it, `mteb:org/model`.
         summary: one line for `bench list models`.
         parameters: a class made by `@parameters`.
         build: makes the encoder of a checked specification; raises UsageError or EncoderError.
@@ -184,7 +184,11 @@ def resolve(model: str | Spec, context: Context | None = None) -> Resolved:
     spec = Spec.parse(model) if isinstance(model, str) else model
     if "hf:" in spec.name:
         return _resolve_checkpoint(spec)
-    entry = pick("model", known_encoders(), spec.name)
+    known = known_encoders()
+    prefix, colon, place = spec.name.partition(":")
+    if place and prefix + colon in known:
+        return fill(replace(known[prefix + colon], name=spec.name), spec.given)
+    entry = pick("model", known, spec.name)
     given = dict(spec.given)
     if context is not None and context.backbone is not None and any(p.name == "backbone" for p in declared(entry)):
         given.setdefault("backbone", context.backbone)
