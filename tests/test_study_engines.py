@@ -37,6 +37,7 @@ timeout_min = 10
 [ray]
 num_cpus = 1
 """
+_COMMAND = [sys.executable, "-m", "harness", "study", "study.toml", "-q"]
 CONTROLS = """
 tasks = ["mini-sts"]
 device = "cpu"
@@ -84,31 +85,44 @@ def test_two_processes_give_what_one_gives_and_each_cell_is_done_once(write, tmp
     assert scores(tmp_path / "r2") == scores(tmp_path / "r1")
 
 
-@pytest.mark.slow
-def test_methods_and_seeds_are_the_same_on_every_engine_and_after_a_kill(write, tmp_path, shared):
-    """Three methods, three seeds, sts-dev and mini; one of the two processes is killed in the middle."""
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory, shared):
+    """Three methods with three seeds on sts-dev and mini, done by one process; the folder, and the scores."""
+    folder = tmp_path_factory.mktemp("study")
     text = METHODS.replace('["mini"]', f'["sts-dev", "mini"]\ndata_dir = "{shared / "data/senteval"}"')
-    write(text)
-    bench("--results-dir", "one", "--cache-dir", "c-one")
-    expected = scores(tmp_path / "one")
+    (folder / "study.toml").write_text(text, encoding="utf-8")
+    subprocess.run([*_COMMAND, "--results-dir", "one", "--cache-dir", "c-one"], cwd=folder, check=True)
+    expected = scores(folder / "one")
     assert len(expected) == 9 * 6
-    command = [sys.executable, "-m", "harness", "study", "study.toml", "-q", "--workers", "2"]
-    pool = subprocess.Popen([*command, "--results-dir", "pool", "--cache-dir", "c-pool"])
-    killed = _kill_one(tmp_path / "pool", before=pool)
+    return folder, expected
+
+
+@pytest.mark.slow
+def test_two_processes_one_of_which_is_killed_lose_nothing_and_do_nothing_twice(one_process):
+    folder, expected = one_process
+    arguments = ["--workers", "2", "--results-dir", "pool", "--cache-dir", "c-pool"]
+    pool = subprocess.Popen([*_COMMAND, *arguments], cwd=folder)
+    killed = _kill_one(folder / "pool", pool)
     assert pool.wait() == 0
-    assert scores(tmp_path / "pool") == expected
-    attempts = {one["label"]: one["attempts"] for one in records(tmp_path / "pool")}
+    assert scores(folder / "pool") == expected
+    attempts = {one["label"]: one["attempts"] for one in records(folder / "pool")}
     assert attempts == {label: 2 if label == killed else 1 for label in attempts}
-    for engine in ("ray", "slurm"):
-        pytest.importorskip({"ray": "ray", "slurm": "submitit"}[engine])
-        bench("--engine", engine, "--workers", 2, "--results-dir", engine, "--cache-dir", f"c-{engine}")
-        assert scores(tmp_path / engine) == expected, engine
-        assert {one["attempts"] for one in records(tmp_path / engine)} == {1}
 
 
-def _kill_one(folder, before):
+@pytest.mark.slow
+@pytest.mark.parametrize(("engine", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_every_engine_gives_the_same_numbers(one_process, engine, package):
+    pytest.importorskip(package)
+    folder, expected = one_process
+    arguments = ["--engine", engine, "--workers", "2", "--results-dir", engine, "--cache-dir", f"c-{engine}"]
+    subprocess.run([*_COMMAND, *arguments], cwd=folder, check=True)
+    assert scores(folder / engine) == expected
+    assert {one["attempts"] for one in records(folder / engine)} == {1}
+
+
+def _kill_one(folder, pool):
     """Kill a worker that is in the middle of a cell; the cell's label."""
-    while before.poll() is None:
+    while pool.poll() is None:
         running = [one for one in records(folder) if one["state"] == "running"] if folder.exists() else []
         if len(running) == 2:
             time.sleep(1)

@@ -88,9 +88,10 @@ def _run(board: "Board", engine: str, workers: int, *, json: bool, quiet: bool) 
     from harness.studies.worker import work_here
 
     chosen = pick("engine", ENGINES, engine)
-    make_plan(board).check_disk(board.study.cache_dir)
     board.open()
     with bars(quiet=quiet) as progress:
+        if board.open_cells(board.states()):
+            make_plan(board, progress=progress).check_disk(board.study.cache_dir)
         if engine == "local" and workers == 1:
             work_here(board, progress, partial(tell_cell, quiet=quiet or json))
         else:

@@ -4,21 +4,27 @@ An engine starts a number of workers (`harness.studies.worker.work`) and says ho
 does what is settled in the results folder, so an engine knows nothing of cells, and a lost worker loses nothing.
 """
 
+import logging
 import multiprocessing
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from harness.errors import UsageError
+from harness.errors import BenchError, UsageError
 from harness.studies.cells import FOLDER
 from harness.studies.study import Study
 from harness.studies.worker import work
 
-Alive = Callable[[], int]  # how many workers are at work; raises what a worker raised
+Alive = Callable[[], int]  # how many workers are at work
 Engine = Callable[[Study, int], AbstractContextManager[Alive]]
 
 _RESTARTS = 3  # of workers that were killed, for each
+_SLURM_MINUTES = 24 * 60  # of a job, where the study does not say; submitit's own 5 would end most trainings
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -32,9 +38,7 @@ def local(study: Study, workers: int) -> Iterator[Alive]:
 
     def start(number: int) -> Any:
         device = f"cuda:{number % gpus}" if gpus else None
-        process = spawned.Process(
-            target=work, args=(study,), kwargs={"device": device, "threads": threads}, daemon=True
-        )
+        process = spawned.Process(target=_work_locally, args=(study, device, threads), daemon=True)
         process.start()
         return process
 
@@ -58,6 +62,16 @@ def local(study: Study, workers: int) -> Iterator[Alive]:
             process.join()
 
 
+def _work_locally(study: Study, device: str | None, threads: int) -> None:
+    """What a process does; Ctrl-C is its parent's business, and an error is one sentence."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        work(study, device=device, threads=threads)
+    except BenchError as error:
+        sys.stderr.write(f"bench: {error}\n")
+        sys.exit(error.exit_code)
+
+
 @contextmanager
 def ray(study: Study, workers: int) -> Iterator[Alive]:
     """Tasks of a Ray cluster, each again elsewhere if its node is lost.
@@ -79,7 +93,9 @@ def ray(study: Study, workers: int) -> Iterator[Alive]:
     def alive() -> int:
         nonlocal pending
         done, pending = cluster.wait(pending, num_returns=len(pending), timeout=0) if pending else ([], [])
-        cluster.get(done)
+        for one in done:
+            with _losing_workers():
+                cluster.get(one)
         return len(pending)
 
     try:
@@ -102,19 +118,30 @@ def slurm(study: Study, workers: int) -> Iterator[Alive]:
     options = dict(study.engines.get("slurm", {}))
     cluster = options.pop("cluster", None)
     executor = submitit.AutoExecutor(folder=study.results_dir.absolute() / FOLDER / "jobs", cluster=cluster)
-    executor.update_parameters(**options)
+    executor.update_parameters(**{"timeout_min": _SLURM_MINUTES, **options})
     jobs = executor.map_array(work, [study] * workers)
 
     def alive() -> int:
-        for job in (job for job in jobs if job.done()):
-            job.result()
-        return sum(not job.done() for job in jobs)
+        for job in [job for job in jobs if job.done()]:
+            jobs.remove(job)
+            with _losing_workers():
+                job.result()
+        return len(jobs)
 
     try:
         yield alive
     finally:
-        for job in (job for job in jobs if not job.done()):
+        for job in jobs:
             job.cancel()
+
+
+@contextmanager
+def _losing_workers() -> Iterator[None]:
+    """Warn of a worker that was lost, and go on: others do its cell."""
+    try:
+        yield
+    except Exception as error:  # each engine has its own kinds
+        _log.warning("a worker was lost: %s", " ".join(str(error).split())[:300])
 
 
 ENGINES: Mapping[str, Engine] = {"local": local, "ray": ray, "slurm": slurm}

@@ -15,6 +15,7 @@ from harness.encoders.tokens import token_ids
 from harness.encoders.transformer import TransformerEncoder
 from harness.encoders.work import Cost
 from harness.errors import BenchError, WriteError
+from harness.progress import Progress, silent
 from harness.run import build_cached
 from harness.studies.cells import Board, Cell, State
 from harness.studies.rates import Rates, rate_name
@@ -94,7 +95,7 @@ class StudyPlan:
             )
 
 
-def make_plan(board: Board, workers: Sequence[int] = (1,)) -> StudyPlan:
+def make_plan(board: Board, workers: Sequence[int] = (1,), progress: Progress = silent) -> StudyPlan:
     """Look at what is here and add up the rest; nothing is downloaded, trained or encoded.
 
     Training text is read, and tokenised where it was not yet, which is kept for the training.
@@ -102,9 +103,10 @@ def make_plan(board: Board, workers: Sequence[int] = (1,)) -> StudyPlan:
     Args:
         board: of the study.
         workers: numbers of workers that the time is wanted for.
+        progress: told of texts that are tokenised.
     """
     study = board.study
-    context = study.context(offline=True)
+    context = study.context(offline=True, progress=progress)
     states = board.states()
     plan = StudyPlan(free_bytes=_free(study.cache_dir))
     sentences = _sentences(study, context, plan)

@@ -20,7 +20,7 @@ from harness.studies.cells import Board, Cell, Record, cells_of
 from harness.studies.rates import Rate, note, rate_name
 from harness.studies.study import Study
 
-_PAUSE = 0.5  # seconds between two looks for a cell that can be done
+_PAUSE = 1.0  # seconds between two looks for a cell that can be done
 
 OnCell = Callable[[RunCell], None]
 
