@@ -1,6 +1,10 @@
 """Work on several threads and devices: order, sharing out, padding to few shapes, and where the time went."""
 
+import json
+import subprocess
+import sys
 import time
+from pathlib import Path
 from threading import Event, Lock, get_ident
 
 import numpy as np
@@ -207,3 +211,19 @@ def test_timings_of_a_run(tmp_path):
     parts = [float(row[-2]) for row in rows if row and row[-1].endswith("%") and row[:2] != ["in", "all"]]
     assert sum(parts) == pytest.approx(total, abs=0.05)
     assert "tokenising took" in done.stderr
+
+
+@pytest.mark.slow
+def test_every_measurement_of_the_gpu_benchmark_runs(tmp_path):
+    pytest.importorskip("datasets"), pytest.importorskip("accelerate")
+    words = "red old small big house tree river dog cat bird runs sleeps sees hears".split()
+    lines = [" ".join(words[(i * k) % len(words)] for k in range(3, 9)) + f" {i}" for i in range(300)]
+    (tmp_path / "text.txt").write_text("\n".join(lines) + "\n")
+    script = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
+    command = [sys.executable, script, "--text", tmp_path / "text.txt", "--device", "cpu", "--quick"]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
+    rows = [line.partition("{") for line in done.stdout.splitlines()]
+    assert len(rows) == 14 and all(brace for _, brace, _ in rows), done.stdout
+    found = [(side.split("  ")[0], json.loads("{" + values)) for side, _, values in rows]
+    assert {side for side, _ in found} >= {"card", "train", "encode", "run", "probes"}
+    assert all(values["sentences/s"] > 0 for side, values in found if side.startswith("train"))
