@@ -220,7 +220,7 @@ def test_every_measurement_of_the_gpu_benchmark_runs(tmp_path):
     lines = [" ".join(words[(i * k) % len(words)] for k in range(3, 9)) + f" {i}" for i in range(300)]
     (tmp_path / "text.txt").write_text("\n".join(lines) + "\n")
     script = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
-    command = [sys.executable, script, "--text", tmp_path / "text.txt", "--device", "cpu", "--quick"]
+    command = [sys.executable, script, "--text", tmp_path / "text.txt", "--device", "cpu", "--quick", "--limit", 600]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
     rows = [line.partition("{") for line in done.stdout.splitlines()]
     assert len(rows) == 14 and all(brace for _, brace, _ in rows), done.stdout

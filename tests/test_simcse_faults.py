@@ -398,7 +398,7 @@ def test_a_cache_that_cannot_be_made(tmp_path):
     result = bench(tmp_path)
     assert result.exit_code == 2
     place, refusal = result.stderr.removeprefix("bench: ").split(": ", 1)
-    assert place.startswith(str(tmp_path / "cache" / "tokenized"))
+    assert place.startswith(str(tmp_path / "cache" / "locks"))
     assert refusal == (
         "cannot be written (Not a directory); make room or give write permission, or name another folder\n"
     )
