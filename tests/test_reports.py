@@ -559,18 +559,25 @@ def test_one_odd_result_takes_no_report_away(tmp_path):
 
 
 def test_model_cards_are_read_by_the_hubs_own_library():
+    import yaml
     from huggingface_hub import ModelCard
 
     encoder = card("hf:org/model[pooling=avg]", backbone="org/model", pooling="avg")
     results = [*sts(encoder, MINILM), result(encoder, "MR", {"accuracy/test": 0.8}, protocol="senteval[mode=test]")]
-    ((name, text),) = model_cards(
-        [*results, result(encoder, "geometry-stsb", {"uniformity/unique/test": -2.0})]
-    ).items()
-    assert name == "hf_org_model_pooling=avg"
+    written = model_cards([*results, result(encoder, "geometry-stsb", {"uniformity/unique/test": -2.0})])
+    assert list(written) == ["hf_org_model_pooling=avg.md", "hf_org_model_pooling=avg.eval_results.yaml"]
+    text, entries = written.values()
     read = ModelCard(text)
     found = {one.dataset_name: (one.metric_type, one.metric_value) for one in read.data.eval_results}
     assert found["STS-B"] == ("spearmanr", 82.0325) and found["MR"] == ("accuracy", 80.0)
     assert read.data.base_model == "org/model"
+    hub = pytest.importorskip("huggingface_hub._eval_results")
+    parsed = hub.parse_eval_result_entries(yaml.safe_load(entries))
+    assert {(one.dataset_id, one.task_id): one.value for one in parsed} == {
+        **{(f"mteb/sts{y}-sts", f"STS{y}_default_test"): round(100 * MINILM[f"STS{y}"], 4) for y in range(12, 17)},
+        ("mteb/stsbenchmark-sts", "STSBenchmark_default_test"): 82.0325,  # SICK-R there is over other pairs
+    }
+    assert hub.eval_result_entries_to_yaml(parsed) == yaml.safe_load(entries)
     assert ModelCard(next(iter(model_cards(sts(card(NASTY[0]), MINILM)).values()))).data.model_name == "<b>x"
 
 

@@ -198,3 +198,19 @@ def test_what_cannot_be_exported(place):
     assert result.stderr.strip() == (
         "bench: random: cannot be exported, expected an encoder that is one checkpoint with one pooling"
     )
+
+
+def test_an_exported_folder_has_the_scores_of_the_results_folder(place):
+    from huggingface_hub import ModelCard
+
+    name = f"hf:{place / 'bert'}[pooling=cls_before_pooler]"
+    where = ["--results-dir", place / "results", "--cache-dir", place / "cache", "--offline", "--quiet"]
+    assert bench("run", "--models", name, "--tasks", "mini-sts,mini-mr", *where).exit_code == 0
+    done = bench("export", "model", name, "--output", place / "out", *where, "--json")
+    assert done.exit_code == 0 and json.loads(done.stdout)["scores"] == 2
+    read = ModelCard.load(place / "out/README.md")
+    assert {one.dataset_name for one in read.data.eval_results} == {"mini-sts", "mini-mr"}
+    assert read.data.library_name == "sentence-transformers" and "SentenceTransformer(" in read.text
+    assert str(place) not in read.content and not (place / "out/.eval_results").exists()  # no benchmark of the hub
+    other = bench("export", "model", name, "--output", place / "none", "--results-dir", place / "no", "--json")
+    assert json.loads(other.stdout)["scores"] == 0

@@ -1,7 +1,7 @@
 """`bench export`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from harness.cli.console import err, print_json
 from harness.cli.options import command, context_of, notice
 from harness.errors import UsageError
 from harness.names import pick, split_specs
+
+if TYPE_CHECKING:
+    from harness.names import EncoderCard
 
 export_app = typer.Typer(no_args_is_help=True, help="Write a model, or results, as other programs read them.")
 
@@ -23,6 +26,7 @@ def model(
         str, typer.Option("--format", "-f", help="sentence-transformers or huggingface.")
     ] = "sentence-transformers",
     data_dir: options.DataDir = None,
+    results_dir: options.ResultsDir = Path("results"),
     cache_dir: options.CacheDir = None,
     device: options.Device = "auto",
     backbone: options.Backbone = None,
@@ -31,6 +35,8 @@ def model(
     quiet: options.Quiet = False,
 ) -> None:
     """Write an encoder as a folder that other libraries load. Exported weights are float32.
+
+    Its README.md and .eval_results hold the scores that the results folder has of it, as the hub reads them.
 
     For example: bench export model simcse-unsup --output model --format sentence-transformers
     """
@@ -47,10 +53,29 @@ def model(
                 f"{model}: cannot be exported, expected an encoder that is one checkpoint with one pooling"
             )
         folder = write(encoder, output, layout)
+    scores = _write_scores(folder, encoder.card, layout, results_dir)
     if json:
-        print_json({"folder": str(folder), "format": layout, "model": encoder.card.name})
+        print_json({"folder": str(folder), "format": layout, "model": encoder.card.name, "scores": scores})
     else:
-        err.print(f"{encoder.card.name}: {layout} folder in {folder}", markup=False, soft_wrap=True)
+        told = f"{encoder.card.name}: {layout} folder in {folder}, its card has {scores} scores of {results_dir}"
+        err.print(told, markup=False, soft_wrap=True)
+
+
+def _write_scores(folder: Path, card: "EncoderCard", layout: str, results_dir: Path) -> int:
+    """Put what was measured of the encoder into the folder's card; returns how many scores that are."""
+    from harness import files
+    from harness.reports.modelcard import EVAL_RESULTS, eval_results, has_score, with_scores
+    from harness.results.store import read_all
+
+    found = read_all(results_dir)[0] if results_dir.is_dir() else []
+    own = [result for result in found if result.encoder.identity == card.identity and has_score(result)]
+    if own:
+        readme = folder / "README.md"
+        library = "transformers" if layout == "huggingface" else layout
+        files.replace(readme, with_scores(readme.read_text(encoding="utf-8"), own, library).encode())
+    if entries := eval_results(own):
+        files.replace(folder / EVAL_RESULTS, entries.encode())
+    return len(own)
 
 
 @export_app.command()

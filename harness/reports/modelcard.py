@@ -1,4 +1,9 @@
-"""Model cards for the Hugging Face hub: a README.md whose `model-index` holds the measured scores."""
+"""Measured scores as the Hugging Face hub reads them: `model-index` in a README.md, and `.eval_results/*.yaml`.
+
+The second form names data sets and tasks of benchmarks on the hub, so only what mteb has too can be in it.
+
+Source: https://huggingface.co/docs/hub/eval-results
+"""
 
 import json
 import re
@@ -18,17 +23,31 @@ _METRICS = {
 _DATA = {"STSBenchmark": "sentence-transformers/stsb", "SICKRelatedness": "sick", "SST2": "stanfordnlp/sst2"}
 
 
+# What mteb calls our task on the hub: data set, and task_id as mteb writes it.
+_BENCHMARK = {
+    **{f"STS{year}": (f"mteb/sts{year}-sts", f"STS{year}_default_test") for year in range(12, 17)},
+    "STSBenchmark": ("mteb/stsbenchmark-sts", "STSBenchmark_default_test"),
+    "STSBenchmark.v2": ("mteb/STSBenchmarkv2", "STSBenchmark.v2_default_test"),
+    "STSBenchmark.v2-dev": ("mteb/STSBenchmarkv2", "STSBenchmark.v2_default_validation"),
+    "SICKRelatedness-full": ("mteb/sickr-sts", "SICK-R_default_test"),
+}
+EVAL_RESULTS = ".eval_results/bench.yaml"  # in a model's folder
+
+
 def model_cards(results: Sequence[Result]) -> Mapping[str, str]:
-    """A card for each encoder that has a correlation or an accuracy, by a name that is safe as a file name."""
+    """The files of each encoder that has a correlation or an accuracy: `NAME.md`, and `NAME.eval_results.yaml`."""
     by_encoder: dict[str, list[Result]] = {}
     for result in results:
-        if _metric(result) is not None:
+        if has_score(result):
             by_encoder.setdefault(result.encoder.name, []).append(result)
-    cards: dict[str, str] = {}
+    files: dict[str, str] = {}
     for name, own in sorted(by_encoder.items()):
         plain = re.sub(r"[^A-Za-z0-9._=-]+", "_", name).strip("_.") or "encoder"
-        cards[plain if plain not in cards else f"{plain}-{own[0].encoder.identity[:8]}"] = model_card(own)
-    return cards
+        plain = plain if f"{plain}.md" not in files else f"{plain}-{own[0].encoder.identity[:8]}"
+        files[f"{plain}.md"] = model_card(own)
+        if entries := eval_results(own):
+            files[f"{plain}.eval_results.yaml"] = entries
+    return files
 
 
 def model_card(results: Sequence[Result]) -> str:
@@ -37,17 +56,54 @@ def model_card(results: Sequence[Result]) -> str:
     Args:
         results: of one encoder, at least one of them a correlation or an accuracy.
     """
-    known = [result for result in results if _metric(result) is not None]
+    known = [result for result in results if has_score(result)]
+    return f"---\n{_metadata(known, 'sentence-transformers')}\n---\n\n{_body(known[0].encoder, known)}"
+
+
+def with_scores(readme: str, results: Sequence[Result], library: str) -> str:
+    """The README.md of an exported model, with the scores in its metadata and in a table at its end.
+
+    Args:
+        readme: with metadata of its own between two lines `---`, which are replaced.
+        results: of the model; as for `model_card`.
+        library: that loads the model, as the hub names it.
+    """
+    known = [result for result in results if has_score(result)]
+    body = readme.split("---\n", 2)[2].rstrip()
+    return f"---\n{_metadata(known, library)}\n---\n{body}\n\n{_table(known)}"
+
+
+def eval_results(results: Sequence[Result]) -> str:
+    """The content of `EVAL_RESULTS`, percent of each task that mteb has; empty where there is none. JSON is YAML."""
+    entries = [
+        {
+            "dataset": dict(zip(("id", "task_id"), _BENCHMARK[result.task], strict=True)),
+            "value": round(100 * result.scores[result.metric], 4),
+            "date": result.run.started[:10],
+            "notes": f"Spearman of cosines by bench, protocol {visible(result.protocol)}, SentEval's copy of the pairs",
+        }
+        for result in results
+        if result.task in _BENCHMARK and _metric(result) == "spearman"
+    ]
+    return "".join(f"- {json.dumps(entry, ensure_ascii=True)}\n" for entry in entries)
+
+
+def _metadata(known: Sequence[Result], library: str) -> str:
+    """The lines between `---`."""
     card = known[0].encoder
     metadata = {
-        "library_name": "sentence-transformers",
+        "library_name": library,
         "pipeline_tag": _SIMILARITY,
         "tags": [_SIMILARITY, "feature-extraction"],
         **({"base_model": card.backbone} if card.backbone and re.fullmatch(r"[\w.-]+/[\w.-]+", card.backbone) else {}),
         "model-index": [{"name": visible(card.name), "results": [_entry(result) for result in known]}],
     }
-    lines = "\n".join(f"{key}: {json.dumps(value, ensure_ascii=True)}" for key, value in metadata.items())
-    return f"---\n{lines}\n---\n\n{_body(card, known)}"
+    return "\n".join(f"{key}: {json.dumps(value, ensure_ascii=True)}" for key, value in metadata.items())
+
+
+def has_score(result: Result) -> bool:
+    """Whether a card shows the result: correlations and accuracies."""
+    return _metric(result) is not None
 
 
 def _metric(result: Result) -> str | None:
@@ -90,11 +146,12 @@ def _body(card: EncoderCard, results: Sequence[Result]) -> str:
         "Weights (sha256)": card.weights_sha256,
     }
     known = "\n".join(f"- {key}: {code(str(value))}" for key, value in facts.items() if value)
+    return f"# {code(card.name)}\n\nSentence embeddings, evaluated by `bench`.\n\n{known}\n\n{_table(results)}"
+
+
+def _table(results: Sequence[Result]) -> str:
     rows = "\n".join(
         f"| {short_task(result.task)} | {code(result.metric)} | {100 * result.scores[result.metric]:.2f} |"
         for result in results
     )
-    return (
-        f"# {code(card.name)}\n\nSentence embeddings, evaluated by `bench`.\n\n{known}\n\n"
-        f"| Task | Score | Value |\n| :--- | :--- | ---: |\n{rows}\n"
-    )
+    return f"| Task | Score | Value |\n| :--- | :--- | ---: |\n{rows}\n"

@@ -24,7 +24,7 @@ FORMATS = {
     "latex": "a .tex file per table",
     "csv": "a .csv file per table",
     "json": "a .json file per table, with the lines of its .csv",
-    "model-card": "a README.md for the hub per encoder, in model-cards/",
+    "model-card": "a README.md and a file for .eval_results/ of the hub per encoder, in model-cards/",
 }
 _PER_TABLE = {"latex": ("tex", latex), "csv": ("csv", tidy_csv), "json": ("json", tidy_json)}
 
@@ -145,7 +145,7 @@ def _pages(gathered: Gathered, asked: ReportOptions, out_dir: Path) -> dict[str,
         kinds = [_PER_TABLE[name] for name in asked.formats if name in _PER_TABLE]
         pages |= {f"{table.name}.{ending}": render(table) for ending, render in kinds}
     if "model-card" in asked.formats:
-        pages |= {f"model-cards/{name}.md": card for name, card in model_cards(gathered.results).items()}
+        pages |= {f"model-cards/{name}": text for name, text in model_cards(gathered.results).items()}
     return pages
 
 
