@@ -9,11 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli.main import app
+from harness.encoders.registry import resolve
 from harness.errors import UsageError
+from harness.names import STS
 from harness.results.store import read_all
 from harness.studies.cells import MOST_ATTEMPTS, Board, Cell, Record, cells_of
 from harness.studies.plan import simulate
-from harness.studies.study import load_study
+from harness.studies.study import load_study, write_study
 
 CONTROLS = """
 tasks = ["mini-sts"]
@@ -332,3 +334,16 @@ def test_an_engine_that_is_not_installed_names_its_extra(study, monkeypatch, eng
         f"bench: --engine {engine}: the package {package} is not installed; install it with: pip install "
         f"'simcse-bench[{engine}]'\n",
     )
+
+
+def test_a_papers_table_is_a_study(study, tmp_path):
+    study(CONTROLS)
+    asked = ["paper", "simcse", "--table", "5", "--backbone", "tiny"]
+    assert bench(*asked, "--study", "table-5.toml").exit_code == 0
+    found = load_study(tmp_path / "table-5.toml", tmp_path / "cache")
+    missing = json.loads(bench(*asked, "--dry-run", "--json").stdout)
+    assert list(found.specs) == list(dict.fromkeys(str(resolve(one["model"]).spec) for one in missing))
+    assert [task.name for task in found.chosen_tasks()] == list(STS)
+    assert {cell.kind for cell in cells_of(found)} == {"train", "fit", "score"}
+    with pytest.raises(UsageError, match="no study is written, nothing is missing"):
+        write_study(tmp_path / "none.toml", "nothing", [])

@@ -17,7 +17,7 @@ from harness.names import pick, split_names
 
 if TYPE_CHECKING:
     from harness.paper import Places
-    from harness.reports.paper import PaperTable
+    from harness.reports.paper import PaperTable, Wanted
     from harness.reports.targets import Choice, Paper, Target
     from harness.results.record import Result
 
@@ -35,6 +35,9 @@ def paper(
     parameters: options.Set = None,
     captions: Annotated[str, typer.Option("--captions", help="Image captions, for tables 4 and 8.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Name what is missing, and run nothing.")] = False,
+    study: Annotated[
+        Path | None, typer.Option("--study", help="Write what is missing as a study file, and run nothing.")
+    ] = None,
     no_run: Annotated[bool, typer.Option("--no-run", help="Render what is measured, and run nothing.")] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the tables.")] = Path("reports/paper"),
     formats: Annotated[
@@ -66,8 +69,11 @@ def paper(
         return
     targets = [*_named(known, "table", table), *_named(known, "figure", figure)]
     writers = _writers(formats)
+    wanted = dict.fromkeys(one for t in targets for one in coverage(t, known, choice, results).missing)
+    if study is not None:
+        _write_study(study, f"{known.name}: {', '.join(target.label for target in targets)}", list(wanted))
+        return
     if dry_run:
-        wanted = dict.fromkeys(one for t in targets for one in coverage(t, known, choice, results).missing)
         rows: Rows = [{"model": one.encoder, "task": one.task, "protocol": one.protocol} for one in wanted]
         show_rows(rows, json=json, empty="nothing is missing")
         return
@@ -85,6 +91,12 @@ def paper(
     _show(filled, paths, json=json, quiet=quiet)
     if code or not all(whole for _, whole in drawn):
         raise typer.Exit(code or 1)
+
+
+def _write_study(path: Path, title: str, wanted: "Sequence[Wanted]") -> None:
+    from harness.studies.study import write_study
+
+    write_study(path, title, [(one.encoder, one.task, one.protocol) for one in wanted])
 
 
 def _named(paper: "Paper", kind: str, numbers: str) -> "list[Target]":

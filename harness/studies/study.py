@@ -17,9 +17,10 @@ Every other key of a model is one of its parameters; a list of values is an axis
 folder that the command runs in.
 """
 
+import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -27,6 +28,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from harness import files
 from harness.encoders.context import Context
 from harness.encoders.device import torch_device
 from harness.encoders.registry import declared, resolve
@@ -39,6 +41,7 @@ from harness.tasks.suites import select
 _Seeds = str | list[Annotated[int, Field(ge=0)]]
 _HEADER = re.compile(r"\s*\[+\s*([\w.-]+)\s*\]+")
 _KEY = re.compile(r"\s*[\"']?([\w-]+)[\"']?\s*=")
+_MODE = re.compile(r"mode=(\w+)")
 _RANGE = re.compile(r"(\d+)-(\d+)")
 
 
@@ -283,3 +286,29 @@ def _check_tasks(place: _Place, study: Study) -> None:
                 raise place.error((key,), str(error)) from error
     if not (study.suites or study.tasks):
         raise place.error(("suites",), "there are neither suites nor tasks, so nothing would be measured; name some")
+
+
+def write_study(path: Path, title: str, wanted: Sequence[tuple[str, str, str]]) -> None:
+    """Write a study that measures some results, of every encoder on every task that one of them needs.
+
+    Args:
+        path: of the study file.
+        title: for people.
+        wanted: encoder, task and protocol of each result.
+
+    Raises:
+        UsageError: if nothing is wanted, or the probes' modes differ, which one study cannot measure.
+        WriteError: if the file cannot be written.
+    """
+    modes = dict.fromkeys(mode[1] for _, _, protocol in wanted if (mode := _MODE.search(protocol)))
+    if not wanted or len(modes) > 1:
+        found = (
+            f"probes of the modes {', '.join(modes)}; name their tables one by one" if modes else "nothing is missing"
+        )
+        raise UsageError(f"{path}: no study is written, {found}")
+    tasks = list(dict.fromkeys(task for _, task, _ in wanted))
+    lines = [f"title = {json.dumps(title)}", f"tasks = {json.dumps(tasks)}"]
+    lines += [f"mode = {json.dumps(mode)}" for mode in modes]
+    for encoder in dict.fromkeys(encoder for encoder, _, _ in wanted):
+        lines += ["", "[[models]]", f"model = {json.dumps(encoder, ensure_ascii=False)}"]
+    files.replace(path, ("\n".join(lines) + "\n").encode())
