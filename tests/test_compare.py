@@ -8,8 +8,9 @@ from typer.testing import CliRunner
 
 from harness.cli.main import app
 from harness.errors import ResultError
-from harness.names import EncoderCard
+from harness.names import STS, EncoderCard
 from harness.reports.comparison import compare
+from harness.reports.letters import SENTENCE
 from harness.reports.report import ReportOptions, report
 from harness.reports.runs import Estimates
 from harness.reports.suite import build
@@ -200,6 +201,87 @@ def test_tables_show_intervals_and_letters_of_what_they_cannot_tell_apart(tmp_pa
     assert (shown["one"][-1], shown["two"][-1], shown["worse"][-1]) == ("a", "a", "b")
     assert not any(cell.best for row in table.rows for cell in row.cells[7:])  # the average of neither is the best
     assert "share a letter" in table.caption
+
+
+def ties(results):
+    """Label -> letters of the first table, whose notes and caption come with them."""
+    table = build(results, estimates=Estimates())[0]
+    rows = [row for row in table.rows if row.kind == "measured"]
+    return [(row.label, row.cells[-1].words) for row in rows], [note for _, note in notes_below(table)], table.caption
+
+
+def test_a_release_and_ones_own_seeds_have_letters_of_their_own(tmp_path):
+    """They have one name without the seed, so that letters by name gave both those of the other."""
+    for task in STS:
+        similarity(tmp_path, card("simcse-unsup"), task, 0.1, 1)
+        similarity(tmp_path, card("bag-of-words"), task, 0.5, 9)
+        for seed in range(3):
+            similarity(tmp_path, trained("simcse-unsup", seed), task, 0.5, 10 + seed)
+    found, notes, caption = ties(store.read_all(tmp_path)[0])
+    assert dict(found)["simcse-unsup"] == "a"
+    assert dict(found)["simcse-unsup, 3 seeds"] == dict(found)["bag-of-words"] == "b"
+    other = "is no replicate of the other row of this name, which differs in who trained it, its training text"
+    assert other in notes
+    assert SENTENCE in caption
+    assert any(note.startswith("1,007 of the 1,379 pairs of STS-B are in STS12 to STS16") for note in notes)
+
+
+def test_an_encoder_of_other_data_has_no_letter_and_silences_nobody(tmp_path):
+    for name, noise, seed in (("stray", 0.05, 1), ("one", 0.2, 2), ("two", 0.5, 3)):
+        for task in STS:
+            data = {"other.txt": "ff"} if (name, task) == ("stray", "STS12") else {f"{task}.txt": "ab"}
+            similarity(tmp_path, card(name), task, noise, seed, data=data)
+    found, _, caption = ties(store.read_all(tmp_path)[0])
+    assert found == [("stray", "other data"), ("one", "a"), ("two", "b")]
+    assert "“other data” stands where an encoder was scored on other files than most" in caption
+
+
+def test_an_average_is_over_the_seeds_that_have_every_task(tmp_path):
+    for seed in range(3):
+        for task in ("STS12", "STS13") if seed else ("STS12",):
+            similarity(tmp_path, trained("one", seed), task, 0.3 + 0.1 * seed, 10 + seed)
+    for task in ("STS12", "STS13"):
+        similarity(tmp_path, card("two"), task, 0.4, 30)
+    results = store.read_all(tmp_path)[0]
+    found = compare(results, ("one", "two"))
+    whole = [r.scores["spearman/all/test"] for r in results if r.encoder.seed in (1, 2)]
+    assert found.rows[-1].a == pytest.approx(100 * np.mean(whole))
+    assert found.left_out == ("average: is without 1 run that lack a task",)
+
+
+def test_a_name_that_two_recipes_have_says_which_is_compared(tmp_path):
+    for seed, dtype in enumerate(("float32", "float32", "bfloat16")):
+        similarity(tmp_path, replace(trained("one", seed), dtype=dtype), "STS12", 0.3, 10 + seed)
+    similarity(tmp_path, card("two"), "STS12", 0.4, 30)
+    found = compare(store.read_all(tmp_path)[0], ("one", "two"))
+    assert found.seeds == (2, 1)
+    assert found.notes[0].startswith("one stands for 2 of the 3 encoders of that name; the others differ in who")
+
+
+def test_sets_with_few_chains_of_sentences_are_marked(tmp_path):
+    """Every pair of a set shares its first sentence, so there is one chain; the other set has one for each pair."""
+    for name, seed in (("one", 1), ("two", 2)):
+        gold = np.random.default_rng(0).random(N)
+        cosine = gold + 0.2 * np.random.default_rng(seed).normal(size=N)
+        half = N // 2
+        items = PairItems(
+            subset=["star"] * half + ["apart"] * half,
+            left=["hub"] * half + [f"l{i}" for i in range(half)],
+            right=[f"r{i}" for i in range(N)],
+            words=np.full(N, 2), overlap=np.zeros(N), gold=gold, cosine=cosine,
+        )  # fmt: skip
+        parts = (slice(0, half), slice(half, N))
+        each = [float(stats.spearmanr(gold[part], items.cosine[part]).statistic) for part in parts]
+        whole = float(stats.spearmanr(gold, items.cosine).statistic)
+        scores = {"spearman/all/test": whole, "spearman/mean/test": float(np.mean(each))}
+        scores |= {"spearman/subset:star/test": each[0], "spearman/subset:apart/test": each[1]}
+        store.write(record(card(name), "STS12", scores).with_items(items), tmp_path)
+    tables = {table.name: table for table in build(store.read_all(tmp_path)[0], estimates=Estimates())}
+    (note,) = [note for note in tables["sts-mean"].notes if "chains" in note]
+    assert note.startswith("Pairs that share sentences form chains, of which there are so few in STS12 star (1) that")
+    (whole,) = [note for note in tables["sts-all"].notes if "chains" in note]
+    assert "in STS12 (4)" in whole  # 1 / (1/4 + 120 / 240^2) = 3.97
+    assert "STS12 (4)" in compare(store.read_all(tmp_path)[0], ("one", "two")).notes[-1]
 
 
 def test_a_result_with_a_damaged_file_is_named_and_left_out(tmp_path):

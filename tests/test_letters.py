@@ -5,7 +5,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from harness.reports.letters import holm, letters, told_apart, two_sided_p
+from harness.reports.crossed import Side
+from harness.reports.letters import SENTENCE, holm, letters, told_apart
 from harness.reports.uncertainty import Estimate
 
 
@@ -39,21 +40,27 @@ def test_the_best_has_the_first_letter_and_nobody_is_left_out():
 
 def test_holm_is_a_step_down():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert two_sided_p(1.96, 1.0) == pytest.approx(0.05, abs=1e-4)
-    assert two_sided_p(0.0, 0.0) == 1.0 and two_sided_p(0.1, 0.0) == 0.0
 
 
-def encoder(value, noise=0.01):
-    rng = np.random.default_rng(0)
+def side(name, value, seeds=(), seed=0):
+    """An encoder whose score has a standard error of a hundredth over items, and varies so much over seeds."""
     ids = np.array([f"s{i}" for i in range(400)])
-    return Estimate(value=value, influence=rng.normal(size=400) * noise / 20, left=ids, right=ids)
+    influence = np.random.default_rng(seed).normal(size=400) * 0.01 / 20
+    mean = Estimate(value=value, influence=influence, left=ids, right=ids)
+    return Side(mean, {f"{name}{i}": value + shift for i, shift in enumerate(seeds or (0.0,))})
 
 
 def test_the_noise_of_seeds_keeps_encoders_together():
-    rng = np.random.default_rng(1)
-    scores = {"a": encoder(0.60), "b": encoder(0.56)}
-    scores["b"] = Estimate(
-        value=0.56, influence=rng.normal(size=400) * 0.0005, left=scores["a"].left, right=scores["a"].right
-    )
-    assert told_apart(scores, {}) == [("b", "a")]
-    assert told_apart(scores, {"a": 0.02**2, "b": 0.02**2}) == []  # seeds that differ by two points
+    """Two seeds tell little of their noise, so that Student's t and not the normal distribution decides."""
+    scores = {"a": side("a", 0.60), "b": side("b", 0.55, seed=1)}
+    assert told_apart(scores) == [("b", "a")]
+    wide = {"a": side("a", 0.60, (-0.02, 0.02)), "b": side("b", 0.55, (-0.02, 0.02), seed=1)}
+    assert told_apart(wide) == []
+    shifts = (-0.012, 0.012)
+    two = {"a": side("a", 0.60, shifts), "b": side("b", 0.55, shifts, seed=1)}
+    five = {"a": side("a", 0.60, shifts * 4), "b": side("b", 0.55, shifts * 4, seed=1)}
+    assert (told_apart(two), told_apart(five)) == ([], [("b", "a")])
+
+
+def test_letters_say_of_what_they_are_for_encoders_trained_once():
+    assert "of one trained once, items only" in SENTENCE

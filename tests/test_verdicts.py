@@ -28,7 +28,7 @@ def seeds(n, **values):
 def row(paper, table, task, value, backbone="bert-base-uncased", **others):
     return PublishedRow(
         paper=paper, table=table, supervision="", model="", backbone=backbone, variant="", origin="",
-        values={task: value, **others},
+        values={task: value, **others}, decimals={"1": 1, "": 14}.get(table, 2),
     )  # fmt: skip
 
 
@@ -110,6 +110,19 @@ def test_runs_of_the_paper_are_reproduced_and_say_why():
     assert "which is wider than 2 points either side" in one.reason
     wide = judge([74.8], seeds(1), target, AVERAGE, margin=3.0)
     assert wide.outcome == "reproduced"
+
+
+def test_with_five_seeds_the_mean_is_held_against_the_mean_of_the_published_runs():
+    target = row("simcse", "5", "Avg", 76.25)
+    values = [73.0, 73.1, 73.2, 73.3, 73.4]
+    found = judge(values, seeds(5), target, AVERAGE)
+    # Pooled over 4 + 49 degrees of freedom; t = 2.00575 with 53; the published runs have the mean 75.35.
+    spread = reference_spread("simcse-unsup", "bert-base-uncased", AVERAGE)
+    pooled = ((4 * 0.025 + 49 * spread.deviation**2) / 53) ** 0.5
+    low, high = 73.2 - 2.00575 * pooled / 5**0.5, 73.2 + 2.00575 * pooled / 5**0.5
+    said = f"; the mean of the published runs, {spread.mean:.2f}, is outside the 95 % interval of our mean, "
+    assert found.reason.endswith(f"{said}{low:.2f} to {high:.2f}")
+    assert "the mean of" not in judge(values[:4], seeds(4), target, AVERAGE).reason
 
 
 def test_the_same_weights_twice_are_one_run():

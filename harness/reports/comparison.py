@@ -5,19 +5,27 @@ of the items (of the means over runs) plus, for each trained encoder, the varian
 number.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from harness.errors import ResultError
-from harness.names import EncoderCard, ScoreKey
-from harness.reports.crossed import Contrast, Side, contrast, side_of, stored_estimate
+from harness.names import EncoderCard, ScoreKey, short_task
+from harness.reports.crossed import Contrast, contrast, side_of, stored_estimate
 from harness.reports.layouts import LAYOUTS, Layout
 from harness.reports.letters import holm
 from harness.reports.match import recipe_of, without_seed
 from harness.reports.runs import score_key
-from harness.reports.uncertainty import average, estimate
+from harness.reports.uncertainty import (
+    FEW_CHAINS,
+    Estimate,
+    average,
+    effective_chains,
+    estimate,
+    few_chains_sentence,
+)
 from harness.results.record import Result
 
 if TYPE_CHECKING:
@@ -93,6 +101,9 @@ class Comparison:
         return pd.DataFrame([asdict(row) for row in self.rows])
 
 
+_Runs = Mapping[str, Estimate]  # by the encoder's identity
+
+
 @dataclass(frozen=True, slots=True)
 class _Cell:
     """A task that both encoders have, in percent or its own unit."""
@@ -101,8 +112,15 @@ class _Cell:
     task: str
     protocol: str
     key: str
-    sides: tuple[Side, Side]
+    runs: tuple[_Runs, _Runs]
     scale: float = 100.0
+
+    @property
+    def test(self) -> Contrast:
+        """The difference of the means over runs."""
+        a, b = (side_of(one) for one in self.runs)
+        assert a is not None and b is not None
+        return contrast(a, b)
 
 
 def runs_of(name: str, results: Iterable[Result]) -> list[Result]:
@@ -144,14 +162,37 @@ def compare(results: Sequence[Result], names: tuple[str, str]) -> Comparison:
             f"the results hold no task to compare {names[0]} and {names[1]} on{why}; `bench run` both on one suite"
         )
     cards = [_cards(one) for one in both]
+    rows = _rows(groups, left_out)
+    notes = [f"{name} {WEIGHTS_ONLY}" for name, own in zip(names, cards, strict=True) if _is_one_run(own)]
     return Comparison(
         a=names[0],
         b=names[1],
         seeds=(len(cards[0]), len(cards[1])),
-        rows=tuple(_rows(groups)),
-        notes=tuple(f"{name} {WEIGHTS_ONLY}" for name, own in zip(names, cards, strict=True) if _is_one_run(own)),
+        rows=tuple(rows),
+        notes=(*notes, *_other_recipes(names, results), *_few_chains(groups)),
         left_out=tuple(left_out),
     )
+
+
+def _other_recipes(names: Sequence[str], results: Sequence[Result]) -> Iterator[str]:
+    """One sentence for each name that other runs have too, which are no replicates."""
+    for name in names:
+        cards = {one.encoder.name: one.encoder for one in results if without_seed(one.encoder.name) == name}
+        recipes = Counter(recipe_of(card) for card in cards.values())
+        used = recipe_of(runs_of(name, results)[0].encoder) if recipes else ""
+        if len(recipes) > 1:
+            yield (
+                f"{name} stands for {recipes[used]} of the {len(cards)} encoders of that name; the others differ in "
+                "who trained them, in text or in dtype, so they are no replicates"
+            )
+
+
+def _few_chains(groups: Sequence[tuple[Layout | None, Sequence[_Cell]]]) -> Iterator[str]:
+    for cell in (cell for layout, cells in groups if layout is not None for cell in cells):
+        one = next(iter(cell.runs[0].values()))
+        chains = effective_chains(one.left, one.right)
+        if chains < FEW_CHAINS:
+            yield few_chains_sentence({short_task(cell.task): chains})
 
 
 _Places = Mapping[tuple[str, str], Sequence[Result]]
@@ -182,21 +223,27 @@ def _cells_of(layout: Layout, protocol: str, a: _Places, b: _Places, left_out: l
             continue
         key = score_key(a[place][0], layout, column)
         try:
-            if key is not None and (sides := _sides(a[place], b[place], key)) is not None:
-                cells.append(_Cell(layout.name, column.task, protocol, key, sides))
+            if key is not None and (runs := _runs(a[place], b[place], key)) is not None:
+                cells.append(_Cell(layout.name, column.task, protocol, key, runs))
         except ResultError as error:
             left_out.append(f"{column.task}: {error}")
     return cells
 
 
-def _sides(a: Sequence[Result], b: Sequence[Result], key: str) -> tuple[Side, Side] | None:
+def _runs(a: Sequence[Result], b: Sequence[Result], key: str) -> tuple[_Runs, _Runs] | None:
     if any(result.data != a[0].data for result in (*a, *b)):
         raise ResultError("the two were scored on different data files; run one of them again")
-    one, other = (side_of({run.encoder.identity: estimate(run, key) for run in runs}) for runs in (a, b))
-    if one is None or other is None:
+    one, other = (_known({run.encoder.identity: estimate(run, key) for run in runs}) for runs in (a, b))
+    if not one or not other:
         return None
-    one.mean.minus(other.mean)  # refuses other items
+    next(iter(one.values())).minus(next(iter(other.values())))  # refuses other items
     return one, other
+
+
+def _known(runs: Mapping[str, Estimate | None]) -> _Runs:
+    """The runs if all of them have contributions of items, else nothing."""
+    known = {name: run for name, run in runs.items() if run is not None}
+    return known if len(known) == len(runs) else {}
 
 
 def _geometry(a: _Places, b: _Places) -> list[_Cell]:
@@ -205,46 +252,51 @@ def _geometry(a: _Places, b: _Places) -> list[_Cell]:
     for task, protocol in (place for place in a if place in b and "geometry" in place[0]):
         for key in _GEOMETRY:
             one, other = (
-                side_of({run.encoder.identity: stored_estimate(run, key) for run in runs[task, protocol]})
+                _known({run.encoder.identity: stored_estimate(run, key) for run in runs[task, protocol]})
                 for runs in (a, b)
             )
-            if one is not None and other is not None:
+            if one and other:
                 cells.append(_Cell("geometry", task, protocol, key, (one, other), 1.0))
     return cells
 
 
-def _rows(groups: Sequence[tuple[Layout | None, list[_Cell]]]) -> list[Difference]:
-    tests = [[contrast(*cell.sides) for cell in cells] for _, cells in groups]
+def _rows(groups: Sequence[tuple[Layout | None, list[_Cell]]], left_out: list[str]) -> list[Difference]:
+    tests = [[cell.test for cell in cells] for _, cells in groups]
     adjusted = iter(holm([found.p for group in tests for found in group]))
     rows = []
     for (layout, cells), found in zip(groups, tests, strict=True):
         rows += [_difference(cell, test, next(adjusted)) for cell, test in zip(cells, found, strict=True)]
         if layout is not None and layout.average and len(cells) > 1:
-            rows.append(_average_row(cells))
+            together = _average(cells)
+            lacking = sum(max(len(cell.runs[i]) for cell in cells) - len(together.runs[i]) for i in (0, 1))
+            if lacking:
+                left_out.append(f"{AVERAGE}: is without {lacking} run{'' if lacking == 1 else 's'} that lack a task")
+            if all(together.runs):
+                rows.append(_difference(together, together.test, together.test.p))
     return rows
 
 
-def _average_row(cells: Sequence[_Cell]) -> Difference:
-    """The mean over tasks: items jointly, because tasks share sentences, and each run with its own mean over tasks."""
-    sides = []
-    for i in (0, 1):
-        own = [cell.sides[i] for cell in cells]
-        names = [name for name in own[0].runs if all(name in side.runs for side in own)]
-        runs = {name: fmean(side.runs[name] for side in own) for name in names}
-        sides.append(Side(average([side.mean for side in own]), runs))
-    joined = replace(cells[0], task=AVERAGE, sides=(sides[0], sides[1]))
-    found = contrast(*joined.sides)
-    return _difference(joined, found, found.p)
+def _average(cells: Sequence[_Cell]) -> _Cell:
+    """The mean over tasks of each run that has them all: items jointly, because tasks share sentences."""
+    a, b = (
+        {
+            name: average([cell.runs[i][name] for cell in cells])
+            for name in cells[0].runs[i]
+            if all(name in cell.runs[i] for cell in cells)
+        }
+        for i in (0, 1)
+    )
+    return replace(cells[0], task=AVERAGE, runs=(a, b))
 
 
 def _difference(cell: _Cell, found: Contrast, p_holm: float) -> Difference:
-    a, b = (cell.scale * side.mean.value for side in cell.sides)
+    a, b = (cell.scale * fmean(run.value for run in runs.values()) for runs in cell.runs)
     return Difference(
         table=cell.layout,
         task=cell.task if cell.layout != "geometry" else f"{cell.task} {ScoreKey.parse(cell.key).metric}",
         protocol=cell.protocol,
         score=cell.key,
-        n=len(cell.sides[0].mean.influence),
+        n=len(next(iter(cell.runs[0].values())).influence),
         a=a,
         b=b,
         difference=a - b,

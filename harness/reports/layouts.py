@@ -27,6 +27,7 @@ class Layout:
         average: whether the row ends with the mean of its cells.
         main: whether a report shows it on its first page.
         published: (paper, table) whose rows are shown on a backbone that was measured.
+        note: what a reader must know of the average, said below the table.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Layout:
     average: bool = False
     main: bool = False
     published: tuple[tuple[str, str], ...] = ()
+    note: str = ""
 
     def key(self, column: Column) -> str:
         """The key of `Result.scores`, e.g. `spearman/all/test`."""
@@ -49,6 +51,10 @@ _STS = (
     *(Column(task=f"STS{year}", head=f"STS{year}") for year in range(12, 17)),
     Column(task="STSBenchmark", head="STS-B"),
     Column(task="SICKRelatedness", head="SICK-R"),
+)
+_SHARED = (
+    "1,007 of the 1,379 pairs of STS-B are in STS12 to STS16 too, with the same score, so they count twice in the "
+    "average; its interval is drawn over all pairs together and knows it."
 )
 _TRANSFER = tuple(
     Column(task=task, head=head)
@@ -74,6 +80,7 @@ LAYOUTS: tuple[Layout, ...] = (
         aggregation="all",
         protocol="sts",
         average=True,
+        note=_SHARED,
         published=(("simcse", "5"),),
     ),
     Layout(
@@ -86,6 +93,7 @@ LAYOUTS: tuple[Layout, ...] = (
         aggregation="wmean",
         protocol="sts",
         average=True,
+        note=_SHARED,
         published=(("simcse", "B.3"),),
     ),
     Layout(
@@ -98,6 +106,7 @@ LAYOUTS: tuple[Layout, ...] = (
         aggregation="mean",
         protocol="sts",
         average=True,
+        note=_SHARED,
     ),
     Layout(
         name="sts-dev",

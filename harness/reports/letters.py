@@ -3,12 +3,11 @@
 Source: Piepho 2004, An algorithm for a letter-based representation of all-pairwise comparisons (insert and absorb).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from harness.reports.uncertainty import Estimate
+from harness.reports.crossed import Side, contrast
 
 LEVEL = 0.05
 SENTENCE = (
@@ -49,29 +48,15 @@ def _letter(number: int) -> str:
     return alphabet[number] if number < len(alphabet) else f"({number})"
 
 
-def told_apart(scores: Mapping[str, Estimate], seed_variance: Mapping[str, float]) -> list[tuple[str, str]]:
+def told_apart(sides: Mapping[str, Side]) -> list[tuple[str, str]]:
     """The pairs of encoders whose scores differ at 5 %, Holm's correction over all pairs.
 
     Args:
-        scores: by name, the score over the same items; of an encoder with several seeds the mean over its seeds.
-        seed_variance: of an encoder that was trained, the variance of its mean over seeds, in the score's unit squared;
-            it is added to that of the items, because seeds and items are crossed.
+        sides: by a name of its own, each encoder's score over the same items.
     """
-    names = list(scores)
-    pairs = [(one, other) for i, one in enumerate(names) for other in names[:i]]
-    values = []
-    for one, other in pairs:
-        difference = scores[one].minus(scores[other])
-        variance = difference.variance + seed_variance.get(one, 0.0) + seed_variance.get(other, 0.0)
-        values.append(two_sided_p(difference.value, math.sqrt(variance)))
-    return [pair for pair, p in zip(pairs, holm(values), strict=True) if p < LEVEL]
-
-
-def two_sided_p(difference: float, error: float) -> float:
-    """P-value, 0..1, of "no difference" for a normal difference with that standard error."""
-    if error == 0:
-        return 1.0 if difference == 0 else 0.0
-    return math.erfc(abs(difference) / error / math.sqrt(2))
+    pairs = [(one, other) for i, one in enumerate(sides) for other in list(sides)[:i]]
+    adjusted = holm([contrast(sides[one], sides[other]).p for one, other in pairs])
+    return [pair for pair, p in zip(pairs, adjusted, strict=True) if p < LEVEL]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

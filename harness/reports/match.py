@@ -63,7 +63,7 @@ def _difference(spec: Spec, free: frozenset[str], card: EncoderCard) -> tuple[bo
         if card.weights_sha256 != spec.name.removeprefix(_WEIGHTS) or card.fitted_on or card.parameters.get("fit"):
             return False, f"the weights of {card.name} are others"
         accounted |= {"backbone"}
-    elif parsed.name != spec.name:
+    elif _plain_name(parsed.name) != _plain_name(spec.name):
         return False, f"{card.name} is {parsed.name}, not {spec.name}"
     as_found = {"pooling": card.pooling, "backbone": card.backbone}  # where no parameter says it
     known = as_found | {key: value for key, value in card.parameters.items() if value is not None}
@@ -75,6 +75,11 @@ def _difference(spec: Spec, free: frozenset[str], card: EncoderCard) -> tuple[bo
     if added is None:
         return None
     return True, f"{card.name} sets {added}={value_text(parsed.given[added])}, which {spec} leaves at its default"
+
+
+def _plain_name(name: str) -> str:
+    """Of a hub's repository without its case, in which the hub does not tell names apart."""
+    return name.casefold() if name.startswith("hf:") else name
 
 
 def same_value(value: Value | None, wanted: Value | None, key: str) -> bool:

@@ -22,10 +22,11 @@ _MOST_SEEDS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Standard deviation of one run, and its degrees of freedom."""
+    """Standard deviation of one run, its degrees of freedom, and the mean of the runs where they are of one recipe."""
 
     deviation: float
     freedom: int
+    mean: float | None = None
 
 
 def pooled_spread(own: Sequence[float], reference: Spread | None) -> Spread | None:

@@ -1,7 +1,7 @@
 """One encoder's row of a suite table, and which runs are replicates of one another."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean, stdev
 
@@ -9,16 +9,19 @@ import numpy as np
 
 from harness.errors import ResultError
 from harness.names import EncoderCard
+from harness.reports.crossed import Side, side_of
 from harness.reports.layouts import Column, Layout
 from harness.reports.match import recipe_of, without_seed
 from harness.reports.table import Cell, Row
-from harness.reports.uncertainty import Estimate, average, estimate
+from harness.reports.uncertainty import Estimate, average, estimate, few_chains
+from harness.results.items import PairItems
 from harness.results.record import Result
 
 _OTHER_DATA = "scored on data files that differ from those of most rows of this column"
 _OTHER_CARD = "the cells of this row were made by encoders that differ in {}, so it has no average"
 _OTHER_PACKAGES = "the cells of this row were made with different versions of {}"
 _SAME_WEIGHTS = "has the weights of another seed, so it is no replicate of it"
+_OTHER_RECIPE = "is no replicate of the other row of this name, which differs in {}"
 
 
 class Estimates:
@@ -31,6 +34,7 @@ class Estimates:
     def __init__(self) -> None:
         self.problems: list[str] = []
         self._made: dict[tuple[str, str, str], Estimate | None] = {}
+        self._chains: dict[tuple[str, str | None, str], Mapping[str, float]] = {}
         self._numbers: dict[str, int] = {}  # sentences as numbers, which compare faster than their digests
 
     def __call__(self, result: Result, key: str) -> Estimate | None:
@@ -41,6 +45,14 @@ class Estimates:
         if name not in self._made:
             self._made[name] = self._make(result, key)
         return self._made[name]
+
+    def few_chains(self, result: Result, aggregation: str) -> Mapping[str, float]:
+        """The sets of a task with few chains of shared sentences; see `uncertainty.few_chains`."""
+        name = (result.task, result.shared_sha256, aggregation)
+        if name not in self._chains:
+            items = result.items() if self(result, result.metric) is not None else None
+            self._chains[name] = few_chains(items, aggregation) if isinstance(items, PairItems) else {}
+        return self._chains[name]
 
     def _make(self, result: Result, key: str) -> Estimate | None:
         try:
@@ -74,18 +86,9 @@ class Line:
     runs: Sequence[Run]
     row: Row
 
-    def estimate(self, position: int) -> Estimate | None:
-        """Of a column, the mean of the runs'; None if any run has none."""
-        known = [one for run in self.runs if (one := run.estimates[position]) is not None]
-        if len(known) < len(self.runs):
-            return None
-        value = fmean(one.value for one in known)
-        return replace(known[0], value=value, influence=np.mean([one.influence for one in known], axis=0))
-
-    def seed_variance(self, position: int) -> float:
-        """Of the mean over seeds, in the score's unit squared."""
-        deviation = self.row.cells[position].deviation
-        return 0.0 if deviation is None else (deviation / 100) ** 2 / len(self.runs)
+    def side(self, position: int) -> Side | None:
+        """Of a column, the runs' scores with the noise of items and of seeds; None if any run has none."""
+        return side_of({run.card.name: run.estimates[position] for run in self.runs})
 
 
 def score_key(result: Result, layout: Layout, column: Column) -> str | None:
@@ -110,7 +113,8 @@ def lines_of(layout: Layout, results: Sequence[Result], estimates: Estimates | N
     by_name: dict[str, list[Result]] = {}
     for result in sorted(results, key=lambda r: r.encoder.name):
         by_name.setdefault(result.encoder.name, []).append(result)
-    return [_line(group) for group in _replicates([_run(layout, own, strays, estimates) for own in by_name.values()])]
+    groups = _replicates([_run(layout, own, strays, estimates) for own in by_name.values()])
+    return [_line(group, _differences(group, groups)) for group in groups]
 
 
 def _run(layout: Layout, results: Sequence[Result], strays: set[int], estimates: Estimates | None) -> Run:
@@ -169,10 +173,31 @@ def _replicates(runs: Sequence[Run]) -> list[list[Run]]:
     return list(groups.values())
 
 
-def _line(runs: Sequence[Run]) -> Line:
+def _differences(group: Sequence[Run], groups: Sequence[Sequence[Run]]) -> tuple[str, ...]:
+    """One remark on what sets a row apart from the others that have its name but for the seed."""
+    name, mine = without_seed(group[0].card.name), _recipe(group[0])
+    others = [_recipe(other[0]) for other in groups if other is not group and without_seed(other[0].card.name) == name]
+    words = [what for what in mine if any(other[what] != mine[what] for other in others)]
+    return (_OTHER_RECIPE.format(", ".join(words)),) if words else ()
+
+
+def _recipe(run: Run) -> dict[str, object]:
+    """What replicates have in common, in words."""
+    card, tasks = run.card, sorted(result.task for result in run.results)
+    return {
+        "who trained it": bool(card.trained_on or card.fitted_on),
+        "its training text": card.trained_on,
+        "the text that it is fitted on": card.fitted_on,
+        "its dtype": card.dtype,
+        "its tasks": tasks,
+        "its data files": sorted({digest for result in run.results for digest in result.data.values()}),
+    }
+
+
+def _line(runs: Sequence[Run], apart: tuple[str, ...]) -> Line:
     first = runs[0]
     name = first.card.name if len(runs) == 1 else without_seed(first.card.name)
-    marks = tuple(dict.fromkeys(mark for run in runs for mark in run.marks))
+    marks = (*dict.fromkeys(mark for run in runs for mark in run.marks), *apart)
     cells = tuple(_together(column) for column in zip(*(run.cells for run in runs), strict=True))
     return Line(runs, Row(kind="measured", label=name, name=name, cells=cells, marks=marks))
 

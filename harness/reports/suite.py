@@ -13,9 +13,12 @@ from harness.reports.numbers import AVERAGE
 from harness.reports.published import PublishedRow
 from harness.reports.runs import Estimates, Line, lines_of, score_key
 from harness.reports.table import Cell, Column, Row, Table
+from harness.reports.uncertainty import few_chains_sentence
 from harness.results.record import Result
 
 _INTERVALS = "Behind the average stands its 95 % interval over items; of several seeds, their sd."
+_NO_LETTER = "other data"
+_NOT_COMPARED = f"“{_NO_LETTER}” stands where an encoder was scored on other files than most, so that it has no letter."
 _MARKS = "A published number marked = is reproduced, ≠ is not, and with ? the seeds do not tell."
 
 
@@ -92,9 +95,9 @@ def _table(
     tied = _letters(lines) if estimates and one_number else {}
     best = _best(lines)
     rows: list[Row] = []
-    for line in lines:
-        rows += _rows(line, layout, labels, shown, usual=usual)
-    rows = [_finished(row, tied, best) for row in rows]
+    for i, line in enumerate(lines):
+        first, *others = _rows(line, layout, labels, shown, usual=usual)
+        rows += [_finished(first, tied.get(i, ""), [one == i for one in best]), *map(_finished, others)]
     if usual:
         rows += _published_rows(layout, [run.card for run in runs], shown)
     spread = one_number and _has_spread(rows)
@@ -105,7 +108,12 @@ def _table(
         columns=_columns(layout, spread=spread, letters=bool(tied)),
         rows=tuple(_cut(row, spread=spread, letters=bool(tied)) for row in rows),
         protocol=protocol,
-        notes=(*((verdicts.RULE,) if _judged(rows) else ()), *_left_out(left_out)),
+        notes=(
+            *((verdicts.RULE,) if _judged(rows) else ()),
+            *((layout.note,) if layout.note and any(line.row.cells[-1].value is not None for line in lines) else ()),
+            *_few_chains(layout, results, estimates),
+            *_left_out(left_out),
+        ),
         left_out=common,
         main=layout.main and usual,
     )
@@ -120,10 +128,6 @@ def _columns(layout: Layout, *, spread: bool, letters: bool) -> tuple[Column, ..
     return tuple(columns)
 
 
-def _label(line: Line, labels: Mapping[str, str]) -> str:
-    return label_of_seeds(labels[line.runs[0].card.name], len(line.runs))
-
-
 def _average(row: Row) -> float:
     """What rows are ordered by: the last score, else the mean of those that are there."""
     values = [cell.value for cell in row.cells if cell.value is not None]
@@ -131,43 +135,42 @@ def _average(row: Row) -> float:
     return last if last is not None else fmean(values) - 1000 if values else -2000.0
 
 
-def _letters(lines: Sequence[Line]) -> dict[str, str]:
-    """Full name -> letters, of encoders that were scored on the data of the best; none where it is alone."""
-    known = [line for line in lines if line.estimate(-1) is not None]
-    same = [line for line in known if _data(line) == _data(known[0])]
-    if len(same) < 2:
+def _letters(lines: Sequence[Line]) -> dict[int, str]:
+    """Position of a line -> letters, of the encoders that were scored on the data of most; none where none compare."""
+    known = {i: (side, _data(line)) for i, line in enumerate(lines) if (side := line.side(-1)) is not None}
+    kinds = [data for _, data in known.values()]
+    usual = max(kinds, key=kinds.count, default=None)
+    sides = {str(i): side for i, (side, data) in known.items() if data == usual}
+    if len(sides) < 2:
         return {}
-    scores = {line.row.name: found for line in same if (found := line.estimate(-1)) is not None}
-    apart = told_apart(scores, {line.row.name: line.seed_variance(-1) for line in same})
-    return letters([line.row.name for line in same], apart)
+    found = letters(list(sides), told_apart(sides))
+    return {i: found.get(str(i), _NO_LETTER) for i in known}
 
 
 def _data(line: Line) -> dict[str, Mapping[str, str]]:
     return {result.task: result.data for result in line.runs[0].results}
 
 
-def _best(lines: Sequence[Line]) -> list[str | None]:
-    """By column the full name of the best encoder, where the second best is told apart from it."""
-    return [_best_of(lines, position) for position in range(len(lines[0].row.cells) if lines else 0)]
+def _best(lines: Sequence[Line]) -> list[int | None]:
+    """By column the position of the best encoder, where the second best is told apart from it."""
+    return [_best_of(lines, column) for column in range(len(lines[0].row.cells) if lines else 0)]
 
 
-def _best_of(lines: Sequence[Line], position: int) -> str | None:
-    known = [(line.row.cells[position].value, line) for line in lines]
-    ranked = sorted(((v, line) for v, line in known if v is not None), key=lambda pair: -pair[0])[:2]
-    if len(ranked) < 2 or _data(ranked[0][1]) != _data(ranked[1][1]):
+def _best_of(lines: Sequence[Line], column: int) -> int | None:
+    known = [(value, i) for i, line in enumerate(lines) if (value := line.row.cells[column].value) is not None]
+    ranked = [i for _, i in sorted(known, key=lambda pair: -pair[0])[:2]]
+    if len(ranked) < 2 or _data(lines[ranked[0]]) != _data(lines[ranked[1]]):
         return None
-    estimates = {line.row.name: found for _, line in ranked if (found := line.estimate(position)) is not None}
-    variances = {line.row.name: line.seed_variance(position) for _, line in ranked}
-    return ranked[0][1].row.name if len(estimates) == 2 and told_apart(estimates, variances) else None
+    sides = {str(i): side for i in ranked if (side := lines[i].side(column)) is not None}
+    return ranked[0] if len(sides) == 2 and told_apart(sides) else None
 
 
-def _finished(row: Row, tied: Mapping[str, str], best: Sequence[str | None]) -> Row:
+def _finished(row: Row, words: str = "", best: Sequence[bool] = ()) -> Row:
     """With bold numbers, and the columns of the spread and of the letters."""
-    named = row.kind == "measured" and not row.below
-    cells = [replace(cell, best=named and best[i] == row.name) for i, cell in enumerate(row.cells)]
-    last = cells[-1] if row.kind == "measured" else Cell()
+    cells = [replace(cell, best=best[i]) for i, cell in enumerate(row.cells)] if best else row.cells
+    last = row.cells[-1] if row.kind == "measured" else Cell()
     spread = Cell(interval=last.interval, deviation=last.deviation, seeds=last.seeds)
-    return replace(row, cells=(*cells, spread, Cell(words=tied.get(row.name, "") if named else "")))
+    return replace(row, cells=(*cells, spread, Cell(words=words)))
 
 
 def _cut(row: Row, *, spread: bool, letters: bool) -> Row:
@@ -204,6 +207,21 @@ def _counterpart(line: Line, layout: Layout, shown: Shown) -> list[Row]:
     match = published.counterpart(card, known)
     if match is None:
         return []
+    rows = {
+        row.table: _judged_row(row, line, layout, shown.margin)
+        for row in known
+        if row.paper == match.paper and row.match.fits(card)
+    }
+    table = max(rows, key=lambda name: _reproduced(rows[name]))  # of equals the first, which is the one to be shown
+    others = [
+        f"printed otherwise in Table {name}, of which {_reproduced(row)} cells are reproduced"
+        for name, row in rows.items()
+        if [cell.value for cell in row.cells] != [cell.value for cell in rows[table].cells]
+    ]
+    return [replace(rows[table], marks=(*rows[table].marks, *others))]
+
+
+def _judged_row(match: PublishedRow, line: Line, layout: Layout, margin: float | None) -> Row:
     row = _published_row(match, layout, published.source(match), below=True)
     cells = []
     for cell, (position, task) in zip(row.cells, enumerate(_tasks(layout)), strict=True):
@@ -216,11 +234,13 @@ def _counterpart(line: Line, layout: Layout, shown: Shown) -> list[Row]:
             split=layout.columns[0].split,
             rows=_count(line.runs[0].results, task),
         )
-        verdict = (
-            verdicts.judge(values, [run.card for run in line.runs], match, place, shown.margin) if judged else None
-        )
+        verdict = verdicts.judge(values, [run.card for run in line.runs], match, place, margin) if judged else None
         cells.append(replace(cell, verdict=verdict))
-    return [replace(row, cells=tuple(cells), marks=(*row.marks, *_more_seeds(cells)))]
+    return replace(row, cells=tuple(cells), marks=(*row.marks, *_more_seeds(cells)))
+
+
+def _reproduced(row: Row) -> int:
+    return sum(cell.verdict is not None and cell.verdict.outcome == "reproduced" for cell in row.cells)
 
 
 def _more_seeds(cells: Sequence[Cell]) -> tuple[str, ...]:
@@ -229,7 +249,9 @@ def _more_seeds(cells: Sequence[Cell]) -> tuple[str, ...]:
     if not open_:
         return ()
     known = [more for more in open_ if more is not None]
-    return (f"undecided (?): about {max(known) if len(known) == len(open_) else 'very many'} more seeds would tell",)
+    if len(known) < len(open_):
+        return ("undecided (?): no number of seeds would tell, as the runs themselves differ by too much",)
+    return (f"undecided (?): about {max(known)} more seed{'' if max(known) == 1 else 's'} would tell",)
 
 
 def _count(results: Sequence[Result], task: str) -> int | None:
@@ -298,9 +320,24 @@ def _caption(layout: Layout, protocol: str, lines: Sequence[Line], rows: Sequenc
         names = ", ".join(f"`{one}`" for one in common)
         parts.append(f"Names leave out {names}: so it is wherever a name that has the parameter says nothing else.")
     parts += [_INTERVALS] if _has_spread(rows) and (layout.average or len(layout.columns) == 1) else []
-    parts += [SENTENCE] if any(row.cells and row.cells[-1].words for row in rows) else []
+    words = {row.cells[-1].words for row in rows if row.cells}
+    parts += [SENTENCE] if words - {""} else []
+    parts += [_NOT_COMPARED] if _NO_LETTER in words else []
     parts += [_MARKS] if _judged(rows) else []
     return " ".join(parts)
+
+
+def _few_chains(layout: Layout, results: Sequence[Result], estimates: Estimates | None) -> tuple[str, ...]:
+    if estimates is None or layout.metric == "accuracy":
+        return ()
+    heads = {column.task: column.head for column in layout.columns}
+    found = {
+        f"{heads[result.task]} {name}".strip(): number
+        for result in results
+        if result.task in heads
+        for name, number in estimates.few_chains(result, layout.aggregation).items()
+    }
+    return (few_chains_sentence(found),) if found else ()
 
 
 def _judged(rows: Sequence[Row]) -> bool:

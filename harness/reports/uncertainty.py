@@ -26,9 +26,8 @@ Vector = NDArray[np.float64]
 Ids = NDArray[np.str_]
 
 LEVEL = 0.95
-FEW_CHAINS = (
-    30  # with fewer effective chains of shared sentences an interval is too narrow, if whole chains vary together
-)
+# With fewer effective chains of shared sentences an interval is too narrow, if whole chains vary together.
+FEW_CHAINS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +245,7 @@ def subset_slices(subsets: Sequence[str]) -> list[slice]:
     return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], len(subsets)], strict=True)]
 
 
-def effective_chains(left: Sequence[str], right: Sequence[str]) -> float:
+def effective_chains(left: Sequence[str] | Ids, right: Sequence[str] | Ids) -> float:
     """How many independent chains of shared sentences the pairs amount to: 1 / sum of squared shares, 1..n.
 
     A chain is a connected component of the graph whose nodes are sentences and whose edges are pairs.
@@ -262,11 +261,24 @@ def effective_chains(left: Sequence[str], right: Sequence[str]) -> float:
     return float(1 / (shares**2).sum())
 
 
-def few_chains(items: PairItems) -> Mapping[str, float]:
-    """The subsets with fewer than `FEW_CHAINS` effective chains, and their number of them."""
-    found = {}
-    for part in subset_slices(items.subset):
-        chains = effective_chains(items.left[part], items.right[part])
-        if chains < FEW_CHAINS:
-            found[items.subset[part.start]] = chains
-    return found
+def few_chains(items: PairItems, aggregation: str) -> Mapping[str, float]:
+    """The sets with fewer than `FEW_CHAINS` effective chains, and their number of them.
+
+    Args:
+        items: of one task.
+        aggregation: over `all` pairs, which are one set named "", or over subsets, each of which is a set.
+    """
+    parts = (
+        {"": slice(None)} if aggregation == "all" else {items.subset[p.start]: p for p in subset_slices(items.subset)}
+    )
+    chains = {name: effective_chains(items.left[part], items.right[part]) for name, part in parts.items()}
+    return {name: number for name, number in chains.items() if number < FEW_CHAINS}
+
+
+def few_chains_sentence(chains: Mapping[str, float]) -> str:
+    """What a reader must know of intervals over sets with so many effective chains each."""
+    sets = ", ".join(f"{name} ({number:.0f})" for name, number in chains.items())
+    return (
+        f"Pairs that share sentences form chains, of which there are so few in {sets} that intervals are too narrow if "
+        "whole chains are easy or hard together."
+    )

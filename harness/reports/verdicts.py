@@ -14,7 +14,16 @@ from statistics import fmean, stdev
 from harness.names import EncoderCard
 from harness.reports import published
 from harness.reports.numbers import AVERAGE
-from harness.reports.prediction import MARGIN_AVERAGE, MARGIN_TASK, Outcome, Prediction, Spread, predict
+from harness.reports.prediction import (
+    MARGIN_AVERAGE,
+    MARGIN_TASK,
+    Outcome,
+    Prediction,
+    Spread,
+    mean_interval,
+    pooled_spread,
+    predict,
+)
 from harness.reports.published import PublishedRow
 
 # Points. MiniLM on STS12 is 0.004 from MTEB's number, because SentEval joins tokens by one space.
@@ -22,6 +31,7 @@ TOLERANCE = {"spearman": 0.01, "pearson": 0.01, "accuracy": 0.1}
 # In a probe the last bits of a vector move its early stopping, and with that a row or two.
 ROWS = 2
 REPLICATION = "simple-simcse"
+_ENOUGH = 5  # seeds, from which on their mean is held against the mean of the reference
 
 RULE = (
     "Reproduced: without a seed, within half a unit of the last published digit and "
@@ -98,9 +108,10 @@ def judge(
         reason = f"the one run gives the published digits, {target:.{min(places, 4)}f}"
         return _verdict("reproduced", runs, target, None, reason)
     reference = reference_spread(cards[0].method, row.backbone, place)
-    limit = margin or (MARGIN_AVERAGE if place.task == AVERAGE else MARGIN_TASK)
+    limit = (MARGIN_AVERAGE if place.task == AVERAGE else MARGIN_TASK) if margin is None else margin
     found = predict(runs, target, reference, limit)
-    return _verdict(found.outcome, runs, target, found, _reason(found, len(runs), reference, limit))
+    reason = f"{_reason(found, len(runs), reference, limit)}{_beside_reference(runs, reference)}"
+    return _verdict(found.outcome, runs, target, found, reason)
 
 
 def distinct_runs(values: Sequence[float], cards: Sequence[EncoderCard]) -> list[float]:
@@ -150,8 +161,22 @@ def _reason(found: Prediction, seeds: int, reference: Spread | None, margin: flo
         return f"{found.off:.2f} points outside {where}"
     if found.outcome == "reproduced":
         return f"inside {where}"
-    more = "no number of seeds makes it so" if found.more_seeds is None else f"about {found.more_seeds} more seeds do"
+    count = found.more_seeds
+    more = "no number of seeds narrows it" if count is None else f"about {count} more seed{'s' * (count > 1)} would do"
     return f"inside {where}, which is wider than {margin:g} points either side; {more}"
+
+
+def _beside_reference(runs: Sequence[float], reference: Spread | None) -> str:
+    """A second statement, of means: with so many seeds theirs is known well enough to be held against the reference."""
+    spread = pooled_spread(runs, reference)
+    if len(runs) < _ENOUGH or reference is None or reference.mean is None or spread is None:
+        return ""
+    interval = mean_interval(runs, spread)
+    inside = "inside" if interval.holds(reference.mean) else "outside"
+    return (
+        f"; the mean of the published runs, {reference.mean:.2f}, is {inside} the 95 % interval of our mean, "
+        f"{interval.low:.2f} to {interval.high:.2f}"
+    )
 
 
 def _verdict(outcome: Outcome, runs: Sequence[float], target: float, found: Prediction | None, reason: str) -> Verdict:
@@ -171,7 +196,7 @@ def _verdict(outcome: Outcome, runs: Sequence[float], target: float, found: Pred
 def reference_spread(method: str, backbone: str, place: Place) -> Spread | None:
     """The spread of one run among those that others published of the same recipe, task, split and metric."""
     runs = _replication().get((method, backbone, place.task, place.metric, place.aggregation, place.split))
-    return None if runs is None else Spread(stdev(runs), len(runs) - 1)
+    return None if runs is None else Spread(stdev(runs), len(runs) - 1, fmean(runs))
 
 
 @cache
