@@ -24,7 +24,7 @@ from harness.cli.paper import paper
 from harness.cli.plot import plot_app
 from harness.cli.power import power
 from harness.cli.report import report
-from harness.cli.results import results_app
+from harness.cli.results import results_app, schema
 from harness.cli.run import run
 from harness.cli.study import study
 from harness.cli.train import train
@@ -57,6 +57,7 @@ app.command()(verify)
 app.add_typer(export_app, name="export")
 app.add_typer(import_app, name="import")
 app.command(name="list")(list_)
+app.command()(schema)
 app.command()(doctor)
 app.add_typer(data_app, name="data")
 app.add_typer(results_app, name="results")

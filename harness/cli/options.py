@@ -3,7 +3,7 @@
 A command takes exactly the options that act in it. Every one of them can also be set by an environment variable.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -56,8 +56,13 @@ def complete_models(incomplete: str) -> list[str]:
     """What the shell offers for a list of encoders: the names that its last one can become."""
     from harness.encoders.registry import known_encoders
 
+    return _last(incomplete, known_encoders())
+
+
+def _last(incomplete: str, known: Iterable[str]) -> list[str]:
+    """A list with each name in the place of its last one that begins like it."""
     before, comma, last = incomplete.rpartition(",")
-    return [f"{before}{comma}{name}" for name in known_encoders() if name.startswith(last)]
+    return [f"{before}{comma}{name}" for name in known if name.startswith(last)]
 
 
 Models = Annotated[
@@ -68,8 +73,30 @@ Models = Annotated[
         autocompletion=complete_models,
     ),
 ]
-Suite = Annotated[str, typer.Option("--suite", "-s", help="Suites of tasks: see `bench list suites`.")]
-Tasks = Annotated[str, typer.Option("--tasks", "-t", help="Single tasks instead: see `bench list tasks`.")]
+
+
+def _complete_suites(incomplete: str) -> list[str]:
+    from harness.tasks.suites import SUITES
+
+    return _last(incomplete, SUITES)
+
+
+def _complete_tasks(incomplete: str) -> list[str]:
+    from harness.tasks.suites import TASKS
+
+    return _last(incomplete, TASKS)
+
+
+Suite = Annotated[
+    str,
+    typer.Option(*("--suite", "-s"), help="Suites of tasks: see `bench list suites`.", autocompletion=_complete_suites),
+]
+Tasks = Annotated[
+    str,
+    typer.Option(
+        *("--tasks", "-t"), help="Single tasks instead: see `bench list tasks`.", autocompletion=_complete_tasks
+    ),
+]
 Mode = Annotated[str, typer.Option("--mode", help="Mode of the probes: test (10 folds), fasttest (5 folds), or dev.")]
 Classifier = Annotated[
     str, typer.Option("--classifier", help="Classifier of the probes: senteval, or senteval-sklearn.")

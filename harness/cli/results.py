@@ -72,3 +72,14 @@ def migrate(
     show_rows(rows, json=json, empty=f"{old}: no results of an earlier version")
     if found.problems:
         raise typer.Exit(1)
+
+
+@command
+def schema(
+    kind: Annotated[str, typer.Argument(help="result, or encoder.")] = "result",
+) -> None:
+    """Print the JSON schema of a result's file, or of an encoder's card beside it."""
+    from harness.names import pick
+    from harness.results.documents import schemas
+
+    print_json(pick("schema", schemas(), kind))

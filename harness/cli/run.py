@@ -34,6 +34,9 @@ def run(
     mode: options.Mode = "test",
     classifier: options.Classifier = "senteval",
     force: Annotated[bool, typer.Option("--force", help="Compute finished results again and replace them.")] = False,
+    shard: Annotated[
+        str, typer.Option("--shard", help="Evaluate one part of the encoders, for an array of jobs: 1/4 to 4/4.")
+    ] = "",
     published: options.Published = "",
     timings: Annotated[bool, typer.Option("--timings", help="Show where the time went.")] = False,
     results_dir: options.ResultsDir = Path("results"),
@@ -55,9 +58,7 @@ def run(
             from harness.run import run as run_plan
             from harness.tasks.suites import select
 
-        names = split_specs(models) if models else []
-        if not names:
-            raise UsageError("--models: nothing to evaluate; name encoders, `bench list models` shows what there is")
+        names = _named(models, shard)
         chosen = select(
             split_names(suite, "--suite") if suite else (),
             split_names(tasks, "--tasks") if tasks else (),
@@ -89,6 +90,23 @@ def run(
         code = max((cell.error.exit_code for cell in cells if cell.error), default=0)
         if code:
             raise typer.Exit(code)
+
+
+def _named(models: str, shard: str) -> list[str]:
+    """The encoders, or part I of N of them: the parts of one list, in whatever order, are disjoint and the whole.
+
+    Raises:
+        UsageError: if nothing is named, or `shard` is not I/N with I from 1 to N.
+    """
+    names = split_specs(models) if models else []
+    if not names:
+        raise UsageError("--models: nothing to evaluate; name encoders, `bench list models` shows what there is")
+    if not shard:
+        return names
+    part, slash, parts = shard.partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise UsageError(f"--shard {shard}: expected I/N with I from 1 to N, for instance --shard 1/4")
+    return sorted(set(names))[int(part) - 1 :: int(parts)]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from harness.results.record import Result
 from harness.results.store import read_all
 
 if TYPE_CHECKING:
+    import datasets
     import pandas as pd
 
 _COLUMNS = (
@@ -164,6 +165,18 @@ class Results(Sequence[Result]):
         import pandas as pd  # takes half a second, and only frames need it
 
         return pd.DataFrame([row for result in self._results for row in _rows(result)], columns=list(_COLUMNS))
+
+    def dataset(self) -> "datasets.Dataset":
+        """The rows of `frame` as a `datasets.Dataset`.
+
+        Raises:
+            UsageError: if datasets is not installed.
+        """
+        try:
+            from datasets import Dataset
+        except ModuleNotFoundError as error:
+            raise UsageError(f"{error.name} is not installed; install it with: pip install datasets") from error
+        return Dataset.from_pandas(self.frame(), preserve_index=False)
 
     def table(self) -> "pd.DataFrame":
         """The main scores, times 100 where they are correlations or accuracies: an encoder a row, a task a column."""

@@ -44,6 +44,18 @@ _RESULT = TypeAdapter(_Document)
 _CARD = TypeAdapter(EncoderCard)
 
 
+def schemas() -> dict[str, dict[str, Any]]:
+    """The JSON schemas of the two kinds of files: a `result`, and the card of an `encoder`."""
+    added = {"result": {}, "encoder": {"schema": {"const": SCHEMA}, "identity": {"type": "string"}}}
+    found = {"result": _RESULT.json_schema(), "encoder": _CARD.json_schema()}
+    for kind, schema in found.items():
+        more = {**added[kind], "checksum": {"type": "string"}}
+        schema["properties"] |= more
+        schema["required"] = sorted({*schema["required"], *more})
+        schema["additionalProperties"] = False
+    return found
+
+
 def result_bytes(result: Result) -> bytes:
     """The file of a result."""
     names = (name for name in _Document.__dataclass_fields__ if name not in ("schema", "encoder", "run"))

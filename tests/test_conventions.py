@@ -1,0 +1,67 @@
+"""Habits of the field: parts of a run for arrays of jobs, published schemas, results as other libraries' tables."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from typer.testing import CliRunner
+
+import harness
+from harness.cli.main import app
+from harness.results.documents import schemas
+
+RESULTS = Path(__file__).parents[1] / "results"
+MODELS = [f"random[seed={seed}]" for seed in range(1, 4)]
+
+
+def test_every_committed_result_satisfies_the_schema():
+    validators = {kind: jsonschema.Draft202012Validator(schema) for kind, schema in schemas().items()}
+    files = sorted(RESULTS.glob("*/*.json"))
+    assert len(files) > 500
+    for file in files:
+        kind = "encoder" if file.name == "encoder.json" else "result"
+        assert not [*validators[kind].iter_errors(json.loads(file.read_bytes()))], file
+
+
+@pytest.mark.parametrize("kind", ["result", "encoder"])
+def test_the_schema_is_printed_and_refuses_what_is_no_such_file(kind):
+    printed = json.loads(CliRunner().invoke(app, ["schema", kind]).stdout)
+    assert [*jsonschema.Draft202012Validator(printed).iter_errors({"task": 3, "extra": 1})]
+
+
+def run(tmp_path, models, shard):
+    words = ["run", "-t", "mini-sts", "-m", models, "--results-dir", str(tmp_path), "--offline", "--quiet", "--json"]
+    return CliRunner().invoke(app, [*words, "--shard", shard])
+
+
+def test_shards_are_disjoint_and_together_the_whole_in_any_order(tmp_path):
+    done = [run(tmp_path, ",".join(models), f"{i}/2") for i, models in ((1, MODELS), (2, MODELS[::-1]))]
+    parts = [{cell["encoder"] for cell in json.loads(one.stdout)} for one in done]
+    assert parts[0] | parts[1] == set(MODELS) and not parts[0] & parts[1]
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "a/b"])
+def test_a_shard_that_is_none_is_one_sentence(tmp_path, shard):
+    done = run(tmp_path, "random", shard)
+    assert done.exit_code == 2
+    assert done.stderr == f"bench: --shard {shard}: expected I/N with I from 1 to N, for instance --shard 1/4\n"
+
+
+def test_results_as_a_dataset():
+    pytest.importorskip("datasets")
+    results = harness.evaluate("random", tasks=["mini-sts"], offline=True)
+    assert results.dataset().to_pandas()["score"].tolist() == results.frame()["score"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("command", "typed", "offered"),
+    [
+        ("run", ("--suite", "sts,tran"), {"sts,transfer", "sts,transfer-extra"}),
+        ("run", ("--tasks", "STS12,mini-s"), {"STS12,mini-sts"}),
+    ],
+)
+def test_shells_complete_suites_and_tasks(command, typed, offered):
+    variables = {"_BENCH_COMPLETE": "complete_bash", "COMP_WORDS": f"bench {command} {' '.join(typed)}"}
+    done = CliRunner().invoke(app, [], prog_name="bench", env=variables | {"COMP_CWORD": "3"})
+    assert set(done.stdout.split()) == offered
