@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 from harness.data import sts
 from harness.reports import published
 from harness.reports.prediction import Spread, predict
-from harness.reports.uncertainty import Estimate, effective_chains, spearman_influence
+from harness.reports.uncertainty import Estimate, Sharing, effective_chains, spearman_influence
 from harness.results.items import text_id
 
 DRAWS = 1000
@@ -50,14 +50,13 @@ def coverage(name: str, root: Path) -> None:
         pairs, chains = np.arange(len(left)), chain[one]
         groups = {"pairs": (pairs, pairs), "sentences": (one, other), "chains": (chains, chains)}[effects]
         truth = np.mean([spearmanr(*draw(rng, groups)).statistic for _ in range(DRAWS)])
-        inside, widths = 0, []
+        inside, widths, sharing = 0, [], Sharing(left, right)
         for _ in range(DRAWS):
             gold, predicted = draw(rng, groups)
             estimate = Estimate(
                 value=spearmanr(gold, predicted).statistic,
                 influence=spearman_influence(gold, predicted),
-                left=left,
-                right=right,
+                sharing=sharing,
             )
             interval = estimate.interval()
             inside += interval.holds(truth)

@@ -7,7 +7,7 @@ import pytest
 
 from harness.reports.crossed import Side
 from harness.reports.letters import SENTENCE, holm, letters, told_apart
-from harness.reports.uncertainty import Estimate
+from harness.reports.uncertainty import Estimate, Sharing
 
 
 def share(found, one, other):
@@ -46,7 +46,7 @@ def side(name, value, seeds=(), seed=0):
     """An encoder whose score has a standard error of a hundredth over items, and varies so much over seeds."""
     ids = np.array([f"s{i}" for i in range(400)])
     influence = np.random.default_rng(seed).normal(size=400) * 0.01 / 20
-    mean = Estimate(value=value, influence=influence, left=ids, right=ids)
+    mean = Estimate(value=value, influence=influence, sharing=Sharing(ids, ids))
     return Side(mean, {f"{name}{i}": value + shift for i, shift in enumerate(seeds or (0.0,))})
 
 

@@ -10,8 +10,9 @@ from harness.data import sts
 from harness.errors import ResultError
 from harness.reports.uncertainty import (
     Estimate,
+    Sharing,
     average,
-    dyadic_variance,
+    difference_variances,
     effective_chains,
     normal_interval,
     pearson_influence,
@@ -48,6 +49,10 @@ def by_all_pairs_of_items(influence, left, right):
     return total
 
 
+def of(influence, left, right):
+    return Estimate(value=0.5, influence=influence, sharing=Sharing(left, right))
+
+
 def test_dyadic_variance_is_the_sum_over_items_that_share_a_sentence():
     rng = np.random.default_rng(1)
     names = np.array(list("abcdefgh"))
@@ -57,13 +62,21 @@ def test_dyadic_variance_is_the_sum_over_items_that_share_a_sentence():
         influence = rng.normal(size=40)
         floor = (influence**2).sum() / 10
         expected = max(by_all_pairs_of_items(influence, left, right), floor)
-        assert dyadic_variance(influence, left, right) == pytest.approx(expected, rel=1e-9)
+        assert of(influence, left, right).variance == pytest.approx(expected, rel=1e-9)
+
+
+def test_variances_of_all_differences_are_those_of_each():
+    rng = np.random.default_rng(0)
+    left, right = rng.choice(list("abcdefgh"), 40), rng.choice(list("abcdefgh"), 40)
+    scores = [of(rng.normal(size=40), left, right) for _ in range(5)]
+    each = [[one.minus(other).variance for other in scores] for one in scores]
+    assert difference_variances(scores) == pytest.approx(np.array(each), abs=1e-9)
 
 
 def test_items_without_a_common_sentence_are_independent():
     influence = np.random.default_rng(0).normal(size=30)
     left, right = np.array([f"l{i}" for i in range(30)]), np.array([f"r{i}" for i in range(30)])
-    assert dyadic_variance(influence, left, right) == pytest.approx((influence**2).sum())
+    assert of(influence, left, right).variance == pytest.approx((influence**2).sum())
     assert effective_chains(left, right) == pytest.approx(30)
     assert effective_chains(["a", "b", "c", "x"], ["b", "c", "d", "y"]) == pytest.approx(1 / (0.75**2 + 0.25**2))
 
@@ -71,7 +84,7 @@ def test_items_without_a_common_sentence_are_independent():
 def made(value, influence, start=0, step=2):
     n = len(influence)
     left = np.array([f"s{start + step * i}" for i in range(n)])
-    return Estimate(value=value, influence=influence, left=left, right=np.array([f"{name}'" for name in left]))
+    return Estimate(value=value, influence=influence, sharing=Sharing(left, np.array([f"{name}'" for name in left])))
 
 
 def test_an_average_over_tasks_with_common_sentences_varies_more():
@@ -128,5 +141,5 @@ def test_intervals_cover_on_the_graphs_of_real_benchmarks(shared, name, effects)
         gold, predicted = draw()
         score = spearmanr(gold, predicted).statistic
         influence = spearman_influence(gold, predicted)
-        inside += Estimate(value=score, influence=influence, left=left, right=right).interval().holds(truth)
+        inside += Estimate(value=score, influence=influence, sharing=Sharing(left, right)).interval().holds(truth)
     assert 0.92 <= inside / 500 <= 0.98

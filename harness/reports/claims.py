@@ -17,7 +17,7 @@ from harness.reports.crossed import Contrast, Side, contrast, pooled, side_of, s
 from harness.reports.match import OWN_TEXT, Match, recipe_of
 from harness.reports.published import backbone_of
 from harness.reports.targets import Choice
-from harness.reports.uncertainty import Estimate, Interval, average, estimate
+from harness.reports.uncertainty import Estimate, Interval, Sharing, average, estimate
 from harness.results.items import SeriesItems
 from harness.results.record import Result
 
@@ -292,7 +292,7 @@ def _number(value: float, key: str) -> Estimate:
     import numpy as np
 
     ids = np.array([key])
-    return Estimate(value=value, influence=np.zeros(1), left=ids, right=ids, bounded=False)
+    return Estimate(value=value, influence=np.zeros(1), sharing=Sharing(ids, ids), bounded=False)
 
 
 def _top_share(result: Result, split: str) -> Estimate | None:

@@ -190,7 +190,7 @@ def _other_recipes(names: Sequence[str], results: Sequence[Result]) -> Iterator[
 def _few_chains(groups: Sequence[tuple[Layout | None, Sequence[_Cell]]]) -> Iterator[str]:
     for cell in (cell for layout, cells in groups if layout is not None for cell in cells):
         one = next(iter(cell.runs[0].values()))
-        chains = effective_chains(one.left, one.right)
+        chains = effective_chains(one.sharing.left, one.sharing.right)
         if chains < FEW_CHAINS:
             yield few_chains_sentence({short_task(cell.task): chains})
 

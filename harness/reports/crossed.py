@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.names import ScoreKey
 from harness.reports.prediction import Spread
-from harness.reports.uncertainty import Estimate, Interval
+from harness.reports.uncertainty import Estimate, Interval, Sharing
 from harness.results.record import Result
 
 _NORMAL_95 = 1.959964  # half-width of a 95 % normal interval in standard errors
@@ -70,7 +70,7 @@ def stored_estimate(result: Result, key: str) -> Estimate | None:
         return None
     error = (result.scores[ends[1]] - result.scores[ends[0]]) / (2 * _NORMAL_95)
     ids = np.array([f"{result.encoder.identity} {key}"])
-    return Estimate(value=result.scores[key], influence=np.array([error]), left=ids, right=ids, bounded=False)
+    return Estimate(value=result.scores[key], influence=np.array([error]), sharing=Sharing(ids, ids), bounded=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +88,16 @@ class Contrast:
     p: float
 
 
-def contrast(a: Side, b: Side | None, value: float = 0.0) -> Contrast:
+def contrast(a: Side, b: Side | None, value: float = 0.0, *, items: float | None = None) -> Contrast:
     """Side a minus side b, or minus a number where b is None.
 
     Student's t with the degrees of freedom of Welch and Satterthwaite, in which the items count as very many.
+
+    Args:
+        a: the first side.
+        b: the second, or None.
+        value: the number.
+        items: the variance of the difference over items, where it is known already.
 
     Raises:
         ResultError: if the two were scored on other items.
@@ -99,7 +105,8 @@ def contrast(a: Side, b: Side | None, value: float = 0.0) -> Contrast:
     from scipy.special import stdtr, stdtrit  # reports without tests do not wait for scipy
 
     sides = [a] if b is None else [a, b]
-    items = a.mean.variance if b is None else _item_variance(a.mean, b.mean)
+    if items is None:
+        items = a.mean.variance if b is None else _item_variance(a.mean, b.mean)
     total = items + sum(side.seed_variance for side in sides)
     difference = a.mean.value - (value if b is None else b.mean.value)
     if total == 0:

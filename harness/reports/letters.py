@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from harness.reports.crossed import Side, contrast
+from harness.reports.uncertainty import difference_variances
 
 LEVEL = 0.05
 SENTENCE = (
@@ -26,17 +27,12 @@ def letters(names: Sequence[str], apart: Sequence[tuple[str, str]]) -> dict[str,
     Returns:
         name -> letters, in the order of the names; every name has at least one.
     """
-    columns: list[set[str]] = [set(names)]
+    columns = [frozenset(names)]
     for one, other in apart:
-        split: list[set[str]] = []
-        for column in columns:
-            both = one in column and other in column
-            split += [column - {one}, column - {other}] if both else [column]
-        columns = [
-            column
-            for i, column in enumerate(split)
-            if column and not any(column < more or (column == more and i > j) for j, more in enumerate(split))
-        ]
+        kept = [column for column in columns if one not in column or other not in column]
+        parts = {column - {name} for column in columns if one in column and other in column for name in (one, other)}
+        new = [part for part in parts if part and not any(part <= column for column in kept)]
+        columns = kept + [part for part in new if not any(part < more for more in new)]
     rank = {name: i for i, name in enumerate(names)}
     columns.sort(key=lambda column: sorted(rank[name] for name in column))
     return {name: "".join(_letter(i) for i, column in enumerate(columns) if name in column) for name in names}
@@ -54,9 +50,13 @@ def told_apart(sides: Mapping[str, Side]) -> list[tuple[str, str]]:
     Args:
         sides: by a name of its own, each encoder's score over the same items.
     """
-    pairs = [(one, other) for i, one in enumerate(sides) for other in list(sides)[:i]]
-    adjusted = holm([contrast(sides[one], sides[other]).p for one, other in pairs])
-    return [pair for pair, p in zip(pairs, adjusted, strict=True) if p < LEVEL]
+    if not sides:
+        return []
+    names, known = list(sides), list(sides.values())
+    items = difference_variances([side.mean for side in known])
+    pairs = [(i, j) for i in range(len(names)) for j in range(i)]
+    adjusted = holm([contrast(known[i], known[j], items=float(items[i, j])).p for i, j in pairs])
+    return [(names[i], names[j]) for (i, j), p in zip(pairs, adjusted, strict=True) if p < LEVEL]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean, stdev
 
-import numpy as np
-
 from harness.errors import ResultError
 from harness.names import EncoderCard
 from harness.reports.crossed import Side, side_of
@@ -35,7 +33,6 @@ class Estimates:
         self.problems: list[str] = []
         self._made: dict[tuple[str, str, str], Estimate | None] = {}
         self._chains: dict[tuple[str, str | None, str], Mapping[str, float]] = {}
-        self._numbers: dict[str, int] = {}  # sentences as numbers, which compare faster than their digests
 
     def __call__(self, result: Result, key: str) -> Estimate | None:
         """The score of that key; None where it has no items."""
@@ -60,12 +57,7 @@ class Estimates:
         except ResultError as error:
             self.problems.append(str(error))
             return None
-        if made is None:
-            return None
-        left, right = (
-            [self._numbers.setdefault(str(s), len(self._numbers)) for s in ids] for ids in (made.left, made.right)
-        )
-        return replace(made, left=np.array(left), right=np.array(right))
+        return made
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ Miller 2014, Robust inference for dyadic data.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Self
 
 import numpy as np
@@ -23,6 +24,7 @@ from harness.results.items import PairItems, RowItems
 from harness.results.record import Result
 
 Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
 Ids = NDArray[np.str_]
 
 LEVEL = 0.95
@@ -50,6 +52,49 @@ class Interval:
         return Interval(self.low * factor, self.high * factor)
 
 
+class Sharing:
+    """Which items share a sentence; worked out once for all the encoders that were scored on them.
+
+    Attributes:
+        left: (n,) id of each item's first sentence.
+        right: (n,) id of its second sentence; equal to `left` where items are single sentences.
+    """
+
+    def __init__(self, left: Ids, right: Ids) -> None:
+        self.left, self.right = left, right
+
+    def fits(self, other: "Sharing") -> bool:
+        """Whether the other's items are these, in this order."""
+        return self is other or (np.array_equal(self.left, other.left) and np.array_equal(self.right, other.right))
+
+    def sums(self, influence: Vector) -> tuple[Vector, Vector]:
+        """Of contributions (n,), the sums over the items of each sentence, and of each pair of distinct sentences."""
+        one, other, apart, pair, sentences, pairs = self._codes
+        by_sentence = np.bincount(one, influence, sentences) + np.bincount(other, influence[apart], sentences)
+        by_pair = np.bincount(pair, influence[apart], pairs)
+        return np.asarray(by_sentence, np.float64), np.asarray(by_pair, np.float64)
+
+    @cached_property
+    def _codes(self):  # type: ignore[no-untyped-def]  # numbers of sentences and pairs, and how many there are
+        ids, codes = np.unique(np.concatenate([self.left, self.right]), return_inverse=True)
+        one, other = codes[: len(self.left)], codes[len(self.left) :]
+        apart = one != other
+        low, high = np.minimum(one, other)[apart], np.maximum(one, other)[apart]
+        pairs, pair = np.unique(low.astype(np.int64) * len(ids) + high, return_inverse=True)
+        return one, other[apart], apart, pair, len(ids), len(pairs)
+
+
+@lru_cache(maxsize=64)
+def sharing_of(left: Sequence[str], right: Sequence[str]) -> Sharing:
+    """The sharing of items with these ids; the same object for equal ids, so that it is worked out once."""
+    return Sharing(np.array(left), np.array(right))
+
+
+@lru_cache(maxsize=64)
+def _joined(parts: tuple[Sharing, ...]) -> Sharing:
+    return Sharing(np.concatenate([one.left for one in parts]), np.concatenate([one.right for one in parts]))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """A score and its first-order contributions.
@@ -57,21 +102,19 @@ class Estimate:
     Attributes:
         value: the score in its own unit: correlations -1..1, accuracies 0..1.
         influence: (n,); the score's error is nearly their sum over another draw of items. They sum to 0.
-        left: (n,) id of each item's first sentence.
-        right: (n,) id of its second sentence; equal to `left` where items are single sentences.
+        sharing: of the n items.
         bounded: whether the score lies in -1..1, so that its interval is computed on Fisher's scale.
     """
 
     value: float
     influence: Vector
-    left: Ids
-    right: Ids
+    sharing: Sharing
     bounded: bool = True
 
     @property
     def variance(self) -> float:
-        """Of the score, in its unit squared; see `dyadic_variance`."""
-        return dyadic_variance(self.influence, self.left, self.right)
+        """Of the score, in its unit squared; the dyadic variance."""
+        return float(_variance(*_products([self]))[0, 0])
 
     def minus(self, other: Self) -> "Estimate":
         """The difference of two encoders on the same items.
@@ -79,7 +122,7 @@ class Estimate:
         Raises:
             ResultError: if the items differ.
         """
-        if not (np.array_equal(self.left, other.left) and np.array_equal(self.right, other.right)):
+        if not self.sharing.fits(other.sharing):
             raise ResultError("the two have other items or another order; run one of them again")
         return replace(self, value=self.value - other.value, influence=self.influence - other.influence, bounded=False)
 
@@ -94,8 +137,7 @@ def average(estimates: Sequence[Estimate]) -> Estimate:
     return Estimate(
         value=sum(one.value for one in estimates) / count,
         influence=np.concatenate([one.influence / count for one in estimates]),
-        left=np.concatenate([one.left for one in estimates]),
-        right=np.concatenate([one.right for one in estimates]),
+        sharing=_joined(tuple(one.sharing for one in estimates)),
         bounded=all(one.bounded for one in estimates),
     )
 
@@ -111,28 +153,35 @@ def normal_interval(value: float, error: float, *, level: float = LEVEL, bounded
     return Interval(math.tanh(centre - half), math.tanh(centre + half))
 
 
-def dyadic_variance(influence: Vector, left: Ids, right: Ids) -> float:
-    """The sum of influence_i influence_j over all items i, j that share a sentence, each item with itself included.
+def difference_variances(estimates: Sequence[Estimate]) -> Matrix:
+    """The variances (k, k) of the differences between k scores on the same items, in the scores' unit squared.
 
-    With S_s the sum over the items that hold the sentence s, the sum of S_s^2 counts items that share two sentences
-    twice, and each item of two distinct sentences twice; sums over equal pairs of sentences take that back. Where the
-    estimate falls below a tenth of the variance of independent items, which chance can do, that tenth is taken.
-
-    Args:
-        influence: (n,).
-        left: (n,) ids of first sentences.
-        right: (n,) ids of second sentences.
+    Raises:
+        ResultError: if the items differ.
     """
-    _, codes = np.unique(np.concatenate([left, right]), return_inverse=True)
-    one, other = codes[: len(left)], codes[len(left) :]
-    single = one == other
-    by_sentence = np.bincount(one, influence) if len(one) else np.zeros(0)
-    size = int(codes.max()) + 1 if len(codes) else 0
-    by_sentence = np.bincount(one, influence, size) + np.bincount(other[~single], influence[~single], size)
-    low, high = np.minimum(one, other)[~single], np.maximum(one, other)[~single]
-    _, pairs = np.unique(low.astype(np.int64) * size + high, return_inverse=True)
-    by_pair = np.bincount(pairs, influence[~single]) if len(pairs) else np.zeros(0)
-    return max(float((by_sentence**2).sum() - (by_pair**2).sum()), float((influence**2).sum()) / 10)
+    first, *others = estimates
+    for other in others:
+        first.minus(other)
+    together, alone = (np.add.outer(m.diagonal(), m.diagonal()) - 2 * m for m in _products(estimates))
+    return _variance(together, alone)
+
+
+def _products(estimates: Sequence[Estimate]) -> tuple[Matrix, Matrix]:
+    """Of k scores on the same items, two matrices (k, k): the dyadic covariances, and those of independent items.
+
+    A dyadic covariance is the sum of influence_i influence_j over all items i, j that share a sentence, each item with
+    itself included. With S_s the sum over the items that hold the sentence s, the sum of S_s^2 counts items that share
+    two sentences twice, and each item of two distinct sentences twice; sums over equal pairs of sentences take
+    that back.
+    """
+    influences = np.array([one.influence for one in estimates])
+    by_sentence, by_pair = map(np.array, zip(*(one.sharing.sums(one.influence) for one in estimates), strict=True))
+    return by_sentence @ by_sentence.T - by_pair @ by_pair.T, influences @ influences.T
+
+
+def _variance(together: Matrix, alone: Matrix) -> Matrix:
+    """A dyadic variance that falls below a tenth of that of independent items, which chance can do, is that tenth."""
+    return np.maximum(together, np.maximum(alone, 0) / 10)  # equal scores may differ by rounding
 
 
 def spearman_influence(x: Vector, y: Vector) -> Vector:
@@ -228,15 +277,14 @@ def _of_pairs(items: PairItems, key: ScoreKey, value: float) -> Estimate:
         parts = subset_slices(items.subset)
         weights = weigh([part.stop - part.start for part in parts])
         influence = np.concatenate([w * of(gold[p], cosine[p]) for w, p in zip(weights, parts, strict=True)])
-    return Estimate(value=value, influence=influence, left=np.array(items.left), right=np.array(items.right))
+    return Estimate(value=value, influence=influence, sharing=sharing_of(items.left, items.right))
 
 
 def _of_rows(items: RowItems, value: float) -> Estimate:
     correct = (np.asarray(items.gold) == np.asarray(items.predicted)).astype(np.float64)
-    left = np.array(items.first)
-    right = left if items.second is None else np.array(items.second)
+    sharing = sharing_of(items.first, items.first if items.second is None else items.second)
     influence = (correct - correct.mean()) / len(correct)
-    return Estimate(value=value, influence=influence, left=left, right=right, bounded=False)
+    return Estimate(value=value, influence=influence, sharing=sharing, bounded=False)
 
 
 def subset_slices(subsets: Sequence[str]) -> list[slice]:
