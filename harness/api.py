@@ -158,6 +158,7 @@ def explain(
     *,
     published: Mapping[str, float] | None = None,
     score: float | None = None,
+    thorough: bool = False,
     **settings: Unpack[Settings],
 ) -> "Explanation":
     """Find the choice of protocol that accounts for the difference between a number and a published one.
@@ -167,6 +168,7 @@ def explain(
         tasks: similarity benchmarks such as `STS-B`, or classification tasks.
         published: task -> percent, for all the tasks.
         score: a number of your own in percent, the mean over the tasks; without it the encoder's own is computed.
+        thorough: whether to try the dearest readings too.
         **settings: see `Settings`.
 
     Raises:
@@ -176,7 +178,7 @@ def explain(
     from harness.explanation.explain import explain as explained
 
     with _context(settings) as context:
-        return explained(str(model), _names(tasks), context, given=score, published=published)
+        return explained(str(model), _names(tasks), context, given=score, published=published, thorough=thorough)
 
 
 def _results(cells: Sequence[Cell], folder: Path, temporary: Any) -> Results:

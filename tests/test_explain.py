@@ -7,15 +7,28 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli.main import app
+from harness.data import sts
+from harness.data.files import Copy, TextFile
 from harness.data.locate import BUNDLED
+from harness.data.records import Pairs, SimilarityData
+from harness.data.sts import SEMEVAL_SUBSETS
 from harness.encoders.context import Context
 from harness.encoders.pooling import POOLINGS
 from harness.encoders.registry import build, resolve
 from harness.errors import UsageError
-from harness.explanation.explain import Explanation, explain, factors_of, find_tasks, nearest, search
+from harness.explanation.explain import (
+    Explanation,
+    _without_dear,
+    explain,
+    factors_of,
+    find_tasks,
+    nearest,
+    search,
+)
 from harness.explanation.factors import Reading, detokenise, usual
 from harness.explanation.numbers import Numbers, pooled_encoders
 from harness.explanation.shapley import shapley
+from harness.names import EncoderCard
 from harness.run import build_cached
 from harness.tasks.suites import TASKS
 
@@ -151,8 +164,7 @@ def test_weights_without_a_trained_head_are_not_pooled_with_one(tmp_path_factory
 
     folder = make_bert(tmp_path_factory.mktemp("headless"), pooler=False)
     found = explained(folder, "avg", context)
-    (note,) = found.notes
-    assert note.startswith("pooling cls: the weights hold no trained head, so it would be random")
+    assert found.notes[0].startswith("pooling cls: the weights hold no trained head, so it would be random")
 
 
 def test_an_encoder_without_poolings_has_the_rest_of_the_readings(context):
@@ -260,7 +272,7 @@ def tiny_numbers(tmp_path_factory):
     context = Context(cache_dir=tmp_path_factory.mktemp("tiny"), offline=True)
     tasks = find_tasks(["mini-sts"])
     encoders, _ = pooled_encoders(build(TINY, context), tuple(POOLINGS))
-    return Numbers(encoders, tasks, factors_of(encoders, tasks)[0], context)
+    return Numbers(encoders, tasks, factors_of(encoders, tasks, context)[0], context)
 
 
 @pytest.mark.parametrize(("factor", "value"), FACTORS)
@@ -290,9 +302,137 @@ def test_a_random_reading_is_a_cause_only_where_its_draws_are_close(tiny_numbers
 
 
 @pytest.mark.slow
-def test_probes_have_modes_folds_and_classifiers(tmp_path):
+def test_five_folds_are_found_as_the_cause_of_an_accuracy(tmp_path):
     told = []
     context = Context(cache_dir=tmp_path, offline=True)
-    found = explain("bag-of-words[dim=16]", ["mini-mr"], context, published={"mini-mr": 1.0}, tell=told.append)
+    encoder = build_cached(resolve("bag-of-words[dim=16]", context), context)
+    task = replace(TASKS["mini-mr"], folds=5)
+    target = 100 * task.prepare(BUNDLED).score(encoder, context).scores[task.metric]
+    found = explain("bag-of-words[dim=16]", ["mini-mr"], context, published={"mini-mr": target}, tell=told.append)
     assert told[0] == "4 readings: mode, folds and classifier"
-    assert found.own["mode"] == "test" and found.published == 1.0
+    assert [(share.part, share.before, share.after) for share in found.shares] == [("folds", "10", "5")]
+    assert found.gap == pytest.approx(0, abs=1e-9)
+
+
+class Told:
+    """An encoder of `0.8` whose cosine with `x` is 0.8: it says what a benchmark's similarities are."""
+
+    def __init__(self) -> None:
+        self.card = EncoderCard(name="told", method="told", dim=2)
+
+    def encode(self, sentences):
+        cosines = np.array([1.0 if text == "x" else float(text) for text in sentences])
+        return np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1).astype(np.float32)
+
+
+def numbers_of(names, context):
+    tasks, encoders = find_tasks(names), {"its own": Told()}
+    return Numbers(encoders, tasks, factors_of(encoders, tasks, context)[0], context)
+
+
+def ranked(ranks):
+    """Pairs with gold scores 1, 2, ... whose similarities have these ranks."""
+    gold = [float(i + 1) for i in range(len(ranks))]
+    return SimilarityData((Pairs("all", ["x"] * len(ranks), [f"{rank / 10}" for rank in ranks], gold),), {}, ())
+
+
+@pytest.fixture
+def by_hand(monkeypatch, data_context):
+    """SICK-R and STS-B of a few pairs, whose Spearman correlations are 1 - 6 sum(d^2) / (n (n^2 - 1))."""
+    made = {
+        "SICKRelatedness": ranked([1, 3, 2]),  # 1 - 12 / 24
+        "SICKRelatedness-full": ranked([2, 1, 4, 3]),  # 1 - 24 / 60
+        "SICKRelatedness-dev": ranked([1, 2, 3]),
+        "STSBenchmark-dev": ranked([1, 2, 3]),
+        "STSBenchmark": ranked([2, 1, 3, 4, 5, 6]),  # 1 - 12 / 210
+    }
+    for name, data in made.items():
+        monkeypatch.setitem(TASKS, name, replace(TASKS[name], load=lambda root, data=data: data))
+    return data_context
+
+
+@pytest.fixture
+def data_context(tmp_path):
+    for folder in ("STS13-en-test", "STS16-en-test"):
+        (tmp_path / "data/downstream/STS" / folder).mkdir(parents=True)
+    return Context(cache_dir=tmp_path, data_dir=tmp_path / "data", offline=True)
+
+
+def test_sick_r_over_all_pairs_and_means_of_rounded_values_by_hand(by_hand):
+    numbers = numbers_of(["SICK-R", "STS-B"], by_hand)
+    own = usual(numbers.factors)
+    assert numbers.of(own) == pytest.approx((50.0, 100 - 1200 / 210))
+    assert numbers.of(own.changed("split", "full")) == pytest.approx((60.0, 100 - 1200 / 210))
+    assert numbers.of(own.changed("split", "dev"))[0] == pytest.approx(100.0)
+    rounded = own.changed("mean over tasks", "of values with one decimal")
+    assert numbers.of(rounded) == (50.0, 94.3)
+    assert numbers.of(own.changed("mean over tasks", "of whole points")) == (50.0, 94.0)
+
+
+def test_blank_gold_lines_as_0_by_hand(data_context, monkeypatch):
+    """Ten pairs of gold 0.5 to 4.5 in the order of their similarities, and one blank with the highest similarity."""
+    gold = ["", *(f"{0.5 * i}" for i in range(1, 10))]
+    cosines = ["0.95", *(f"{0.05 * i:.2f}" for i in range(1, 10))]
+    files = {}
+    for i, name in enumerate(SEMEVAL_SUBSETS["STS16"]):
+        files[f"STS.input.{name}.txt"] = [f"x\t{cosines[row]}" for row in (2 * i, 2 * i + 1)]
+        files[f"STS.gs.{name}.txt"] = gold[2 * i : 2 * i + 2]
+
+    def read(root, path):
+        return TextFile(path, files[path.rpartition("/")[2]], "", Copy.UNMEASURED)
+
+    monkeypatch.setattr(sts, "read_text_file", read)
+    numbers = numbers_of(["STS16"], data_context)
+    reading = usual(numbers.factors).changed("blank gold in STS16", "taken as 0")
+    # The blank pair is first of ten by gold and last by similarity, and all others are one place off: 81 + 9.
+    assert numbers.of(reading) == pytest.approx((100 - 100 * 6 * 90 / 990,))
+
+
+def test_smt_is_a_reading_where_its_file_is_there_and_else_said_to_be_missing(data_context):
+    tasks, encoders = find_tasks(["STS13"]), {"its own": Told()}
+    factors, notes = factors_of(encoders, tasks, data_context)
+    assert "SMT in STS13" not in [factor.name for factor in factors]
+    assert notes[-1].startswith("SMT in STS13: downstream/STS/STS13-en-test/STS.input.SMT.txt is not in the data, ")
+    place = data_context.data_dir / "downstream/STS/STS13-en-test"
+    (place / "STS.input.SMT.txt").write_text("a\tb\n")
+    (place / "STS.gs.SMT.txt").write_text("3\n")
+    factors, notes = factors_of(encoders, tasks, data_context)
+    assert "SMT in STS13" in [factor.name for factor in factors] and "SMT" not in notes[-1]
+
+
+def test_the_pooling_of_a_whitening_is_found_as_the_cause(context):
+    name = "bert-whitening[backbone=tiny,fit=mini-nli,dim=96,pooling={}]"
+    encoder = build_cached(resolve(name.format("avg"), context), context)
+    target = 100 * TASKS["mini-sts"].prepare(BUNDLED).score(encoder, context).scores["spearman/all/test"]
+    found = explain(name.format("cls"), ["mini-sts"], context, published={"mini-sts": target})
+    assert [(share.part, share.before, share.after) for share in found.shares] == [("pooling", "cls", "avg")]
+    assert found.gap == pytest.approx(0, abs=1e-3)
+
+
+class Counted(Numbers):
+    """Knows which readings were asked for, and gives each a number that the test says."""
+
+    def of(self, reading):
+        self.asked = [*getattr(self, "asked", []), reading]
+        own = usual(self.factors)
+        return (self.said.get(tuple((name, reading[name]) for name in own.changes(reading)), 10.0),)
+
+    def spread(self, reading):
+        return 0.0
+
+
+def test_no_pass_is_made_after_one_change_that_gives_the_number(tiny_numbers):
+    numbers = object.__new__(Counted)
+    numbers.__dict__ |= tiny_numbers.__dict__
+    numbers.said = {(("max_tokens", "16"),): 42.0, (): 50.0}
+    found = search(numbers, published={"mini-sts": 42.0})
+    assert [(share.part, share.after) for share in found.shares] == [("max_tokens", "16")]
+    passes = {reading["max_tokens"] for reading in numbers.asked}
+    assert passes == {"its own", "8", "16"} and all(reading["dropout"] == "off" for reading in numbers.asked)
+
+
+def test_the_dearest_readings_are_tried_on_demand(tiny_numbers):
+    kept, notes = _without_dear(tiny_numbers.factors)
+    readings = {f"{factor.name} {name}" for factor in kept for name in factor.readings}
+    assert "dtype bfloat16" in readings and not readings & {"dtype float16", "padding pooled up to 128"}
+    assert notes == ("dtype float16, padding pooled up to 128: take longer than all the others; --thorough tries them",)

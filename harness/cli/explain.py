@@ -37,6 +37,10 @@ def explain(
     score: Annotated[
         float | None, typer.Option(help="Your own number in percent, the mean over the tasks; else it is computed.")
     ] = None,
+    thorough: Annotated[
+        bool,
+        typer.Option("--thorough", help="Try the dearest readings too: float16, padding to 128 tokens, a regressor."),
+    ] = False,
     computation: options.Computation = options.COMPUTATION,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -71,6 +75,7 @@ def explain(
             context,
             given=score,
             published=targets or None,
+            thorough=thorough,
             tell=lambda work: None if quiet else _tell(work),
         )
     name = None if row is None else f"{source(row)}: {label(row)}"

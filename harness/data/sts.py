@@ -24,6 +24,7 @@ SEMEVAL_SUBSETS = {
     "MINI": ("captions", "headlines", "answers"),
 }
 
+SMT_INPUT = "downstream/STS/STS13-en-test/STS.input.SMT.txt"  # its scores lie beside it
 YEARS = ("STS12", "STS13", "STS14", "STS15", "STS16")
 _SICK_FILES = {"train": "SICK_train.txt", "dev": "SICK_trial.txt", "test": "SICK_test_annotated.txt"}
 
@@ -70,7 +71,7 @@ def smt_of_sts13(root: Path) -> Pairs | None:
     Raises:
         DataError: if the two files do not fit each other, or a line is not what it should be.
     """
-    places = [f"downstream/STS/STS13-en-test/STS.{kind}.SMT.txt" for kind in ("input", "gs")]
+    places = [SMT_INPUT, SMT_INPUT.replace(".input.", ".gs.")]
     if not all((root / place).is_file() for place in places):
         return None
     sentences, gold = (

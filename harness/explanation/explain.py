@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
+from harness.data.sts import SMT_INPUT, smt_of_sts13
 from harness.encoders.context import Context
 from harness.encoders.pooling import POOLINGS
 from harness.encoders.protocol import Encoder, Transductive
@@ -90,13 +91,14 @@ class Explanation:
         return tuple(share.part for share in (self.shares if together else self.shares[:1]))
 
 
-def explain(
+def explain(  # noqa: PLR0913  what the command asks for
     model: str,
     tasks: Sequence[str],
     context: Context,
     *,
     given: float | None = None,
     published: Mapping[str, float] | None = None,
+    thorough: bool = False,
     tell: Tell = lambda text: None,
 ) -> Explanation:
     """Find the reading of every factor under which an encoder gives the published numbers.
@@ -107,6 +109,7 @@ def explain(
         context: of the encoder.
         given: a number that the user has, the mean over the tasks; the way starts at the reading nearest to it.
         published: task -> percent, for all the tasks.
+        thorough: whether to try the dearest readings too.
         tell: is told, before each part of the work, what will be computed.
 
     Raises:
@@ -115,7 +118,10 @@ def explain(
     """
     chosen = find_tasks(tasks)
     encoders, refused = _encoders(model, context)
-    factors, notes = factors_of(encoders, chosen)
+    factors, notes = factors_of(encoders, chosen, context)
+    if not thorough:
+        factors, left_out = _without_dear(factors)
+        notes = (*notes, *left_out)
     numbers = Numbers(encoders, chosen, factors, context)
     if numbers.of(usual(factors)) is None:
         names = ", ".join(numbers.tasks)
@@ -135,15 +141,20 @@ def search(
     own = usual(numbers.factors)
     targets = None if published is None else [published[task] for task in numbers.tasks]
     grid: Grid = {own: numbers.of(own) or ()}
+    dear = [[factor.name] for factor in numbers.factors if factor.cost > Cost.VECTORS]
     for stage in _stages(numbers.factors, own, numbers.are_trained):
         if _is_done(grid, numbers, given, targets):
             break
         tell(_announcement(stage))
         for done, reading in enumerate(stage, start=1):
             found = numbers.of(reading)
-            if found is not None:
-                grid[reading] = found
             numbers.progress("readings", done, len(stage))
+            if found is None:
+                continue
+            grid[reading] = found
+            alone = {own: grid[own], reading: found}
+            if own.changes(reading) in dear and _is_done(alone, numbers, given, targets):
+                break  # nothing explains a number better than one change that gives it
     return _explanation(grid, numbers, given, targets)
 
 
@@ -238,7 +249,7 @@ def _has_poolings(model: str, context: Context) -> bool:
 
 
 def factors_of(
-    encoders: Mapping[str, Encoder], tasks: Sequence[SimilarityTask | ClassificationTask]
+    encoders: Mapping[str, Encoder], tasks: Sequence[SimilarityTask | ClassificationTask], context: Context
 ) -> tuple[tuple[Factor, ...], tuple[str, ...]]:
     """The factors that can make a difference for this encoder and these tasks, and why others were left out."""
     own = next(iter(encoders.values()))
@@ -255,6 +266,9 @@ def factors_of(
     names = {task.name for task in tasks}
     needs = {"SMT in STS13": "STS13", "blank gold in STS16": "STS16"}
     chosen = [factor for factor in SIMILARITY if needs.get(factor.name) in (None, *names)]
+    if "STS13" in names and smt_of_sts13(context.data_root()) is None:
+        chosen = [factor for factor in chosen if factor.name != "SMT in STS13"]
+        notes.append(f"SMT in STS13: {SMT_INPUT} is not in the data, as its licence keeps it out of SentEval")
     if len(tasks) == 1:
         chosen = [factor for factor in chosen if factor.name != "mean over tasks"]
     if not names & {"STSBenchmark", "SICKRelatedness"}:
@@ -262,10 +276,22 @@ def factors_of(
     return (pooling, *chosen, *forward), tuple(notes)
 
 
+def _without_dear(factors: Sequence[Factor]) -> tuple[tuple[Factor, ...], tuple[str, ...]]:
+    """The factors without their dearest readings, and one sentence on what that leaves out."""
+    kept = [
+        replace(factor, readings={name: change for name, change in factor.readings.items() if name not in factor.dear})
+        for factor in factors
+    ]
+    dear = [f"{factor.name} {name}" for factor in factors for name in factor.readings if name in factor.dear]
+    left_out = (f"{', '.join(dear)}: take longer than all the others; --thorough tries them",) if dear else ()
+    return tuple(factor for factor in kept if len(factor.readings) > 1 or not factor.dear), left_out
+
+
 def _stages(factors: Sequence[Factor], own: Reading, trained: bool) -> list[list[Reading]]:
     """Readings in the order in which they are tried: all combinations of what costs little, then each factor alone.
 
-    Where every number needs a training, nothing is combined, and what needs no other vectors comes first.
+    Where every number needs a training, nothing is combined, and what needs no other vectors comes first. Within a part
+    one change comes before several, and what is drawn more than once comes last.
     """
     numbers = [factor for factor in factors if factor.cost == Cost.NUMBER]
     if trained:
@@ -278,13 +304,13 @@ def _stages(factors: Sequence[Factor], own: Reading, trained: bool) -> list[list
     for group in costs:
         alone = [
             own.changed(factor.name, value)
-            for factor in factors
+            for factor in sorted(factors, key=lambda factor: factor.is_random)
             if factor.cost in group
             for value in factor.readings
             if value != factor.usual
         ]
         stages.append([reading for one in alone for reading in readings_of(numbers, one)])
-    return [stage for stage in stages if stage]
+    return [sorted(stage, key=lambda reading: len(own.changes(reading))) for stage in stages if stage]
 
 
 def _announcement(stage: Sequence[Reading]) -> str:

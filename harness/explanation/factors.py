@@ -109,12 +109,14 @@ class Factor:
         readings: by name, the usual one first, what each changes in `Setup`.
         cost: of a reading.
         is_random: whether the other readings give another number every time: then several draws are made.
+        dear: the readings that cost far more than the others of that kind, which are tried on demand only.
     """
 
     name: str
     readings: Mapping[str, Mapping[str, Any]]
     cost: Cost
     is_random: bool = False
+    dear: frozenset[str] = frozenset()
 
     @property
     def usual(self) -> str:
@@ -146,6 +148,7 @@ SIMILARITY = (
         name="trained regressor",
         cost=Cost.TRAINING,
         readings=_altered("none", "stop_on", {"as in SimCSE's SentEval": "spearman", "as in SentEval": "pearson"}),
+        dear=frozenset({"as in SimCSE's SentEval", "as in SentEval"}),
     ),
 )
 TRANSFER = (
@@ -164,6 +167,7 @@ FORWARD = (
         name="dtype",
         cost=Cost.PASS,
         readings=_altered("its own", "dtype", {name: name for name in ("bfloat16", "float16")}),
+        dear=frozenset({"float16"}),
     ),
     Factor(
         name="special tokens",
@@ -174,6 +178,7 @@ FORWARD = (
         name="padding",
         cost=Cost.PASS,
         readings=_altered("not pooled", "padding", {"pooled in batches of 64": "batch", "pooled up to 128": "128"}),
+        dear=frozenset({"pooled up to 128"}),
     ),
     Factor(name="case", cost=Cost.PASS, readings=_altered("lower", "keep_case", {"kept by the tokenizer": True})),
     Factor(name="dropout", cost=Cost.PASS, readings=_altered("off", "dropout", {"on": True}), is_random=True),
