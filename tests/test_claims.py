@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from harness.cli.main import app
 from harness.errors import UsageError
-from harness.names import Spec
+from harness.names import STS, Spec
 from harness.reports import claims
 from harness.reports.claims import judge, load
 from harness.reports.targets import Choice
@@ -48,7 +48,8 @@ def test_a_claim_holds_if_the_intervals_of_all_its_checks_do():
     found = finding("dropout-prevents-collapse", collapse(0.50, 0.30))
     assert (found.verdict, found.backbone) == ("holds", "tiny")
     assert found.evidence[0].startswith(
-        "stsb-dev: simcse-unsup 70.00 (2 seeds) against simcse-unsup[dropout=0.0] 50.00 (2 seeds), difference +20.00 ("
+        "stsb-dev: simcse-unsup 70.00 (2 seeds) against simcse-unsup[dropout=0.0] 50.00 (2 seeds), "
+        "difference +20.00 points (95 % interval "
     )
     assert found.evidence[0].endswith("claimed is more than 5")
 
@@ -86,6 +87,37 @@ def test_one_seed_says_nothing_where_the_noise_of_seeds_is_not_known():
 def test_one_seed_borrows_the_noise_of_the_methods_other_recipes():
     results = [*collapse(0.50, 0.30)[:2], *dev("simcse-unsup[backbone=tiny,towers=2]", 0.40, seeds=1, towers=2)]
     assert finding("one-encoder", results).verdict == "holds"
+
+
+def test_a_spread_that_is_borrowed_is_said():
+    results = [*collapse(0.50, 0.30)[:2], *dev("simcse-unsup[backbone=tiny,towers=2]", 0.40, seeds=1, towers=2)]
+    (sentence,) = finding("one-encoder", results).evidence
+    assert "40.00 (1 seed, with the spread of the method's other settings)" in sentence
+
+
+def test_a_difference_of_which_no_noise_is_known_decides_nothing():
+    """Two encoders without seeds, whose results have no items."""
+    results = [
+        record(card(f"{name}[backbone=tiny]", backbone="tiny", **given), task, {"spearman/all/test": value})
+        for name, given, value in (
+            ("bert", {"pooling": "avg_static_last"}, 0.5),
+            ("bert-whitening", {"parameters": {"fit": "nli"}}, 0.6),
+        )
+        for task in STS
+    ]
+    found = finding("flow-and-whitening-above-averages", results)
+    assert found.evidence[1] == (
+        "sts: bert-whitening[fit=nli] 60.00 against bert[pooling=avg_static_last] 50.00, difference +10.00 points "
+        "(95 % interval +10.00 to +10.00), claimed is more than 0; no noise is known, neither of items nor of seeds"
+    )
+    assert found.verdict == "not measured"  # as the flow is missing, and this check alone is undecided
+
+
+def test_every_interval_has_its_unit_and_level():
+    for score in load("simcse")[0].values():
+        assert score.unit
+    (claim,) = [one for one in load("simcse")[1] if one.name == "sup-pooling-does-not-matter"]
+    assert claim.checks[0].expected == "between -0.5 and 0.5"
 
 
 def test_what_is_missing_is_named():

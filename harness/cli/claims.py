@@ -13,6 +13,10 @@ from harness.cli.choice import choice_of
 from harness.cli.console import err, out, print_json
 from harness.cli.options import command
 
+RULE = (
+    "A claim holds if each 95 % interval, which contains the noise of items and of seeds, lies wholly where the claim "
+    "says. It does not hold if one lies wholly elsewhere, and is undecided if one lies on both sides."
+)
 _STYLES = {"holds": "green", "does not hold": "red", "undecided": "yellow", "not measured": "dim"}
 
 
@@ -60,3 +64,4 @@ def claims(
     if not quiet:
         counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in _STYLES}
         err.print(", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number))
+        err.print(RULE)

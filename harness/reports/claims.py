@@ -35,12 +35,13 @@ _ABLATED = frozenset(  # parameters that the paper's tables vary, so that none o
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """What is compared: the mean over tasks of one key of their scores under one protocol, times a scale."""
+    """What is compared: the mean over tasks of one key of their scores under one protocol, times a scale, in a unit."""
 
     tasks: tuple[str, ...]
     key: str
     protocol: str
     scale: float
+    unit: str
 
     def on(self, split: str) -> "Score":
         """The same on another split, where the score is one of the geometry of STS-B."""
@@ -79,7 +80,9 @@ class Check:
     @property
     def expected(self) -> str:
         """The claimed difference in words."""
-        return f"more than {self.above:g}" if self.above is not None else f"{self.near:g} ± {self.margin:g}"
+        if self.above is not None:
+            return f"more than {self.above:g}"
+        return f"between {self.near - self.margin:g} and {self.near + self.margin:g}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,22 +329,28 @@ def _answer(check: Check, source: _Measured) -> tuple[Answer, str]:
         lacking = [model for model, side in zip(models, sides, strict=True) if side is None]
         return "not measured", f"missing: {' and '.join(lacking)} on {check.score}"
     found = contrast(known[0], known[1] if check.right else None, check.value)
-    sentence = _sentence(check, known, found)
+    sentence = _sentence(check, source.scores[check.score], known, found)
     if not all(source.known_noise(model, side) for model, side in zip(models, known, strict=True)):
         return "undecided", f"{sentence}; one seed, and the noise of seeds is not known"
+    if found.interval.low == found.interval.high and not any(side.mean.influence.any() for side in known):
+        return "undecided", f"{sentence}; no noise is known, neither of items nor of seeds"
     return check.answer(found.interval), sentence
 
 
-def _sentence(check: Check, sides: Sequence[Side], found: Contrast) -> str:
-    left = f"{check.left} {sides[0].mean.value:.2f}{_seeds(sides[0])}"
-    right = f"{check.right} {sides[1].mean.value:.2f}{_seeds(sides[1])}" if check.right else f"{check.value:g}"
+def _sentence(check: Check, score: Score, sides: Sequence[Side], found: Contrast) -> str:
+    digits = 2 if score.scale == 100 else 3
+    left = f"{check.left} {sides[0].mean.value:.{digits}f}{_seeds(sides[0])}"
+    right = f"{check.right} {sides[1].mean.value:.{digits}f}{_seeds(sides[1])}" if check.right else f"{check.value:g}"
+    low, high = (f"{end:+.{digits}f}" for end in (found.interval.low, found.interval.high))
     return (
-        f"{check.score}: {left} against {right}, difference {found.difference:+.2f} "
-        f"({found.interval.low:+.2f} to {found.interval.high:+.2f}), claimed is {check.expected}"
+        f"{check.score}: {left} against {right}, difference {found.difference:+.{digits}f} {score.unit} "
+        f"(95 % interval {low} to {high}), claimed is {check.expected}"
     )
 
 
 def _seeds(side: Side) -> str:
+    if side.borrowed:
+        return " (1 seed, with the spread of the method's other settings)"
     return f" ({len(side.runs)} seeds)" if len(side.runs) > 1 else ""
 
 
