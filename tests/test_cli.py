@@ -191,7 +191,7 @@ def test_help_keeps_what_is_in_brackets():
     assert "bench explain --model minilm[pooling=cls_before_pooler]" in " ".join(
         call("explain", "--help").stdout.split()
     )
-    assert "paper:table:model[:backbone[:variant]]" in call("explain", "--help").stdout
+    assert "source:table:model[:backbone[:variant]]" in call("explain", "--help").stdout
 
 
 @pytest.mark.parametrize(

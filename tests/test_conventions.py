@@ -9,7 +9,9 @@ from typer.testing import CliRunner
 
 import harness
 from harness.cli.main import app
+from harness.data.locate import BUNDLED
 from harness.results.documents import schemas
+from harness.tasks.suites import TASKS
 
 RESULTS = Path(__file__).parents[1] / "results"
 MODELS = [f"random[seed={seed}]" for seed in range(1, 4)]
@@ -46,6 +48,40 @@ def test_a_shard_that_is_none_is_one_sentence(tmp_path, shard):
     done = run(tmp_path, "random", shard)
     assert done.exit_code == 2
     assert done.stderr == f"bench: --shard {shard}: expected I/N with I from 1 to N, for instance --shard 1/4\n"
+
+
+def limited_run(tmp_path, *more):
+    words = ("run", "-m", "random", "--limit", "40", "--results-dir", str(tmp_path), "--offline", "--quiet", *more)
+    return CliRunner().invoke(app, words)
+
+
+def test_a_limited_run_scores_the_first_rows_and_says_so(tmp_path):
+    done = limited_run(tmp_path, "-t", "mini-sts,mini-mr,mini-mrpc,mini-geometry", "--mode", "fasttest", "--json")
+    cells = {cell["task"]: cell["result"] for cell in json.loads(done.stdout)}
+    flag = "no result of the task: limited to the first 40 rows of each part"
+    assert {name: flag in cell["flags"] for name, cell in cells.items()} == dict.fromkeys(cells, True)
+    assert cells["mini-mr"]["protocol"] == "senteval[limit=40,mode=fasttest]"
+    assert (cells["mini-mr"]["counts"]["rows/all"], cells["mini-mr"]["counts"]["classes"]) == (40, 2)
+    data = TASKS["mini-sts"].load(BUNDLED)
+    counted = {f"pairs/{subset.name}": min(40, len(subset.gold)) for subset in data.subsets}
+    assert counted.items() <= cells["mini-sts"]["counts"].items()
+
+
+def test_a_limited_result_stands_beside_the_whole_one_and_in_no_table(tmp_path):
+    limited_run(tmp_path, "-t", "mini-sts")
+    assert [*harness.load_results(tmp_path)] == []
+    whole = harness.evaluate("random", tasks=["mini-sts"], results_dir=tmp_path, offline=True)
+    assert [r.as_dict() for r in harness.load_results(tmp_path)] == [r.as_dict() for r in whole]
+    assert len([*tmp_path.glob("*/mini-sts.sts*.json")]) == 2
+    assert CliRunner().invoke(app, ["results", "check", "--results-dir", str(tmp_path)]).exit_code == 0
+
+
+def test_a_part_is_not_compared_with_published_numbers(tmp_path):
+    done = limited_run(tmp_path, "-t", "mini-sts", "--published", "simcse")
+    assert done.exit_code == 2
+    assert done.stderr == (
+        "bench: --limit: a score of some rows is not compared with published ones; drop --published\n"
+    )
 
 
 def test_results_as_a_dataset():

@@ -227,12 +227,14 @@ def rows(labels, where="MR, all"):
     return Examples(where, np.zeros((len(labels), 2), dtype=np.float32), np.array(labels))
 
 
-def test_a_class_with_fewer_rows_than_folds_is_refused():
+@pytest.mark.parametrize(
+    ("labels", "found"), [([0] * 9 + [1] * 3, "1 has 3 of 12"), ([0] * 4 + [1] * 4, "0 has 4 of 8")]
+)
+def test_a_class_with_too_few_rows_for_two_levels_of_folds_is_refused(labels, found):
     with pytest.raises(TaskError) as caught:
-        nested_kfold(rows([0] * 9 + [1] * 3), ADAM)
+        nested_kfold(rows(labels), ADAM)
     assert str(caught.value) == (
-        "MR, all: class 1 has 3 of 12 rows, expected at least 4 of every class from 0 to 1; "
-        "give more rows or fewer folds"
+        f"MR, all: class {found} rows, expected at least 6 of every class from 0 to 1; give more rows or fewer folds"
     )
 
 

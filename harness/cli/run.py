@@ -37,6 +37,14 @@ def run(
     shard: Annotated[
         str, typer.Option("--shard", help="Evaluate one part of the encoders, for an array of jobs: 1/4 to 4/4.")
     ] = "",
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit",
+            min=1,
+            help="Score only the first N rows of each part of a task, to try a command; no table shows such scores.",
+        ),
+    ] = None,
     published: options.Published = "",
     timings: Annotated[bool, typer.Option("--timings", help="Show where the time went.")] = False,
     results_dir: options.ResultsDir = Path("results"),
@@ -56,16 +64,10 @@ def run(
             from harness.encoders.registry import resolve
             from harness.run import Plan
             from harness.run import run as run_plan
-            from harness.tasks.suites import select
 
         names = _named(models, shard)
-        chosen = select(
-            split_names(suite, "--suite") if suite else (),
-            split_names(tasks, "--tasks") if tasks else (),
-            mode=mode,
-            classifier=classifier,
-        )
-        papers = _papers(published)
+        chosen = _chosen(suite, tasks, mode, classifier, limit)
+        papers = _papers(published, limit)
         failures: list[BenchError] = []
         with computation.context(quiet=quiet) as context:
             plan = Plan(
@@ -90,6 +92,16 @@ def run(
         code = max((cell.error.exit_code for cell in cells if cell.error), default=0)
         if code:
             raise typer.Exit(code)
+
+
+def _chosen(suite: str, tasks: str, mode: str, classifier: str, limit: int | None) -> "list[Task]":
+    """The tasks that are named, or of each the first rows."""
+    from harness.tasks.limit import limited
+    from harness.tasks.suites import select
+
+    suites, single = split_names(suite, "--suite") if suite else (), split_names(tasks, "--tasks") if tasks else ()
+    chosen = select(suites, single, mode=mode, classifier=classifier)
+    return chosen if limit is None else [limited(task, limit) for task in chosen]
 
 
 def _named(models: str, shard: str) -> list[str]:
@@ -136,10 +148,16 @@ def _print_timings(taken: Mapping[str, float], total: float) -> None:
         err.print(f"{BESIDE} took {beside:.2f} s on a thread beside the others", highlight=False)
 
 
-def _papers(named: str) -> tuple[str, ...]:
-    """The sources of published numbers, all of which can be read."""
+def _papers(named: str, limit: int | None) -> tuple[str, ...]:
+    """The sources of published numbers, all of which can be read.
+
+    Raises:
+        UsageError: if one cannot be read, or numbers of whole tasks would be compared with those of a part.
+    """
     from harness.reports.published import load
 
+    if named and limit is not None:
+        raise UsageError("--limit: a score of some rows is not compared with published ones; drop --published")
     papers = tuple(split_names(named, "--published")) if named else ()
     for paper in papers:
         load(paper)

@@ -73,6 +73,11 @@ class Result:
     file: Path | None = field(default=None, compare=False)
     held: Items | None = field(default=None, compare=False, repr=False)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the task's whole data were scored; `bench run --limit N` scores a part, and its protocol says so."""
+        return "[limit=" not in self.protocol
+
     def with_items(self, items: Items) -> Self:
         """The result with these per-item scores in memory."""
         shared = digest(columns(items, own=False))

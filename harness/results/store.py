@@ -85,7 +85,7 @@ def read_all(root: Path, *, check: bool = True) -> tuple[list[Result], list[str]
     """Read every result below a folder, in the order of their paths, and one sentence for each thing left out.
 
     An encoder's name stands for one encoder: of two folders with one name but other vectors the newest counts.
-    The index is not read.
+    What was measured on a part of a task's data is no result and not among them. The index is not read.
 
     Args:
         root: the results folder.
@@ -96,6 +96,7 @@ def read_all(root: Path, *, check: bool = True) -> tuple[list[Result], list[str]
     """
     results, problems = scan(root, check=check)
     by_name: dict[str, dict[str, list[Result]]] = {}
+    results = [result for result in results if result.is_whole]
     for result in results:
         by_name.setdefault(result.encoder.name, {}).setdefault(result.encoder.identity, []).append(result)
     newest = {id(one) for folders in by_name.values() for one in _newest([*folders.values()], problems)}

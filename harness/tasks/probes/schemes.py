@@ -53,7 +53,7 @@ def nested_kfold(
     Source: `InnerKFoldClassifier` in SentEval's validation.py.
     """
     k = settings.kfold
-    count_classes(data, per_class=k)
+    count_classes(data, per_class=k + 2)  # an outer fold may take two of them, and k are needed for the inner ones
     outer = stratified(data.y, k, _NESTED_FOLDS_SEED)
     grid = _grid(settings, SPLIT_GRID)
     trainer = _trainer([data], settings, grid, device, _counter(progress, k * (k * len(grid) + 1)))
