@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def coverage(name: str, root: Path) -> None:
-    """How often the 95 % interval of a benchmark's Spearman holds the true value, under three kinds of dependence."""
+    """How often the 95 % interval of a benchmark's Spearman holds the true value, under four kinds of dependence."""
     data = sts.sick_relatedness(root, splits=("test",)) if name == "SICK-R" else sts.semeval(root, year=name)
     left = np.array([text_id(text) for subset in data.subsets for text in subset.left])
     right = np.array([text_id(text) for subset in data.subsets for text in subset.right])
@@ -45,14 +45,17 @@ def coverage(name: str, root: Path) -> None:
     one, other = codes[: len(left)], codes[len(left) :]
     size = int(codes.max()) + 1
     _, chain = connected_components(coo_array((np.ones(len(one)), (one, other)), (size, size)), directed=False)
-    for effects in ("pairs", "sentences", "chains"):
+    for effects in ("pairs", "sentences", "chains, in errors alone", "chains"):
         rng = np.random.default_rng(0)
         pairs, chains = np.arange(len(left)), chain[one]
-        groups = {"pairs": (pairs, pairs), "sentences": (one, other), "chains": (chains, chains)}[effects]
-        truth = np.mean([spearmanr(*draw(rng, groups)).statistic for _ in range(DRAWS)])
+        groups = {"pairs": (pairs, pairs), "sentences": (one, other), "chains": (chains, chains)}[
+            effects.partition(",")[0]
+        ]
+        alone = effects.endswith("alone")
+        truth = np.mean([spearmanr(*draw(rng, groups, errors_alone=alone)).statistic for _ in range(DRAWS)])
         inside, widths, sharing = 0, [], Sharing(left, right)
         for _ in range(DRAWS):
-            gold, predicted = draw(rng, groups)
+            gold, predicted = draw(rng, groups, errors_alone=alone)
             estimate = Estimate(
                 value=spearmanr(gold, predicted).statistic,
                 influence=spearman_influence(gold, predicted),
@@ -68,14 +71,20 @@ def coverage(name: str, root: Path) -> None:
 
 
 def draw(
-    rng: np.random.Generator, groups: tuple[NDArray[np.intp], NDArray[np.intp]]
+    rng: np.random.Generator, groups: tuple[NDArray[np.intp], NDArray[np.intp]], *, errors_alone: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Gold and predicted scores of one imagined benchmark: a group's common effect has half of gold's variance."""
+    """Gold and predicted scores of one imagined benchmark.
+
+    A group has a common effect on gold, of half the variance that a pair has of its own, and another one of that size
+    on the error of the prediction. With `errors_alone` gold has none, so that groups differ in how well they are
+    predicted too high or too low and not in what their pairs are like.
+    """
     one, other = groups
     n, m = len(one), int(max(one.max(), other.max())) + 1
     gold, error = rng.normal(size=n), rng.normal(size=n)
     # Two sentences have effects of variance 1/4 each, and a pair or a chain has one of variance 1/2.
     topic, style = rng.normal(size=(2, m)) * (np.sqrt(0.5) / 2 if one is other else 0.5)
+    topic = topic * (not errors_alone)
     return gold + topic[one] + topic[other], gold + 0.7 * error + style[one] + style[other]
 
 

@@ -226,6 +226,20 @@ def test_a_release_and_ones_own_seeds_have_letters_of_their_own(tmp_path):
     assert any(note.startswith("1,007 of the 1,379 pairs of STS-B are in STS12 to STS16") for note in notes)
 
 
+def test_letters_pool_the_spread_of_seeds_over_a_methods_settings(tmp_path):
+    """Two seeds that differ by much tell nothing alone: Student's t with one degree of freedom."""
+    for task in STS:
+        similarity(tmp_path, card("good"), task, 0.1, 1)
+        for setting, noises in (("x=1", (0.6, 0.8)), ("x=2", (0.7, 0.71)), ("x=3", (0.72, 0.73)), ("x=4", (0.7, 0.72))):
+            for seed, noise in enumerate(noises):
+                name = f"one[{setting},seed={seed}]"
+                encoder = card(name, seed=seed, trained_on="wiki@1", weights_sha256=name, parameters={"x": setting[2:]})
+                similarity(tmp_path, encoder, task, noise, 10 + seed)
+    found, _, _ = ties(store.read_all(tmp_path)[0])
+    assert {label: words for label, words in found if label == "good"} == {"good": "a"}
+    assert all("a" not in words for label, words in found if label != "good")
+
+
 def test_an_encoder_of_other_data_has_no_letter_and_silences_nobody(tmp_path):
     for name, noise, seed in (("stray", 0.05, 1), ("one", 0.2, 2), ("two", 0.5, 3)):
         for task in STS:

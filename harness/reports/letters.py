@@ -13,7 +13,8 @@ from harness.reports.uncertainty import difference_variances
 LEVEL = 0.05
 SENTENCE = (
     "Encoders that share a letter are not told apart on the average (5 %, Holm's correction over all pairs of "
-    "encoders; items, and seeds where an encoder was trained with several; of one trained once, items only)."
+    "encoders; items, and seeds where an encoder was trained with several, their spread pooled over a method's "
+    "settings; of one trained once, items only)."
 )
 
 

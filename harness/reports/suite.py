@@ -6,6 +6,7 @@ from statistics import fmean
 
 from harness.names import EncoderCard
 from harness.reports import published, verdicts
+from harness.reports.crossed import pooled
 from harness.reports.layouts import LAYOUTS, Layout
 from harness.reports.letters import SENTENCE, letters, told_apart
 from harness.reports.match import label_of_seeds, short_names
@@ -136,13 +137,23 @@ def _average(row: Row) -> float:
 
 
 def _letters(lines: Sequence[Line]) -> dict[int, str]:
-    """Position of a line -> letters, of the encoders that were scored on the data of most; none where none compare."""
+    """Position of a line -> letters, of the encoders that were scored on the data of most; none where none compare.
+
+    Three seeds of one setting tell little of their spread, so it is pooled over a method's settings.
+    """
     known = {i: (side, _data(line)) for i, line in enumerate(lines) if (side := line.side(-1)) is not None}
     kinds = [data for _, data in known.values()]
     usual = max(kinds, key=kinds.count, default=None)
-    sides = {str(i): side for i, (side, data) in known.items() if data == usual}
-    if len(sides) < 2:
+    same = {i: side for i, (side, data) in known.items() if data == usual}
+    if len(same) < 2:
         return {}
+    groups: dict[str, list[list[float]]] = {}
+    for i, side in same.items():
+        groups.setdefault(lines[i].runs[0].card.method, []).append(list(side.runs.values()))
+    sides = {
+        str(i): replace(side, borrowed=pooled(groups[lines[i].runs[0].card.method])) if len(side.runs) > 1 else side
+        for i, side in same.items()
+    }
     found = letters(list(sides), told_apart(sides))
     return {i: found.get(str(i), _NO_LETTER) for i in known}
 
