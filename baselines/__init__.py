@@ -2,9 +2,8 @@
 
 from baselines.glove import AVERAGE_GLOVE
 from baselines.postprocessing import BERT_FLOW, BERT_WHITENING
-from baselines.released import released_encoders
 from baselines.simcse import SIMCSE_SUP, SIMCSE_UNSUP
-from baselines.transformers import BERT, CT_BERT, DECLUTR, ROBERTA, SBERT
+from baselines.transformers import BERT, CT_BERT, DECLUTR, ROBERTA, SBERT, released_encoders
 
 ENCODERS = (
     *(AVERAGE_GLOVE, BERT, ROBERTA, BERT_FLOW, BERT_WHITENING, SBERT, CT_BERT, DECLUTR, SIMCSE_UNSUP, SIMCSE_SUP),

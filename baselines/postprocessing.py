@@ -182,8 +182,8 @@ def _work(spec: Spec, chosen: WhiteningParameters | FlowParameters) -> Work | No
 
 
 def _cost(spec: Spec, chosen: WhiteningParameters | FlowParameters, context: Context) -> Cost:
-    from baselines.backbones import find_backbone
     from baselines.fits import FitText, whitening_place
+    from baselines.transformers import find_backbone
     from harness.encoders.checkpoint import weight_files
 
     base, text = _base(chosen, context), find_text(chosen.fit, context, chosen.sentences)
@@ -215,7 +215,7 @@ def _card(spec: Spec, chosen: WhiteningParameters | FlowParameters, base: "Cache
 
 def _base(chosen: WhiteningParameters | FlowParameters, context: Context) -> "CachedEncoder":
     """The frozen encoder with its vectors kept on disk, where every fit over it finds them."""
-    from baselines.backbones import find_backbone
+    from baselines.transformers import find_backbone
     from harness.encoders.cached import cache_embeddings
     from harness.encoders.transformer import build_transformer
 

@@ -1,13 +1,24 @@
-"""Plain pretrained encoders with the poolings of the paper's tables."""
+"""Pretrained encoders as they are: plain ones with the poolings of the paper's tables, and those that were released."""
 
+import csv
+import io
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 from harness.encoders.context import Context
 from harness.encoders.pooling import POOLINGS
 from harness.encoders.protocol import Encoder
 from harness.encoders.registry import EncoderEntry, parameter, parameters
 from harness.names import Spec
+from harness.packaged import packaged, packaged_folder
+
+if TYPE_CHECKING:
+    from harness.encoders.checkpoint import Checkpoint
+
+_BUNDLED = ("tiny", "small")
+_TABLE = "baselines/released.csv"  # a row for each released checkpoint, with its pooling and length
 
 
 def backbone_parameter(default: str = "bert-base-uncased") -> Any:
@@ -24,6 +35,20 @@ def _pooling_parameter() -> Any:
     # The paper's "first-last avg." rows were measured with the embedding layer as the first (SimCSE #285).
     text = "avg_static_last is what the paper's 56.70 used; avg_first_last gives 60.73"
     return parameter("avg_static_last", text, choices=tuple(POOLINGS))
+
+
+def find_backbone(name: str, *, offline: bool) -> "Checkpoint":
+    """The checkpoint behind a backbone's name: the bundled `tiny` and `small`, or whatever the hub or a folder has.
+
+    Raises:
+        UsageError: if nothing of that name can be had.
+        DataError: if a bundled file is damaged.
+    """
+    from harness.encoders.checkpoint import find_checkpoint, open_checkpoint
+
+    if name in _BUNDLED:
+        return open_checkpoint(packaged_folder(f"baselines/assets/{name}"), name)
+    return find_checkpoint(name, offline=offline)
 
 
 @parameters
@@ -46,7 +71,6 @@ class ReleasedParameters:
 
 
 def _build(spec: Spec, chosen: Any, context: Context) -> Encoder:
-    from baselines.backbones import find_backbone
     from harness.encoders.transformer import build_transformer
 
     checkpoint = find_backbone(chosen.backbone, offline=context.offline)
@@ -96,3 +120,38 @@ DECLUTR = _released(
     "johngiorgi/declutr-base",
     "DeCLUTR of Giorgi et al. 2021, a RoBERTa-base; released weights",
 )
+
+
+def released_encoders() -> tuple[EncoderEntry, ...]:
+    """One entry for each method of the table; its backbones are the sizes in which it was released."""
+    return tuple(_entry(name, {row["backbone"]: row for row in rows}) for name, rows in _rows())
+
+
+def _rows() -> Iterator[tuple[str, list[dict[str, str]]]]:
+    text = packaged(_TABLE).read_text(encoding="utf-8")
+    for name, group in groupby(csv.DictReader(io.StringIO(text, newline="")), key=lambda row: row["name"]):
+        yield name, list(group)
+
+
+def _entry(name: str, rows: dict[str, dict[str, str]]) -> EncoderEntry:
+    first = next(iter(rows))
+    limit = int(rows[first]["max_tokens"]) if rows[first]["max_tokens"] else None
+
+    @parameters
+    class Parameters:
+        backbone: str = parameter(first, "which of the released sizes", choices=tuple(rows))
+        max_tokens: int | None = max_tokens_parameter(limit)
+
+    def build(spec: Spec, chosen: Any, context: Context) -> Encoder:
+        from harness.encoders.checkpoint import find_checkpoint
+        from harness.encoders.transformer import build_transformer
+
+        row = rows[chosen.backbone]
+        checkpoint = find_checkpoint(row["repository"], offline=context.offline)
+        return build_transformer(
+            str(spec), name, checkpoint, context, pooling=row["pooling"], parameters=asdict(chosen)
+        )
+
+    return EncoderEntry(
+        name=name, summary=f"{rows[first]['paper']}; released weights", parameters=Parameters, build=build
+    )

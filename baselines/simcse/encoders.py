@@ -6,13 +6,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from baselines.backbones import find_backbone
 from baselines.simcse import devices
 from baselines.simcse.checkpoint import check_folder
 from baselines.simcse.data import Batches, open_corpus
 from baselines.simcse.model import DevSet
 from baselines.simcse.recipe import Job, fingerprint, train
 from baselines.simcse.settings import Settings, published
+from baselines.transformers import find_backbone
 from harness import files
 from harness.data.locate import BUNDLED, data_root
 from harness.data.named_texts import find_text, name_in_records

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.encoders.adapter import merge_adapter
 from harness.encoders.configuration import Configuration, model_class
 from harness.encoders.forward import Head
-from harness.encoders.weights import read_tensors
-from harness.errors import EncoderError
+from harness.encoders.jsonfiles import read_object, refuse_unknown
+from harness.encoders.weights import check_weights, read_tensors
+from harness.errors import EncoderError, UsageError
 
 # Layers over the encoder's states that pretraining, a classifier or SimCSE's training leaves in a file: none of them
 # has a part in the states. `mlp` is the head of SimCSE and its kin, which the pooling cls uses.
@@ -31,6 +33,7 @@ _BUFFERS = re.compile(
 )
 _DECODER = re.compile(r"(model\.)?(decoder|encoder_attn)\.|(model\.)?shared\.|lm_head\.")
 _OPTIONAL = ("pooler", "position_ids")  # a pooler that is missing is no head; positions are counted
+_MERGEABLE = ("LORA", "ADALORA", "LOHA", "LOKR", "IA3", "OFT", "BOFT", "VERA", "HRA", "FOURIERFT", "LN_TUNING")
 
 
 def load_model(
@@ -56,7 +59,7 @@ def load_model(
     if configuration.has_decoder and hasattr(model, "get_encoder"):
         model = model.get_encoder()
     if adapter is not None:
-        model = merge_adapter(model, adapter)
+        model = _merge_adapter(model, adapter)
     model.config.use_cache = False  # nothing is generated
     model.config.return_dict = True
     return model, _find_head(model, weights, has_pooler=has_pooler)
@@ -122,3 +125,38 @@ def _find_head(model: nn.Module, weights: Sequence[Path], *, has_pooler: bool) -
     if any(isinstance(each, nn.Module) and not isinstance(each, nn.Tanh) for each in activations):
         return None  # a head of another form than tanh(W x + b)
     return Head(layer.weight, layer.bias)
+
+
+def _merge_adapter(model: Any, folder: Path) -> Any:
+    """The model with the adapter's changes in its own weights, so that it computes at the base model's speed.
+
+    Raises:
+        UsageError: if the adapter is of a kind that cannot be merged, or peft is not installed.
+        EncoderError: if tensors of the adapter go nowhere or are missing.
+    """
+    path = folder / "adapter_config.json"
+    settings = read_object(path)
+    kind = str(settings.get("peft_type"))
+    if kind not in _MERGEABLE:
+        raise UsageError(f"{path}: an adapter of the kind {kind} cannot be merged into the weights, expected LORA")
+    if find_spec("peft") is None:
+        raise UsageError(f"{path}: applying this adapter needs the package peft; install simcse-bench[adapters]")
+    from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+
+    refuse_unknown(path, settings, {one.name for one in fields(PeftConfig.from_pretrained(str(folder)))})
+    tensors = _read_adapter(folder)
+    wrapped = PeftModel.from_pretrained(model, str(folder), local_files_only=True)
+    applied = get_peft_model_state_dict(wrapped)
+    odd = sorted(tensors.keys() ^ applied.keys())
+    if odd:
+        what = "has no place in the base model" if odd[0] in tensors else "is missing"
+        raise EncoderError(f"{folder}: {len(odd)} tensors of the adapter do not fit, first {odd[0]}, which {what}")
+    return wrapped.merge_and_unload()
+
+
+def _read_adapter(folder: Path) -> dict[str, Any]:
+    for name in ("adapter_model.safetensors", "adapter_model.bin"):
+        if (folder / name).is_file():
+            check_weights([folder / name])
+            return dict(read_tensors(folder / name))
+    raise EncoderError(f"{folder}: an adapter without its weights, expected adapter_model.safetensors; copy it there")
