@@ -16,8 +16,8 @@ MODELS := minilm,bag-of-words,random,avg-glove,bert,bert-whitening[fit=mini-wiki
 	simcse-unsup[data=mini-wiki],simcse-sup[data=mini-nli]
 bench: setup
 	$(BENCH) run --suite mini --backbone tiny --offline --models "$(MODELS)" --results-dir build/mini/results
-	$(BENCH) report --results-dir build/mini/results --output build/mini
-	$(BENCH) plot alignment-uniformity --task mini-geometry --results-dir build/mini/results --output build/mini
+	$(BENCH) plot alignment-uniformity --task mini-geometry --results-dir build/mini/results --output build/mini/figures
+	$(BENCH) report --results-dir build/mini/results --output build/mini --format md,html,latex,csv
 
 test: setup
 	.venv/bin/python -m pytest -n 2

@@ -28,6 +28,8 @@ _SHORT = {
 }
 
 _MOST_NAMES = 16  # that an error lists
+_MOST_NEAR = 3  # that an error proposes
+_LEAST_PART = 4  # letters that a name has in common with another by more than chance
 
 V = TypeVar("V")
 
@@ -186,12 +188,25 @@ def pick(kind: str, table: Mapping[str, V], name: str) -> V:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error about an unknown name: the most similar known name, or all of them."""
+    """The end of an error about an unknown name: the known names that it is like, or all of them.
+
+    A name is like those that it begins (`simcse`), is a part of (`glove`), abbreviates (`lr` for `learning_rate`), is
+    misspelt from, or, last, has in it (`all-MiniLM-L6-v2`).
+    """
     names = list(known)
     folded = {candidate.lower(): candidate for candidate in names}
-    near = difflib.get_close_matches(name.lower(), folded, n=1)
+    asked = name.lower()
+    near = (
+        [one for one in folded if asked and one.startswith(f"{asked}-")]
+        or difflib.get_close_matches(asked, folded, n=1, cutoff=0.75)
+        or [one for one in folded if asked == "".join(word[0] for word in re.findall("[a-z0-9]+", one))]
+        or [one for one in folded if len(asked) >= _LEAST_PART and asked in one]
+        or difflib.get_close_matches(asked, folded, n=1)
+        or sorted((one for one in folded if len(one) >= _LEAST_PART and one in asked), key=len)[-1:]
+    )
     if near:
-        return f"did you mean {folded[near[0]]!r}?"
+        *first, last = [repr(folded[one]) for one in near[:_MOST_NEAR]]
+        return f"did you mean {', '.join(first)}{' or ' if first else ''}{last}?"
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     return f"known: {', '.join(names[:_MOST_NAMES])}{more}"
 

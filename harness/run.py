@@ -68,7 +68,10 @@ class Plan:
 
 
 def run(plan: Plan) -> list[Cell]:
-    """Evaluate; one failing encoder or task does not sink the others.
+    """Evaluate; one failing encoder or task does not sink the others, and those that are trained first come last.
+
+    Returns:
+        A cell for each encoder and task, in the order of the plan.
 
     Raises:
         ResultError: before anything is run, if results would have to be written and cannot be.
@@ -81,17 +84,25 @@ def run(plan: Plan) -> list[Cell]:
         if plan.force or not _all_there(models, plan):
             raise
     prepared = _prepare(plan)
-    with timed("loading models"):
-        encoders = {name: _built(model, plan.context) for name, model in models.items()}
-    share_passes([encoder for encoder in encoders.values() if isinstance(encoder, CachedEncoder)])
-    cells = []
-    for name, encoder in encoders.items():
-        for cell in _run_encoder(name, encoder, prepared, plan):
-            plan.on_cell(cell)
-            cells.append(cell)
-        if isinstance(encoder, Releasable):
-            encoder.release()
-    return cells
+    cells: dict[str, list[Cell]] = {name: [] for name in models}
+    for names in _stages(models):
+        with timed("loading models"):
+            encoders = {name: _built(models[name], plan.context) for name in names}
+        share_passes([encoder for encoder in encoders.values() if isinstance(encoder, CachedEncoder)])
+        for name, encoder in encoders.items():
+            for cell in _run_encoder(name, encoder, prepared, plan):
+                plan.on_cell(cell)
+                cells[name].append(cell)
+            if isinstance(encoder, Releasable):
+                encoder.release()
+    return [cell for own in cells.values() for cell in own]
+
+
+def _stages(models: Mapping[str, Resolved | Built]) -> tuple[list[str], list[str]]:
+    """The names of those that can encode at once, and of those that are trained: no number waits for a training."""
+    works = {name: model.work for name, model in models.items() if isinstance(model, Resolved)}
+    trained = [name for name, work in works.items() if work is not None and work.kind == "train"]
+    return [name for name in models if name not in trained], trained
 
 
 def _name(model: Resolved | Built) -> str:

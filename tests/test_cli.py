@@ -70,6 +70,11 @@ def test_list(what):
     assert call("list", what).exit_code == 0
 
 
+def test_list_shows_the_parameters_of_a_checkpoint():
+    rows = json.loads(call("list", "models", "hf:<repo-or-folder>", "--json").stdout)
+    assert [row["parameter"] for row in rows] == ["pooling", "max_tokens", "prompt", "dim"]
+
+
 def test_unknown_names_exit_with_2_and_the_nearest(folders):
     refused(2, "no suite is named 'stss'; did you mean 'sts'?", "run", "-s", "stss", "-m", "random", *folders)
     refused(2, "no task is named 'STS1'; did you mean 'STS16'?", "run", "-t", "STS1", "-m", "random", *folders)
@@ -78,6 +83,11 @@ def test_unknown_names_exit_with_2_and_the_nearest(folders):
         2,
         "model 'minilm': pooling=clss is unknown; did you mean 'cls'?",
         *("run", "-s", "mini", "-m", "minilm[pooling=clss]", *folders),
+    )
+    refused(
+        2,
+        "no model is named 'princeton-nlp/x-base'; a checkpoint on the hub or in a folder is hf:princeton-nlp/x-base",
+        *("run", "-s", "mini", "-m", "princeton-nlp/x-base", *folders),
     )
     refused(2, "no list is named 'model'; did you mean 'models'?", "list", "model")
     refused(2, "no format is named 'pdf'; known: md, html, latex, csv, json, model-card", "report", "-f", "pdf")

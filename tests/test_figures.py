@@ -361,9 +361,32 @@ def test_command_trajectory(only_csv, tmp_path):
     runs = [write_log(tmp_path / name / "log.jsonl", entry).parent for name in ("a", "b")]
     assert call("trajectory", "--runs", f"{runs[0]},other={runs[1]}", "-o", tmp_path).exit_code == 0
     assert [row["run"] for row in read_csv(tmp_path / "trajectory.csv")] == ["a", "other"]
-    done = call("trajectory")
-    assert done.exit_code == 2
-    assert done.stderr == "bench: --runs: nothing to draw; name the folders of training runs, or their logs\n"
+    done = call("trajectory", "--cache-dir", tmp_path)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "nothing to draw, found no training log there, and no run of that name in" in done.stderr
+
+
+def test_command_trajectory_finds_the_runs_of_the_cache_by_name(only_csv, tmp_path):
+    entry = {"step": 0, "dev_alignment": 0.2, "dev_uniformity": -1.5, "dev_spearman": 0.6}
+    for seed, method in enumerate(("simcse-unsup", "simcse-unsup", "simcse-sup")):
+        folder = write_log(tmp_path / "trained" / f"digest{seed}" / "log.jsonl", entry).parent
+        card = {
+            "backbone": {"name": "tiny"},
+            "data": {"name": "wiki.txt"},
+            "settings": {"method": method, "seed": seed},
+        }
+        (folder / "card.json").write_text(json.dumps(card))
+
+    def drawn(*options):
+        done = call("trajectory", "--cache-dir", tmp_path, "-o", tmp_path, *options)
+        assert done.exit_code == 0, done.stderr
+        return {row["run"] for row in read_csv(tmp_path / "trajectory.csv")}
+
+    both = {"simcse-unsup[seed=0]", "simcse-unsup[seed=1]"}
+    assert drawn() == {*both, "simcse-sup[seed=2]"}
+    assert drawn("--runs", tmp_path / "trained") == {*both, "simcse-sup[seed=2]"}
+    assert drawn("--runs", "simcse-unsup") == both
+    assert drawn("--runs", "simcse-unsup[backbone=tiny,seed=1],simcse-sup") == {"simcse-unsup", "simcse-sup"}
 
 
 def test_what_is_not_measured_is_named_and_the_rest_drawn(only_csv, folder, tmp_path, monkeypatch):

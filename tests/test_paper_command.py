@@ -56,6 +56,15 @@ def test_the_command_lists_and_names_what_is_missing(tmp_path):
     assert not (tmp_path / "reports").exists()
 
 
+def test_the_command_finds_what_is_measured_without_options(tmp_path):
+    for one in rerun_results():
+        store.write(one, tmp_path / "results")
+    listed = {row["target"]: row for row in json.loads(call(tmp_path, "--list", "--json").stdout)}
+    assert listed["Table 5"]["filled"] == 35  # all rows but bert-flow's, whose dropout=false only an option names
+    assert call(tmp_path, "--table", "5", "--no-run", "-o", tmp_path).exit_code == 0
+    assert "52.00 ± 1.58" in (tmp_path / "simcse-table-5@tiny.md").read_text()
+
+
 def test_the_command_runs_renders_and_keeps_what_failed_as_an_exit_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     unsup = dev("simcse-unsup[backbone=tiny]", 0.5, backbone="tiny", seed=42)

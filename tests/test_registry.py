@@ -3,9 +3,9 @@
 import pytest
 
 from harness.encoders.context import Context
-from harness.encoders.registry import EncoderEntry, fill, parameter, parameters, resolve
+from harness.encoders.registry import EncoderEntry, fill, known_encoders, parameter, parameters, resolve
 from harness.errors import UsageError
-from harness.names import ScoreKey, Spec, pick, split_names, split_specs
+from harness.names import ScoreKey, Spec, nearest, pick, split_names, split_specs
 
 
 @parameters
@@ -193,3 +193,23 @@ def test_a_folder_with_spaces_is_one_model():
 def test_what_is_no_specification_is_refused(text):
     with pytest.raises(UsageError, match=r"^model "):
         Spec.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("simcse", "'simcse-unsup' or 'simcse-sup'"),
+        ("all-MiniLM-L6-v2", "'minilm'"),
+        ("bert-base-uncased", "'bert'"),
+        ("glove", "'avg-glove'"),
+        ("minlm", "'minilm'"),
+    ],
+)
+def test_a_model_by_another_name_leads_to_its_own(name, meant):
+    assert nearest(name, known_encoders()) == f"did you mean {meant}?"
+
+
+@pytest.mark.parametrize(("name", "meant"), [("lr", "learning_rate"), ("steps", "max_steps"), ("batch", "batch_size")])
+def test_a_parameter_by_a_short_name_leads_to_its_own(name, meant):
+    with pytest.raises(UsageError, match=rf"has no parameter '{name}'; did you mean '{meant}'\?$"):
+        resolve(f"simcse-unsup[{name}=1]")

@@ -17,7 +17,8 @@ from scipy import stats
 from harness import run as running
 from harness.data.locate import BUNDLED
 from harness.encoders.context import Context
-from harness.encoders.registry import EncoderEntry, build, known_encoders, resolve
+from harness.encoders.registry import EncoderEntry, build, fill, known_encoders, resolve
+from harness.encoders.work import Cost, Work
 from harness.errors import UsageError
 from harness.names import EncoderCard
 from harness.results import store
@@ -38,6 +39,22 @@ def plan(tmp_path, models, tasks=(MINI,), **changes):
         force=changes.get("force", False),
         on_cell=on_cell,
     )
+
+
+def test_no_number_waits_for_a_training(tmp_path, monkeypatch):
+    """What has to be trained first is built last, and the cells keep the order of the plan."""
+    seen = []
+
+    def train(spec, parameters, context):
+        seen.append("trained")
+        return known_encoders()["random"].build(spec, parameters, context)
+
+    work = Work("train", lambda context: Cost(done=False, steps=1, texts=1, model_bytes=1))
+    trained = replace(known_encoders()["random"], name="trained", build=train, work=lambda spec, parameters: work)
+    asked = plan(tmp_path, ["bag-of-words"], on_cell=lambda cell: seen.append(cell.encoder))
+    cells = running.run(replace(asked, models=[fill(trained, {}), *asked.models]))
+    assert seen == ["bag-of-words", "trained", "trained"]
+    assert [cell.encoder for cell in cells] == ["trained", "bag-of-words"]
 
 
 def test_the_score_by_a_second_route(tmp_path):

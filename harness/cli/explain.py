@@ -47,12 +47,14 @@ def explain(
 ) -> None:
     r"""Find the choice of protocol that accounts for the difference between a number and a published one.
 
-    Tried are all poolings, similarities, aggregations, correlations, splits and forms of the text together; and, if
-    none gives the number, one by one what costs a pass of the model (a lower limit of tokens, another dtype, special
-    tokens or padding in the mean, dropout left on, a prompt, a layer of random weights) or a training (the regressor,
-    and of classification tasks the mode, the folds and the classifier). It says before each part how many readings it
-    will compute. Printed is what each difference from the published protocol is worth, over all orders in which they
-    can be undone. A number of your own that no reading gives is said to be unexplained.
+    It tries all poolings, similarities, aggregations, correlations, splits and forms of the text together. If none of
+    these readings gives the number, it tries one by one what costs another pass of the model (a lower limit of tokens,
+    another dtype, special tokens or padding in the mean, dropout left on, a prompt, a layer of random weights) or a
+    training (the regressor; of classification tasks the mode, the folds and the classifier). Before each part it says
+    how many readings it will compute.
+
+    The table shows what each difference from the published protocol is worth, over all orders in which they can be
+    undone. Where no reading gives your number, it is called unexplained.
 
     For example: bench explain --model minilm\[pooling=cls_before_pooler] --tasks STS-B
     """

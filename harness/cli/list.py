@@ -44,8 +44,10 @@ def _models() -> Rows:
 
 
 def _parameters(name: str) -> Rows:
-    from harness.encoders.registry import declared, known_encoders
+    from harness.encoders.registry import declared, known_encoders, resolve
 
+    checkpoint = name.partition(":")[0] == "hf"
+    entry = resolve("hf:checkpoint").entry if checkpoint else pick("model", known_encoders(), name)
     return [
         {
             "parameter": p.name,
@@ -53,7 +55,7 @@ def _parameters(name: str) -> Rows:
             "values": " ".join(p.choices) or p.bounds,
             "what": p.help,
         }
-        for p in declared(pick("model", known_encoders(), name))
+        for p in declared(entry)
     ]
 
 

@@ -38,7 +38,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Reproducible evaluation of sentence embeddings: the SimCSE paper's methods, protocols and numbers.",
-    epilog="Start with: bench run --suite mini --models minilm,bag-of-words,random",
+    epilog="Start with: bench run --suite mini --models minilm,bag-of-words,random --results-dir first/results",
 )
 app.command()(run)
 app.command()(train)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
 from functools import wraps
-from inspect import Parameter, Signature, signature
+from inspect import Parameter, Signature, cleandoc, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -210,7 +210,10 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Make a command end as all commands do, see `endings`, and give it the options of a `Computation` it asks for."""
+    """Make a command end as all commands do, see `endings`, and give it the options of a `Computation` it asks for.
+
+    The paragraphs of its help lose the line breaks of the source, so that they are wrapped once, to the terminal.
+    """
     own = {field.name: field for field in fields(Computation)}
     asked = signature(function).parameters
     name = next((name for name, parameter in asked.items() if parameter.annotation is Computation), None)
@@ -228,6 +231,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     shown = [parameter for part in parts for parameter in part]
     wrapper.__signature__ = Signature(shown)  # type: ignore[attr-defined]  # what typer reads
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
+    wrapper.__doc__ = "\n\n".join(" ".join(part.split()) for part in cleandoc(function.__doc__ or "").split("\n\n"))
     return wrapper
 
 

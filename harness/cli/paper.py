@@ -1,6 +1,7 @@
 """`bench paper`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -52,20 +53,21 @@ def paper(
 
     With --backbone tiny the paper's BERT-base rows are rerun on the bundled backbone, and said to be. A figure is drawn
     beside the table of its numbers, curves of each row's first seed; figure 2 from the logs of trainings in the cache.
+    With --list or --no-run, what the options leave open is as most results have it: backbone, texts and settings.
 
     For example: bench paper simcse --table 5 --backbone tiny --dry-run
     """
     from harness.reports.paper import coverage
     from harness.reports.targets import load_paper
-    from harness.results.store import read_all
 
     known = load_paper(name)
     choice = choice_of(computation.backbone, seeds, {"nli": nli, "wiki": wiki, "captions": captions}, fit, parameters)
-    results, problems = read_all(results_dir)
-    for problem in problems:
-        notice(f"left out: {problem}")
-    if list_ or not (table or figure):
-        show_rows(_overview(known, choice, results), json=json)
+    results = _readable(results_dir)
+    overview = list_ or not (table or figure)
+    if overview or no_run:
+        choice = _as_measured(known, choice, results)
+    if overview:
+        _show_overview(known, choice, results, json=json, quiet=quiet)
         return
     targets = [*_named(known, "table", table), *_named(known, "figure", figure)]
     writers = _writers(formats)
@@ -93,6 +95,31 @@ def paper(
         raise typer.Exit(code or 1)
 
 
+def _readable(results_dir: Path) -> "list[Result]":
+    """The results; those that cannot be read are told."""
+    from harness.results.store import read_all
+
+    results, problems = read_all(results_dir)
+    for problem in problems:
+        notice(f"left out: {problem}")
+    return results
+
+
+def _as_measured(paper: "Paper", choice: "Choice", results: "Sequence[Result]") -> "Choice":
+    """The choice that fills the most cells: as given, or with what it leaves open as most results of a backbone are."""
+    from harness.reports.claims import usual
+    from harness.reports.paper import coverage
+    from harness.reports.published import backbone_of
+
+    if choice.texts or choice.fit or choice.settings:
+        return choice
+    known = {choice.backbone} if choice.backbone else {backbone_of(result.encoder) for result in results} - {None}
+    own = {name: [one for one in results if backbone_of(one.encoder) == name] for name in sorted(filter(None, known))}
+    choices = [choice, *(usual(some, replace(choice, backbone=name)) for name, some in own.items())]
+    targets = paper.targets.values()
+    return max(choices, key=lambda one: sum(coverage(target, paper, one, results).measured for target in targets))
+
+
 def _write_study(path: Path, title: str, wanted: "Sequence[Wanted]") -> None:
     from harness.studies.study import write_study
 
@@ -104,6 +131,12 @@ def _named(paper: "Paper", kind: str, numbers: str) -> "list[Target]":
     if numbers == "all":
         return list(own.values())
     return [pick(kind, own, number) for number in (split_names(numbers, f"--{kind}") if numbers else [])]
+
+
+def _show_overview(paper: "Paper", choice: "Choice", results: "Sequence[Result]", *, json: bool, quiet: bool) -> None:
+    show_rows(_overview(paper, choice, results), json=json)
+    if choice.backbone and not quiet:
+        notice(f"counted on the backbone {choice.backbone}; with --no-run, --table and --figure show what is filled")
 
 
 def _overview(paper: "Paper", choice: "Choice", results: "Sequence[Result]") -> Rows:

@@ -1,5 +1,6 @@
 """`bench plot`."""
 
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,11 +13,12 @@ from harness.cli import options
 from harness.cli.console import err, print_json
 from harness.cli.options import command, notice, report_error
 from harness.errors import BenchError, ResultError, UsageError
-from harness.names import pick, split_specs
+from harness.names import Spec, pick, split_specs
 
 if TYPE_CHECKING:
     from harness.reports.figures.canvas import Drawing
     from harness.reports.figures.measured import Definition, Measured
+    from harness.reports.figures.trajectory import Trajectory
     from harness.reports.table import Table
 
 Models = Annotated[str, typer.Option("--models", "-m", help="Encoders, separated by commas; else all with a result.")]
@@ -140,8 +142,13 @@ def heat_map(
 @command
 def trajectory(
     runs: Annotated[
-        str, typer.Option("--runs", help="Folders of training runs, or NAME=FOLDER, separated by commas.")
+        str,
+        typer.Option(
+            "--runs",
+            help="Trained models such as simcse-unsup[seed=0], or NAME=FOLDER, by commas; else all in the cache.",
+        ),
     ] = "",
+    cache_dir: options.CacheDir = None,
     output: Output = _FOLDER,
     width: Width = "column",
     json: options.Json = False,
@@ -149,15 +156,36 @@ def trajectory(
 ) -> None:
     """Draw alignment and uniformity along training, an arrow between evaluations (Figure 2)."""
     from harness.reports.figures.canvas import WIDTHS
-    from harness.reports.figures.trajectory import read_log
     from harness.reports.figures.trajectory import trajectory as draw
 
     pick("width", WIDTHS, width)
-    parts = [part.strip().rpartition("=") for part in runs.split(",") if part.strip()]
-    if not parts:
-        raise UsageError("--runs: nothing to draw; name the folders of training runs, or their logs")
-    logs = [read_log(Path(path), name) for name, _, path in parts]
+    trained = (cache_dir or options.default_cache_dir()) / "trained"
+    parts = [part.strip() for part in re.split(r",(?![^\[]*\])", runs) if part.strip()]
+    logs = [log for part in parts or [str(trained)] for log in _logs(part, trained)]
     _finish(draw(logs, width=width), output, "trajectory", (), json=json, quiet=quiet)
+
+
+def _logs(part: str, trained: Path) -> "list[Trajectory]":
+    """The logs that one part of --runs names: a log, the folder of a run or of several, or models trained here.
+
+    Raises:
+        UsageError: if it names nothing.
+        ResultError: if a log that it names cannot be drawn.
+    """
+    from harness.reports.figures.trajectory import read_log, runs_in, titles
+
+    label, _, place = part.rpartition("=")
+    path = Path(place)
+    folders = runs_in(path)
+    if path.exists() and not folders and path != trained:
+        return [read_log(path, label)]
+    chosen = folders or [run for run in runs_in(trained) if run.fits(Spec.parse(part))]
+    if not chosen:
+        raise UsageError(
+            f"{part}: nothing to draw, found no training log there, and no run of that name in {trained}; "
+            "`bench train simcse-unsup --backbone tiny --data mini-wiki` makes one"
+        )
+    return [read_log(run.folder, title) for run, title in zip(chosen, titles(chosen), strict=True)]
 
 
 def _table(name: str, width: str, results_dir: Path) -> "Table":

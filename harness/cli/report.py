@@ -80,7 +80,9 @@ def report(
         print_table(table)
         out.print()
     if not quiet:
-        err.print(f"{summary.n_results} results; {len(summary.paths)} files in {output}, start with {summary.paths[0]}")
+        first = next((path for path in summary.paths if path.suffix == ".html"), summary.paths[0])
+        written = f"{summary.n_results} results; {len(summary.paths)} files in {output}, start with {first}"
+        err.print(written, markup=False, soft_wrap=True)
 
 
 def _sentences(data_dir: Path | None) -> Mapping[str, str]:

@@ -170,6 +170,11 @@ class Resolved:
         """The encoder; raises UsageError or EncoderError."""
         return self.entry.build(self.spec, self.parameters, context)
 
+    @property
+    def work(self) -> Work | None:
+        """The training or fit that comes before the first sentence."""
+        return self.entry.work(self.spec, self.parameters)
+
 
 def resolve(model: str | Spec, context: Context | None = None) -> Resolved:
     """Find the entry that a specification names, and check its parameters.
@@ -188,6 +193,8 @@ def resolve(model: str | Spec, context: Context | None = None) -> Resolved:
     prefix, colon, place = spec.name.partition(":")
     if place and prefix + colon in known:
         return fill(replace(known[prefix + colon], name=spec.name), spec.given)
+    if "/" in spec.name:
+        raise UsageError(f"no model is named {spec.name!r}; a checkpoint on the hub or in a folder is hf:{spec.name}")
     entry = pick("model", known, spec.name)
     given = dict(spec.given)
     if context is not None and context.backbone is not None and any(p.name == "backbone" for p in declared(entry)):

@@ -2,9 +2,10 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,6 +13,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from harness.errors import ResultError
+from harness.names import Spec, value_text
 from harness.reports.figures import canvas
 from harness.reports.figures.alignment_uniformity import ALIGNMENT, UNIFORMITY
 from harness.reports.figures.canvas import EDGE, Drawing
@@ -41,6 +43,44 @@ class Trajectory:
 
     name: str
     points: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished training run: its folder, and its method, backbone, data, seed and settings by name."""
+
+    folder: Path
+    facts: Mapping[str, Any]
+
+    def fits(self, spec: Spec) -> bool:
+        """Whether the method is that one, and every given parameter was set so."""
+        given = {"method": spec.name, **spec.given}
+        return all(value_text(self.facts.get(key)) == value for key, value in given.items())
+
+
+def runs_in(folder: Path) -> list[Run]:
+    """The finished runs in a folder of runs, such as `trained` in the cache; the oldest comes first.
+
+    Raises:
+        ResultError: if a run's card cannot be read.
+    """
+    runs = []
+    for path in sorted(folder.glob("*/card.json"), key=lambda path: path.stat().st_mtime):
+        if (path.parent / LOG).is_file():
+            try:
+                card = json.loads(path.read_text(encoding="utf-8"))
+                named = {key: card[key]["name"] for key in ("backbone", "data")}
+                runs.append(Run(path.parent, named | card["settings"]))
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise ResultError(f"{path}: cannot be read ({error}), expected the card of a training run") from error
+    return runs
+
+
+def titles(runs: Sequence[Run]) -> list[str]:
+    """What to call each run: its method, and what sets it apart from the others."""
+    keys = dict.fromkeys(key for run in runs for key in run.facts if key != "method")
+    varied = [key for key in keys if len({value_text(run.facts.get(key)) for run in runs}) > 1]
+    return [str(Spec(run.facts["method"], {key: run.facts.get(key) for key in varied})) for run in runs]
 
 
 def read_log(path: Path, name: str = "") -> Trajectory:
