@@ -75,6 +75,13 @@ def test_list_shows_the_parameters_of_a_checkpoint():
     assert [row["parameter"] for row in rows] == ["pooling", "max_tokens", "prompt", "dim"]
 
 
+def test_a_run_without_any_number_ends_with_its_error(folders):
+    failed = call("run", "-s", "mini", "-m", "hf:no/such-model", "--offline", *folders)
+    assert (failed.exit_code, failed.stdout) == (2, "")
+    assert failed.stderr.startswith("bench: no/such-model: not on this machine")
+    assert len(failed.stderr.splitlines()) == 1
+
+
 def test_unknown_names_exit_with_2_and_the_nearest(folders):
     refused(2, "no suite is named 'stss'; did you mean 'sts'?", "run", "-s", "stss", "-m", "random", *folders)
     refused(2, "no task is named 'STS1'; did you mean 'STS16'?", "run", "-t", "STS1", "-m", "random", *folders)

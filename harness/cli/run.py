@@ -84,7 +84,7 @@ def run(
                 _flush(failures)
         if json:
             print_json([_document(cell) for cell in cells])
-        else:
+        elif any(cell.result for cell in cells):  # else the errors stand last, and no table of dashes below them
             print_cells(cells, chosen)
             _print_verdicts(cells, papers)
             if not quiet:

@@ -26,7 +26,7 @@ def train(
         str, typer.Argument(help="What to train: simcse-unsup, simcse-sup, or with \\[parameter=value,...].")
     ],
     data: Annotated[str, typer.Option("--data", help="Training text: a name, a .txt or a .csv.")] = "",
-    seeds: options.Seeds = "",
+    seeds: Annotated[str, typer.Option("--seeds", help="One model for each seed: 0,1,2 or 0-4, ends included.")] = "",
     parameters: Annotated[
         list[str] | None, typer.Option("--set", help="Any parameter of the model as name=value; can be repeated.")
     ] = None,
