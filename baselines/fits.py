@@ -221,7 +221,7 @@ def _blocks(base: CachedEncoder, sentences: Iterable[str]) -> Iterator[Embedding
 
 
 def _told(blocks: Iterable[Embeddings], context: Context) -> Iterator[Embeddings]:
-    """The blocks, with word of how many sentences they were."""
+    """The blocks, while progress is told how many sentences they hold."""
     rows = 0
     for x in blocks:
         rows += len(x)

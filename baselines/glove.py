@@ -16,8 +16,8 @@ from baselines.vectors import WordVectors, open_vectors
 from harness import files
 from harness.data.named_texts import file_named, name_by_content
 from harness.encoders.context import Context
+from harness.encoders.entry import EncoderEntry, parameter, parameters
 from harness.encoders.protocol import Embeddings, Encoder, Transductive
-from harness.encoders.registry import EncoderEntry, parameter, parameters
 from harness.errors import DataError, UsageError
 from harness.names import EncoderCard, Spec
 from harness.packaged import packaged_folder

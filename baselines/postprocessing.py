@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from baselines.transformers import backbone_parameter, max_tokens_parameter
 from harness.data.named_texts import NAMED, find_text, name_in_records
 from harness.encoders.context import Context
+from harness.encoders.entry import Cost, EncoderEntry, Work, parameter, parameters
 from harness.encoders.pooling import POOLINGS
 from harness.encoders.protocol import Embeddings, Encoder, Releasable, Transductive, embed
-from harness.encoders.registry import EncoderEntry, parameter, parameters
-from harness.encoders.work import Cost, Work
 from harness.errors import UsageError
 from harness.names import EncoderCard, Spec, Value
 
@@ -173,7 +172,7 @@ def _fitted(base: "CachedEncoder", fit: FitOrLoad, card: EncoderCard, context: C
 
 
 def _work(spec: Spec, chosen: WhiteningParameters | FlowParameters) -> Work | None:
-    """A fit on a text; one on each task's own sentences is a part of scoring it."""
+    """The fit that the encoder needs; none where it is fitted on each task's sentences while that is scored."""
     if chosen.fit == _TARGET:
         return None
     base_of = (chosen.backbone, chosen.pooling, chosen.max_tokens, chosen.fit, chosen.sentences)

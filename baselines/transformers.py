@@ -8,9 +8,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from harness.encoders.context import Context
+from harness.encoders.entry import EncoderEntry, parameter, parameters
 from harness.encoders.pooling import POOLINGS
 from harness.encoders.protocol import Encoder
-from harness.encoders.registry import EncoderEntry, parameter, parameters
 from harness.names import Spec
 from harness.packaged import packaged, packaged_folder
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from harness.encoders.context import Context
 from harness.encoders.device import torch_device
+from harness.encoders.entry import Built
 from harness.encoders.objects import as_encoder
-from harness.encoders.registry import Built, Resolved, resolve
+from harness.encoders.registry import Resolved, resolve
 from harness.errors import UsageError
 from harness.names import Spec
 from harness.progress import bars

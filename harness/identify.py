@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from harness.encoders.context import Context
-from harness.encoders.registry import Resolved, declared, resolve
+from harness.encoders.entry import declared
+from harness.encoders.registry import Resolved, resolve
 from harness.errors import BenchError
 from harness.names import STS_B_DEV, EncoderCard, Spec, Value
 

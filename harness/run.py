@@ -14,9 +14,10 @@ from harness.data.locate import BUNDLED
 from harness.data.sts import YEARS, selection_flag
 from harness.encoders.cached import CachedEncoder, Encoded, cache_embeddings, share_passes
 from harness.encoders.context import Context
+from harness.encoders.entry import Built
 from harness.encoders.foreign import foreign
 from harness.encoders.protocol import Encoder, Releasable, Transductive
-from harness.encoders.registry import Built, Resolved
+from harness.encoders.registry import Resolved
 from harness.errors import BenchError, DataError, EncoderError, ResultError
 from harness.names import STS_B_DEV, EncoderCard, Spec
 from harness.progress import timed

@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 from baselines.whitening import fit_whitening
 from harness.data.named_texts import find_text
 from harness.encoders.context import Context
+from harness.encoders.entry import declared
 from harness.encoders.protocol import embed
-from harness.encoders.registry import build, declared, known_encoders, resolve
+from harness.encoders.registry import build, known_encoders, resolve
 from harness.errors import UsageError
 
 

@@ -10,7 +10,7 @@ from harness.cli.main import app
 PLUGIN = """
 from types import SimpleNamespace
 import numpy as np
-from harness.encoders.registry import EncoderEntry, parameter, parameters
+from harness.encoders.entry import EncoderEntry, parameter, parameters
 from harness.names import EncoderCard
 
 
@@ -171,7 +171,7 @@ HOSTILE = """
 import sys
 import numpy as np
 import torch
-from harness.encoders.registry import EncoderEntry
+from harness.encoders.entry import EncoderEntry
 from harness.names import EncoderCard
 
 torch.set_default_dtype(torch.float64)  # at import, for everybody

@@ -3,7 +3,8 @@
 import pytest
 
 from harness.encoders.context import Context
-from harness.encoders.registry import EncoderEntry, fill, known_encoders, parameter, parameters, resolve
+from harness.encoders.entry import EncoderEntry, parameter, parameters
+from harness.encoders.registry import fill, known_encoders, resolve
 from harness.errors import UsageError
 from harness.names import ScoreKey, Spec, nearest, pick, split_names, split_specs
 

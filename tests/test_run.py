@@ -17,8 +17,8 @@ from scipy import stats
 from harness import run as running
 from harness.data.locate import BUNDLED
 from harness.encoders.context import Context
-from harness.encoders.registry import EncoderEntry, build, fill, known_encoders, resolve
-from harness.encoders.work import Cost, Work
+from harness.encoders.entry import Cost, EncoderEntry, Work
+from harness.encoders.registry import build, fill, known_encoders, resolve
 from harness.errors import UsageError
 from harness.names import EncoderCard
 from harness.results import store

@@ -18,7 +18,8 @@ from nbconvert import MarkdownExporter
 
 from harness.cli.main import app
 from harness.data.manifest import datasets
-from harness.encoders.registry import declared, known_encoders
+from harness.encoders.entry import declared
+from harness.encoders.registry import known_encoders
 from harness.names import value_text
 from harness.tasks.suites import SUITES, TASKS
 

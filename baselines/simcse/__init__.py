@@ -6,9 +6,8 @@ wanted. `encoders` is where the registry and `bench train` come in.
 
 from baselines.simcse.settings import Settings, SimcseSup, SimcseUnsup
 from harness.encoders.context import Context
+from harness.encoders.entry import EncoderEntry, Work
 from harness.encoders.protocol import Encoder
-from harness.encoders.registry import EncoderEntry
-from harness.encoders.work import Work
 from harness.names import Spec
 
 

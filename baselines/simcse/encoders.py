@@ -21,11 +21,11 @@ from harness.data.text import Text
 from harness.derived import lock_of
 from harness.encoders.checkpoint import find_checkpoint, load_tokenizer, open_checkpoint, weight_files
 from harness.encoders.context import Context
+from harness.encoders.entry import Cost, Work
 from harness.encoders.protocol import Encoder
 from harness.encoders.registry import Resolved, fill
 from harness.encoders.training import TrainingOptions, TrainingRun
 from harness.encoders.transformer import Backbone, TransformerEncoder, build_transformer
-from harness.encoders.work import Cost, Work
 from harness.errors import UsageError
 from harness.names import STS_B_DEV, Spec
 

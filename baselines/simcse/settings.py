@@ -9,8 +9,8 @@ from typing import ClassVar, TypeVar
 
 from baselines.transformers import backbone_parameter, max_tokens_parameter
 from harness.data.named_texts import NAMED
+from harness.encoders.entry import parameter, parameters
 from harness.encoders.pooling import POOLINGS
-from harness.encoders.registry import parameter, parameters
 from harness.names import Value
 
 AUGMENTATIONS = "none, crop-K, delete-K, delete-one, synonym, mlm-K, next or next-3"

@@ -45,7 +45,8 @@ def _setting(text: str) -> tuple[str, str]:
 
 def _check_known(text: str, method: str, parameter: str, value: str) -> None:
     """That the method, or else one that is trained, has the parameter and can have the value."""
-    from harness.encoders.registry import declared, fill, known_encoders  # loads torch: only --set waits for it
+    from harness.encoders.entry import declared
+    from harness.encoders.registry import fill, known_encoders  # loads torch: only --set waits for it
     from harness.reports.match import OWN_TEXT
 
     known = known_encoders()

@@ -20,7 +20,7 @@ def doctor(
 ) -> None:
     """Show what a run will find here: versions, device, threads, folders, data, and whether the hub can be reached.
 
-    Exit code 1 if something stands in the way of work.
+    The exit code is 1 if something prevents a run.
     """
     from harness.doctor import examine
 

@@ -25,7 +25,8 @@ def list_(
 
 
 def _models() -> Rows:
-    from harness.encoders.registry import declared, known_encoders
+    from harness.encoders.entry import declared
+    from harness.encoders.registry import known_encoders
 
     rows: Rows = [
         {
@@ -44,7 +45,8 @@ def _models() -> Rows:
 
 
 def _parameters(name: str) -> Rows:
-    from harness.encoders.registry import declared, known_encoders, resolve
+    from harness.encoders.entry import declared
+    from harness.encoders.registry import known_encoders, resolve
 
     checkpoint = name.partition(":")[0] == "hf"
     entry = resolve("hf:checkpoint").entry if checkpoint else pick("model", known_encoders(), name)

@@ -53,14 +53,14 @@ Quiet = Annotated[bool, _option("--quiet", "-q", help="Show no progress and no n
 
 
 def complete_models(incomplete: str) -> list[str]:
-    """What the shell offers for a list of encoders: the names that its last one can become."""
+    """The completions of a list of encoders for a shell: the last name is completed, the others are kept."""
     from harness.encoders.registry import known_encoders
 
     return _last(incomplete, known_encoders())
 
 
 def _last(incomplete: str, known: Iterable[str]) -> list[str]:
-    """A list with each name in the place of its last one that begins like it."""
+    """The list, once for each known name that begins like its last one, which that name replaces."""
     before, comma, last = incomplete.rpartition(",")
     return [f"{before}{comma}{name}" for name in known if name.startswith(last)]
 
@@ -140,7 +140,7 @@ Set = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Computation:
-    """The options of where and how is computed; a command with a parameter of this kind has all of them."""
+    """The options of where and how to compute; a command with a parameter of this type has all of them."""
 
     data_dir: DataDir = None
     cache_dir: CacheDir = None

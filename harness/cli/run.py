@@ -95,7 +95,7 @@ def run(
 
 
 def _chosen(suite: str, tasks: str, mode: str, classifier: str, limit: int | None) -> "list[Task]":
-    """The tasks that are named, or of each the first rows."""
+    """The tasks that are named; with a limit, only the first rows of each."""
     from harness.tasks.limit import limited
     from harness.tasks.suites import select
 
@@ -165,7 +165,7 @@ def _papers(named: str, limit: int | None) -> tuple[str, ...]:
 
 
 def _print_verdicts(cells: "Sequence[Cell]", papers: tuple[str, ...]) -> None:
-    """What was measured beside what those papers have for the same encoder, each number with its verdict."""
+    """Show each measured number beside the one that those papers print for the same encoder, with its verdict."""
     if not papers:
         return
     from harness.reports.suite import Shown, build, verdicts_of

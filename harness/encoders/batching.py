@@ -94,7 +94,7 @@ def pad(ids: Sequence[Tokens], pad_id: int, width: int | None = None) -> tuple[T
 def pad_flat(
     tokens: NDArray[np.int64], lengths: NDArray[np.int64], pad_id: int, width: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """As `pad`, of the token ids of all b sentences one after another (sum of lengths,) and the lengths (b,)."""
+    """Pad as `pad` does, from all ids of b sentences one after another (sum of lengths,) and the lengths (b,)."""
     width = int(lengths.max()) if width is None else width
     mask = np.arange(width) < lengths[:, None]  # (b, s)
     ids = np.full(mask.shape, pad_id, dtype=np.int64)

@@ -43,7 +43,7 @@ def to_device(x: "torch.Tensor", device: "torch.device") -> "torch.Tensor":
 
 
 def to_host(x: "torch.Tensor") -> NDArray[np.float32]:
-    """The tensor as float32 in the computer's memory, on a GPU when what was asked of it until now is done."""
+    """Copy the tensor as float32 into the computer's memory; a GPU first finishes what it was asked to do before."""
     import torch
 
     if not x.is_cuda:

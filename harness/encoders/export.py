@@ -1,4 +1,4 @@
-"""A transformer encoder as a folder that other libraries load: Hugging Face's or sentence-transformers' layout.
+"""Writes a transformer encoder as a folder in Hugging Face's or sentence-transformers' layout, which others load.
 
 The sentence-transformers folder has the dotted module types that every version since 2 reads, the current one too.
 """

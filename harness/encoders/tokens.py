@@ -30,7 +30,7 @@ _PROBES = (
     "Étude  naïve\tof Ärger\nand œuvre",
     "[CLS] <s> [SEP] </s> [MASK] <mask>",
     "北京大学 日本語 привет мир 😀",
-    "don't re-use state-of-the-art e-mail@example.org",
+    "don't reuse state-of-the-art e-mail@example.org",
     "",
 )
 

@@ -10,9 +10,10 @@ from statistics import fmean
 
 from harness.data.sts import SMT_INPUT, smt_of_sts13
 from harness.encoders.context import Context
+from harness.encoders.entry import declared
 from harness.encoders.pooling import POOLINGS
 from harness.encoders.protocol import Encoder, Transductive
-from harness.encoders.registry import build, declared, resolve
+from harness.encoders.registry import build, resolve
 from harness.encoders.transformer import TransformerEncoder
 from harness.errors import EncoderError, TaskError, UsageError
 from harness.explanation.factors import (

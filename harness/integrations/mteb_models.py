@@ -11,10 +11,10 @@ from typing import Any
 from unittest.mock import patch
 
 from harness.encoders.context import Context
+from harness.encoders.entry import EncoderEntry, parameter, parameters
 from harness.encoders.foreign import foreign
 from harness.encoders.objects import as_matrix
 from harness.encoders.protocol import Embeddings, Encoder
-from harness.encoders.registry import EncoderEntry, parameter, parameters
 from harness.errors import UsageError
 from harness.integrations.mteb_results import open_mteb
 from harness.names import EncoderCard, Spec

@@ -1,4 +1,4 @@
-"""Has anything become worse? Two folders of results of the same encoders, and the interval of each difference.
+"""Compares two folders of results of the same encoders, and says by each interval whether a score has become worse.
 
 Runs of one name are paired: the same encoder, the same seed, the same items. The interval is that of the mean
 difference, with the noise of the items and, where there are several seeds, of the seeds.

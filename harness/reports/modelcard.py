@@ -89,7 +89,7 @@ def eval_results(results: Sequence[Result]) -> str:
 
 
 def _metadata(known: Sequence[Result], library: str) -> str:
-    """The lines between `---`."""
+    """The metadata of a README.md: its lines between `---`."""
     card = known[0].encoder
     metadata = {
         "library_name": library,

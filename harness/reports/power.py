@@ -1,4 +1,4 @@
-"""How many seeds does a claim need? Two methods with n seeds each, and the gain that such a comparison would notice.
+"""Computes how many seeds a claim needs, from the gain that two methods with n seeds each would show.
 
 The difference of two means of n runs has the variance I + V / n + 2 s^2 / n: I of the items, where the other method is
 known; V of the items between two seeds of one method; s the spread of one run. A gain g is noticed with the wanted

@@ -67,7 +67,7 @@ class PublishedRow:
 
     @property
     def title(self) -> str:
-        """Of its paper, as reports print it; a user's own table says it itself."""
+        """The title of the paper as reports print it; a user's own table gives its own."""
         return sources()[self.paper].title if self.paper in sources() else self.paper
 
     @property
@@ -199,7 +199,7 @@ def overview() -> list[dict[str, object]]:
 
 
 def _decimals(source: str) -> dict[str, int]:
-    """Table of a source -> how many digits behind the point it prints."""
+    """The number of digits that each table of a source prints after the decimal point, by table."""
     digits: dict[str, int] = {}
     for number in load(source):
         digits[number.table] = max(digits.get(number.table, 0), len(repr(number.value).partition(".")[2]))

@@ -289,7 +289,7 @@ class Filler:
 
     @property
     def seeded(self) -> bool:
-        """Whether there may be replicates."""
+        """Whether several seeds of the encoder may fill the cell."""
         return self.spec.name in _SEEDED and "seed" not in self.spec.given
 
     def named(self, seed: str | None) -> str:
@@ -297,7 +297,7 @@ class Filler:
         return str(self.spec.replaced(seed=seed) if seed and self.seeded else self.spec)
 
     def fits(self, card: EncoderCard) -> bool:
-        """Whether an encoder is one of those."""
+        """Whether the encoder is one of those that may fill the cell."""
         return Match((self.spec,)).fits(card)
 
 

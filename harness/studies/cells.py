@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from harness import files
+from harness.encoders.entry import Work
 from harness.encoders.registry import Resolved, resolve
-from harness.encoders.work import Work
 from harness.errors import WriteError
 from harness.results import store
 from harness.studies.study import Study

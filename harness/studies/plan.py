@@ -10,10 +10,10 @@ from harness.data.locate import BUNDLED
 from harness.encoders.cached import CachedEncoder
 from harness.encoders.checkpoint import load_tokenizer, weight_files
 from harness.encoders.context import Context
+from harness.encoders.entry import Cost
 from harness.encoders.registry import Resolved, resolve
 from harness.encoders.tokens import token_ids
 from harness.encoders.transformer import TransformerEncoder
-from harness.encoders.work import Cost
 from harness.errors import BenchError, WriteError
 from harness.progress import Progress, silent
 from harness.run import build_cached

@@ -31,7 +31,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harness import files
 from harness.encoders.context import Context
 from harness.encoders.device import torch_device
-from harness.encoders.registry import declared, resolve
+from harness.encoders.entry import declared
+from harness.encoders.registry import resolve
 from harness.errors import BenchError, UsageError
 from harness.names import Spec, Value, nearest
 from harness.progress import Progress, silent

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from harness.encoders.cached import CachedEncoder
 from harness.encoders.context import Context
+from harness.encoders.entry import Built
 from harness.encoders.protocol import Transductive, embed
-from harness.encoders.registry import Built, Resolved, resolve
+from harness.encoders.registry import Resolved, resolve
 from harness.encoders.transformer import TransformerEncoder
 from harness.errors import BenchError
 from harness.progress import Progress, silent
