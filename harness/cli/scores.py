@@ -8,6 +8,7 @@ from itertools import zip_longest
 from rich.text import Text
 
 from harness.cli.console import out
+from harness.reports.renderers import blocks
 
 _GAP = 2  # characters between columns
 _LABELS = 12  # characters that labels get even where columns then need a second block
@@ -45,7 +46,7 @@ def laid_out(head: Line, lines: Sequence[Line], width: int, rule: str = "─") -
     labels = [head.label, *(line.label for line in lines)]
     beside = max((len(label) for label in labels if len(label) <= room), default=0)
     styles = ["bold", *(line.style for line in lines)]
-    for block in _blocks(columns, width - beside):
+    for block in blocks(columns, width - beside, _GAP):
         yield "", ""
         for number, (label, *cells) in enumerate(zip(labels, *block, strict=True)):
             text = "".join(" " * _GAP + cell for cell in cells)
@@ -63,17 +64,3 @@ def _aligned(cells: Sequence[str]) -> list[str]:
     marks = max(len(mark) for _, mark in parts)
     numbers = max(len(number) for number, _ in parts)
     return [f"{number:>{numbers}}{mark:<{marks}}" for number, mark in parts]
-
-
-def _blocks(columns: Sequence[list[str]], room: int) -> list[list[list[str]]]:
-    """As many columns beside each other as there is room for, and at least one."""
-    blocks: list[list[list[str]]] = []
-    left = 0
-    for column in columns:
-        width = _GAP + len(column[0])
-        if not blocks or width > left:
-            blocks.append([])
-            left = room
-        blocks[-1].append(column)
-        left -= width
-    return blocks

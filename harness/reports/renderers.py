@@ -225,7 +225,7 @@ def terminal(table: Table, room: int, rule: str = "─") -> Iterator[tuple[str, 
     yield visible(table.title), "italic"
     most = max(room - sum(gap + width(columns[i][0]) for i in kept), _LABELS)
     beside = max((width(label) for label in labels if width(label) <= most), default=0)
-    for block in _blocks([columns[i] for i in kept], room - beside, gap):
+    for block in blocks([columns[i] for i in kept], room - beside, gap):
         for number, (label, *cells) in enumerate(zip(labels, *block, strict=True)):
             text = "".join(" " * gap + cell for cell in cells)
             if width(label) > beside:
@@ -262,7 +262,7 @@ def _aligned(cells: Sequence[str], kind: str) -> list[str]:
     ]
 
 
-def _blocks(columns: Sequence[list[str]], room: int, gap: int) -> list[list[list[str]]]:
+def blocks(columns: Sequence[list[str]], room: int, gap: int) -> list[list[list[str]]]:
     """As many columns beside each other as there is room for, and at least one."""
     blocks: list[list[list[str]]] = []
     left = 0
