@@ -21,6 +21,8 @@ _EXTRAS = {  # extra -> a module of it
     "sentence-transformers": "sentence_transformers",
     "adapters": "peft",
     "sentencepiece": "sentencepiece",
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
     "ray": "ray",
     "slurm": "submitit",
 }

@@ -2,12 +2,14 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from baselines.simcse import devices
-from baselines.simcse.checkpoint import check_folder
+from baselines.simcse.checkpoint import LOG, check_folder
 from baselines.simcse.data import Batches, open_corpus
 from baselines.simcse.model import DevSet
 from baselines.simcse.recipe import Job, fingerprint, train
@@ -27,6 +29,7 @@ from harness.encoders.registry import Resolved, fill
 from harness.encoders.training import TrainingOptions, TrainingRun
 from harness.encoders.transformer import Backbone, TransformerEncoder, build_transformer
 from harness.errors import UsageError
+from harness.integrations.trackers import FollowedLog
 from harness.names import STS_B_DEV, Spec
 
 # https://github.com/princeton-nlp/SimCSE/blob/49fa580/README.md?plain=1#L52-L63
@@ -134,7 +137,8 @@ def train_spec(asked: Resolved, context: Context, options: TrainingOptions) -> T
     if options.output is not None:
         check_folder(options.output)
     job = make_job(asked.parameters, context, options)
-    card = train_once(job, context.cache_dir)
+    with _tracked(job, options) as tracked:
+        card = train_once(tracked, context.cache_dir)
     return TrainingRun(
         model=str(_without_path(asked.spec, asked.parameters, context)),
         folder=job.folder,
@@ -145,6 +149,24 @@ def train_spec(asked: Resolved, context: Context, options: TrainingOptions) -> T
         blank=card["data"]["blank"],
         card=card,
     )
+
+
+@contextmanager
+def _tracked(job: Job, options: TrainingOptions) -> Iterator[Job]:
+    """The job, whose log also goes to the trackers; of several processes one sends it."""
+    if not (options.track and devices.is_leader()):
+        yield job
+        return
+    identity = job.identity()
+    card = identity | {"fingerprint": fingerprint(identity)}
+    with FollowedLog(options.track, options.track_dir, card, job.folder / LOG) as log:
+
+        def follow(what: str, done: int, total: int, detail: str = "", /) -> None:
+            job.progress(what, done, total, detail)
+            if what == "training":
+                log.follow()
+
+        yield replace(job, progress=follow)
 
 
 def _without_path(spec: Spec, settings: Settings, context: Context) -> Spec:

@@ -19,6 +19,7 @@ from harness.cli.explain import explain
 from harness.cli.export import export_app
 from harness.cli.import_ import import_app
 from harness.cli.list import list_
+from harness.cli.log import log
 from harness.cli.pack import pack, unpack
 from harness.cli.paper import paper
 from harness.cli.plot import plot_app
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(train)
+app.command()(log)
 app.command()(report)
 app.add_typer(plot_app, name="plot")
 app.command()(study)

@@ -15,6 +15,7 @@ import typer
 
 from harness.cli.console import err
 from harness.errors import BenchError, UsageError, missing_torch
+from harness.names import split_names
 
 if TYPE_CHECKING:
     from harness.encoders.context import Context
@@ -50,6 +51,39 @@ Backbone = Annotated[
 Offline = Annotated[bool, _option("--offline", help="Never use the network.", panel=_COMPUTE)]
 Json = Annotated[bool, _option("--json", help="Print machine-readable output on stdout.", panel=_OUTPUT)]
 Quiet = Annotated[bool, _option("--quiet", "-q", help="Show no progress and no notices.", panel=_OUTPUT)]
+
+
+Track = Annotated[
+    str,
+    _option(
+        "--track",
+        help="Trackers that are told as well: tensorboard, wandb; comma-separated.",
+        panel=_OUTPUT,
+        autocompletion=lambda incomplete: _last(incomplete, _trackers()),
+    ),
+]
+TrackDir = Annotated[Path, _option("--track-dir", help="Folder that trackers write to.", panel=_FOLDERS)]
+
+
+def _trackers() -> Iterable[str]:
+    from harness.integrations.trackers import TRACKERS
+
+    return TRACKERS
+
+
+def parse_track(text: str) -> tuple[str, ...]:
+    """The trackers that are named.
+
+    Raises:
+        UsageError: if one is unknown or not installed.
+    """
+    if not text:
+        return ()
+    from harness.integrations.trackers import check_trackers
+
+    names = tuple(split_names(text, "--track"))
+    check_trackers(names)
+    return names
 
 
 def complete_models(incomplete: str) -> list[str]:

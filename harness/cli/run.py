@@ -1,9 +1,10 @@
 """`bench run`."""
 
+import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -46,6 +47,8 @@ def run(
         ),
     ] = None,
     published: options.Published = "",
+    track: options.Track = "",
+    track_dir: options.TrackDir = Path("tracking"),
     timings: Annotated[bool, typer.Option("--timings", help="Show where the time went.")] = False,
     results_dir: options.ResultsDir = Path("results"),
     computation: options.Computation = options.COMPUTATION,
@@ -69,14 +72,15 @@ def run(
         chosen = _chosen(suite, tasks, mode, classifier, limit)
         papers = _papers(published, limit)
         failures: list[BenchError] = []
-        with computation.context(quiet=quiet) as context:
+        tell = partial(_tell_once, failures, quiet=quiet)
+        with computation.context(quiet=quiet) as context, _tracked(tell, track, track_dir) as on_cell:
             plan = Plan(
                 models=[resolve(name, context) for name in names],
                 tasks=chosen,
                 results_dir=results_dir,
                 context=context,
                 force=force,
-                on_cell=partial(_tell_once, failures, quiet=quiet),
+                on_cell=on_cell,
             )
             try:
                 cells = run_plan(plan)
@@ -119,6 +123,25 @@ def _named(models: str, shard: str) -> list[str]:
     if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
         raise UsageError(f"--shard {shard}: expected I/N with I from 1 to N, for instance --shard 1/4")
     return sorted(set(names))[int(part) - 1 :: int(parts)]
+
+
+@contextmanager
+def _tracked(tell: "Callable[[Cell], None]", track: str, folder: Path) -> "Iterator[Callable[[Cell], None]]":
+    """What is told of a cell, and sends the result to the trackers if it was measured now."""
+    names = options.parse_track(track)
+    if not names or os.environ.get("RANK", "0") != "0":
+        yield tell
+        return
+    from harness.integrations.trackers import ScoreReporter
+
+    with closing(ScoreReporter(names, folder)) as reporter:
+
+        def on_cell(cell: "Cell") -> None:
+            tell(cell)
+            if cell.result is not None and not cell.skipped:
+                reporter.send(cell.result)
+
+        yield on_cell
 
 
 @contextmanager

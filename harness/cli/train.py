@@ -3,6 +3,7 @@
 import os
 import statistics
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,6 +48,8 @@ def train(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="On a GPU, use only operations that give the same bits each time.")
     ] = False,
+    track: options.Track = "",
+    track_dir: options.TrackDir = Path("tracking"),
     data_dir: options.DataDir = None,
     cache_dir: options.CacheDir = None,
     device: options.Device = "auto",
@@ -66,6 +69,9 @@ def train(
     given |= {"data": data or None, "dtype": None if dtype == "float32" else _training_dtype(dtype)}
     changes = _changes(given, parameters or [], seeded=bool(seeds))
     numbers = options.parse_seeds(seeds)
+    asked = TrainingOptions(
+        compile=compile_, deterministic=deterministic, track=options.parse_track(track), track_dir=track_dir
+    )
     runs = []
     with context_of(
         cache_dir=cache_dir, data_dir=data_dir, device=device, backbone=backbone, offline=offline, quiet=quiet
@@ -73,7 +79,7 @@ def train(
         for seed in numbers or (None,):
             own = changes | ({"seed": str(seed)} if seed is not None else {})
             place = output / f"seed-{seed}" if output and len(numbers) > 1 else output
-            how = TrainingOptions(output=place, compile=compile_, deterministic=deterministic)
+            how = replace(asked, output=place)
             runs.append(_train_one(model, own, how, context))
             if not (json or quiet):
                 _tell(runs[-1])

@@ -17,11 +17,15 @@ class TrainingOptions:
         output: folder for the model; None: in the cache, where encoders look for it.
         compile: whether steps go through torch.compile; None: where it pays.
         deterministic: whether a GPU takes only operations that give the same bits each time.
+        track: trackers that are sent the log's lines; see `harness.integrations.trackers`.
+        track_dir: folder that trackers write to.
     """
 
     output: Path | None = None
     compile: bool | None = None
     deterministic: bool = False
+    track: tuple[str, ...] = ()
+    track_dir: Path = Path("tracking")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
