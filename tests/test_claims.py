@@ -113,6 +113,24 @@ def test_a_difference_of_which_no_noise_is_known_decides_nothing():
     assert found.verdict == "not measured"  # as the flow is missing, and this check alone is undecided
 
 
+def test_a_number_of_the_paper_is_held_against_the_mean_of_ones_own_seeds_and_not_of_a_release():
+    """The release gives the paper's average, and five seeds trained here are ten points lower."""
+    release = card("simcse-unsup", backbone="bert-base-uncased", weights_sha256="released", parameters={"seed": 42})
+    results = [record(release, task, {"spearman/all/test": 0.7625}) for task in STS]
+    for seed in range(5):
+        name = f"simcse-unsup[seed={seed}]"
+        own = card(name, backbone="bert-base-uncased", seed=seed, trained_on="wiki@1", parameters={"seed": seed})
+        results += [record(own, task, {"spearman/all/test": 0.6625 + 0.003 * (seed - 2)}) for task in STS]
+    found = finding("unsup-average", results)
+    # t = 2.776 with 4 degrees of freedom; the five averages have the deviation 0.3 sqrt(2.5) = 0.474.
+    half = 2.776 * 0.474 / 5**0.5
+    assert found.verdict == "does not hold"
+    assert found.evidence == (
+        f"sts: simcse-unsup 66.25 (5 seeds) points (95 % interval {66.25 - half:.2f} to {66.25 + half:.2f}), "
+        "claimed is between 74.56 and 77.94",
+    )
+
+
 def test_every_interval_has_its_unit_and_level():
     for score in load("simcse")[0].values():
         assert score.unit

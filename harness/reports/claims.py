@@ -340,6 +340,9 @@ def _answer(check: Check, source: _Measured) -> tuple[Answer, str]:
 def _sentence(check: Check, score: Score, sides: Sequence[Side], found: Contrast) -> str:
     digits = 2 if score.scale == 100 else 3
     left = f"{check.left} {sides[0].mean.value:.{digits}f}{_seeds(sides[0])}"
+    if check.right is None and check.value == 0:
+        low, high = (f"{end:.{digits}f}" for end in (found.interval.low, found.interval.high))
+        return f"{check.score}: {left} {score.unit} (95 % interval {low} to {high}), claimed is {check.expected}"
     right = f"{check.right} {sides[1].mean.value:.{digits}f}{_seeds(sides[1])}" if check.right else f"{check.value:g}"
     low, high = (f"{end:+.{digits}f}" for end in (found.interval.low, found.interval.high))
     return (
