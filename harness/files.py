@@ -156,6 +156,8 @@ def writing(path: Path) -> Iterator[None]:
 def write_error(path: Path, error: Exception) -> WriteError:
     """The sentence about a file or folder that cannot be written."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(error, IsADirectoryError):
+        return WriteError(f"{path}: cannot be written (a folder is in its place); remove it, or name another folder")
     return WriteError(
         f"{path}: cannot be written ({reason}); make room or give write permission, or name another folder"
     )

@@ -163,7 +163,7 @@ def test_a_damaged_shard_leaves_the_others_and_its_duplicates(tmp_path, caplog):
     assert np.array_equal(rows, rows_of(["b", "c"]))
     assert [record.getMessage() for record in caplog.records] == [
         f"{shard}: the embedding cache file is damaged (its checksum does not match its content): its embeddings count "
-        "as not stored; delete the file to stop this warning"
+        "as not stored; delete it to stop this warning"
     ]
 
 
@@ -181,7 +181,7 @@ def test_a_shard_of_the_wrong_size_is_ignored_and_named(tmp_path, caplog, size, 
     os.truncate(shard, size)
     assert not open_cache(tmp_path).lookup(["a", "b"])[0].any()
     assert [record.getMessage() for record in caplog.records] == [
-        f"{shard}: the embedding cache file is damaged ({found}): its embeddings count as not stored; delete the file "
+        f"{shard}: the embedding cache file is damaged ({found}): its embeddings count as not stored; delete it "
         "to stop this warning"
     ]
 

@@ -134,6 +134,12 @@ def test_a_disk_that_refuses_costs_time_and_no_content(path, caplog):
         store(path, "key", CONTENT)
 
 
+def test_a_folder_in_its_place_is_named_with_what_to_do(path, caplog):
+    path.mkdir(parents=True)
+    same(recall(path, "key", lambda: CONTENT))
+    assert f"{path}: cannot be written (a folder is in its place); remove it" in caplog.text
+
+
 def test_what_a_kill_leaves_is_swept_by_the_next_write(path):
     code = f"""
 import os, signal

@@ -1,11 +1,23 @@
 """Other people's encoders: whatever their code raises costs their own cells and nothing else."""
 
 import json
+import locale
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from harness.cli.main import app
+from harness.encoders.cached import Encoded
+from harness.names import EncoderCard
 
 PLUGIN = """
 from types import SimpleNamespace
@@ -168,7 +180,11 @@ def test_a_plug_in_that_cannot_be_loaded_is_left_out(install, bench, name, code,
 
 
 HOSTILE = """
+import locale
+import os
+import signal
 import sys
+import warnings
 import numpy as np
 import torch
 from harness.encoders.entry import EncoderEntry
@@ -207,6 +223,19 @@ def raise_speechless():
     raise Speechless
 
 
+class Silent(BaseException):
+    def __str__(self):
+        sys.exit(3)
+
+
+def raise_silent():
+    raise Silent
+
+
+def raise_generator_exit():
+    raise GeneratorExit
+
+
 def colour():
     raise ValueError("\\x1b]0;title\\x07\\x1b[31mred")
 
@@ -214,10 +243,25 @@ def colour():
 def change():
     torch.set_default_dtype(torch.float16)
     sys.setrecursionlimit(150)
-    sys.stdout = sys.stderr = None
+    sys.stdout = sys.stderr = sys.excepthook = None
+    torch.set_float32_matmul_precision("medium")  # other digits for everybody
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    torch.use_deterministic_algorithms(True)
+    np.seterr(all="raise")
+    warnings.simplefilter("error")
+    locale.setlocale(locale.LC_ALL, "C")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.environ["BENCH_CACHE_DIR"] = "elsewhere"
+    os.chdir("/")
+
+
+def fork():
+    if os.fork():
+        os.wait()
 
 
 ACTS = {"leave": leave, "base": raise_base, "speechless": raise_speechless, "colour": colour, "change": change}
+ACTS |= {"silent": raise_silent, "generator": raise_generator_exit, "fork": fork}
 ENCODERS = [
     EncoderEntry(name=f"h-{name}", summary="", build=lambda spec, *_: Hostile(spec.name, ACTS[spec.name[2:]]))
     for name in ACTS
@@ -235,6 +279,8 @@ ENCODERS += [
         ("h-leave", "h-leave: encoding failed with SystemExit: 0;"),
         ("h-base", "h-base: encoding failed with Base: not an Exception;"),
         ("h-speechless", "h-speechless: encoding failed with Speechless: a message that cannot be read (ValueError);"),
+        ("h-silent", "h-silent: encoding failed with Silent: a message that cannot be read (SystemExit);"),
+        ("h-generator", "h-generator: encoding failed with GeneratorExit;"),
         ("h-colour", "h-colour: encoding failed with ValueError: ]0;title[31mred;"),
         ("h-exit", "h-exit: building failed with SystemExit: 0;"),
         ("h-thief", "h-thief: built an encoder whose card is named 'random', expected the specification's own name"),
@@ -249,10 +295,52 @@ def test_nothing_that_a_plug_in_does_reaches_the_others(install, bench, model, w
     assert [one["error"] for one in others] == [None, None]
 
 
-def test_what_a_plug_in_changes_is_put_back(install, bench):
+def state():
+    names = ("get_num_threads", "are_deterministic_algorithms_enabled", "get_float32_matmul_precision")
+    of_torch = [getattr(torch, name)() for name in (*names, "get_default_dtype")]
+    errors = sum(one[0] == "error" for one in warnings.filters)
+    of_python = [locale.setlocale(locale.LC_ALL), signal.getsignal(signal.SIGTERM), sys.getrecursionlimit(), errors]
+    return [*of_torch, *of_python, np.geterr(), Path.cwd(), os.environ.get("BENCH_CACHE_DIR"), sys.excepthook]
+
+
+@pytest.mark.parametrize("model", ["h-change", "h-fork"])
+def test_what_a_plug_in_changes_is_put_back(install, bench, tmp_path, model):
     install("hostile", HOSTILE)
     alone = json.loads(bench("run", "-t", "mini-sts", "-m", "bert[backbone=tiny]", "--json").stdout)
-    done = bench("run", "-t", "mini-sts", "-m", "h-change,bert[backbone=tiny]", "--json", "--force")
+    shutil.rmtree(tmp_path / "cache")  # the vectors are made again
+    before = state()
+    done = bench("run", "-t", "mini-sts", "-m", f"{model},bert[backbone=tiny]", "--json", "--force")
     changed, after = json.loads(done.stdout)
+    assert state() == before
     assert changed["error"] is None
     assert after["result"]["scores"] == alone[0]["result"]["scores"]
+
+
+def test_a_plug_in_that_gives_one_buffer_at_each_call_does_not_change_what_it_gave():
+    class Reused:
+        card = EncoderCard(name="reused", method="reused", dim=2)
+        buffer = np.zeros((1, 2), np.float32)
+
+        def encode(self, sentences, /):
+            self.buffer += 1
+            return self.buffer
+
+    encoder = Reused()
+    first = Encoded(encoder, ["a"])
+    Encoded(encoder, ["b"])
+    assert first.encode(["a"]).tolist() == [[1.0, 1.0]]
+
+
+def test_a_plug_in_that_closes_the_streams_loses_no_notice(tmp_path):
+    code = """
+import sys
+from harness.encoders.foreign import foreign
+
+with foreign("mine", "encoding"):
+    sys.stdout.close()
+    sys.stderr.close()
+print("told")
+print("warned", file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("told\n", "warned\n")

@@ -144,7 +144,9 @@ class Encoded:
         self.card: EncoderCard = encoder.card
         self._row = {sentence: row for row, sentence in enumerate(dict.fromkeys(sentences))}
         with foreign(encoder.card.name, "encoding"):
-            self._vectors = embed(encoder, list(self._row))
+            vectors = embed(encoder, list(self._row))
+            # Other people's encoders may give the same buffer at each call.
+            self._vectors = vectors if isinstance(encoder, CachedEncoder) else vectors.copy()
 
     def encode(self, sentences: Sequence[str], /) -> Embeddings:
         """(n, d) float32; a sentence that was not encoded is a KeyError, because a task must name all it will ask."""

@@ -293,7 +293,7 @@ def _unless_damaged(read: Callable[[Path], T], path: Path) -> T | None:
     except FileNotFoundError:  # another process has cleared the cache
         return None
     except (OSError, ValueError, struct.error) as error:
-        advice = "its embeddings count as not stored; delete the file to stop this warning"
+        advice = "its embeddings count as not stored; delete it to stop this warning"
         _log.warning("%s: the embedding cache file is damaged (%s): %s", path, error, advice)
         return None
 
