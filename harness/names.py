@@ -262,6 +262,8 @@ class EncoderCard:
         seed: of fitting or training, or None.
         content: every input that decides the vectors, by content and never by path: digests of weights, configuration,
             tokenizer and fit text, and the settings that act. Empty where the encoder does not say.
+        plugin: of an encoder of another package: the package, its version, and by parameter the digests of the files
+            that it was given. Empty for this project's own.
     """
 
     name: str
@@ -280,6 +282,7 @@ class EncoderCard:
     selected_on: str | None = None
     seed: int | None = None
     content: Mapping[str, Value | None] = field(default_factory=dict)
+    plugin: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def identity(self) -> str:
@@ -292,6 +295,7 @@ class EncoderCard:
             ValueError: if a number of the card is not finite.
         """
         facts = asdict(self)
-        described = {key: facts[key] for key in facts.keys() - {"name", "content"}}
+        described = {key: facts[key] for key in facts.keys() - {"name", "content", "plugin"}}
         decisive = {**self.content, "dim": self.dim} if self.content else described
+        decisive |= {"plugin": facts["plugin"]} if self.plugin else {}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True, allow_nan=False).encode()).hexdigest()

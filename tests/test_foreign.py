@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from harness.cli.main import app
 from harness.encoders.cached import Encoded
+from harness.encoders.registry import _plugged
 from harness.names import EncoderCard
 
 PLUGIN = """
@@ -75,10 +76,10 @@ def install(tmp_path, monkeypatch):
     """A function that installs a package of one module under a name, with that name as its entry point."""
     monkeypatch.syspath_prepend(tmp_path / "site")
 
-    def install(name, code, value=None):
+    def install(name, code, value=None, version="1.0"):
         folder = tmp_path / "site" / f"{name}-1.0.dist-info"
-        folder.mkdir(parents=True)
-        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         (folder / "entry_points.txt").write_text(f"[bench.encoders]\n{name} = {value or f'{name}:ENCODERS'}\n")
         (tmp_path / "site" / f"{name}.py").write_text(code)
 
@@ -344,3 +345,69 @@ print("warned", file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("told\n", "warned\n")
+
+
+SEEDED = """
+import zlib
+from pathlib import Path
+import numpy as np
+from harness.encoders.entry import EncoderEntry, parameter, parameters
+from harness.names import EncoderCard
+
+
+@parameters
+class Chosen:
+    vectors: str = parameter("", "a file or folder")
+    told: bool = parameter(False, "whether the card says what decides the vectors")
+
+
+class Seeded:
+    def __init__(self, spec, chosen):
+        content = {"method": "seeded"} if chosen.told else {}
+        parameters = {"vectors": chosen.vectors, "told": chosen.told}
+        self.card = EncoderCard(name=str(spec), method="seeded", dim=8, parameters=parameters, content=content)
+
+    def encode(self, sentences, /):
+        rows = [np.random.default_rng(zlib.crc32(text.encode())).standard_normal(8) for text in sentences]
+        return np.array(rows, np.float32)
+
+
+class Fitted(Seeded):
+    def fit_target(self, sentences, /):
+        return self
+
+
+ENCODERS = [
+    EncoderEntry(name=kind.__name__.lower(), summary="", parameters=Chosen, build=lambda s, c, _, kind=kind: kind(s, c))
+    for kind in (Seeded, Fitted)
+]
+"""
+
+
+@pytest.mark.parametrize("model", ["seeded", "seeded[told=true]", "fitted"])
+def test_results_of_another_version_of_a_package_are_not_kept(install, bench, model):
+    outcomes = []
+    for version in ("1.0", "1.0", "2.0"):
+        install("seeded_plugin", SEEDED, version=version)
+        _plugged.cache_clear()
+        outcomes.append(json.loads(bench("run", "-m", model, "-t", "mini-sts", "--json").stdout)[0]["skipped"])
+    assert outcomes == [False, True, False]
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_a_file_that_a_plug_in_is_given_is_known_by_content_and_never_by_path(install, bench, tmp_path, what):
+    install("seeded_plugin", SEEDED)
+    _plugged.cache_clear()
+    given = tmp_path / "secret" / "v.txt" if what == "file" else tmp_path / "secret"
+    given.parent.mkdir(exist_ok=True)
+    names = []
+    for content in ("1", "2"):
+        (tmp_path / "secret").mkdir(exist_ok=True)
+        (tmp_path / "secret" / "v.txt").write_text(content)
+        assert bench("run", "-m", f"seeded[vectors={given}]", "-t", "mini-sts").exit_code == 0
+    cards = [json.loads(path.read_text()) for path in (tmp_path / "results").rglob("encoder.json")]
+    names = {card["name"] for card in cards}
+    assert len(names) == 2 and all(name.startswith(f"seeded[vectors={given.name}@") for name in names)
+    assert all("secret/" not in path.read_text() for path in (tmp_path / "results").rglob("*.json"))
+    plugins = [card["plugin"] for card in cards]
+    assert {one["package"] for one in plugins} == {"seeded_plugin"} and len({one["vectors"] for one in plugins}) == 2

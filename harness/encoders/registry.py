@@ -20,6 +20,7 @@ from harness.encoders.context import Context
 from harness.encoders.controls import HashedWordsEncoder, RandomEncoder
 from harness.encoders.entry import Built, Declared, EncoderEntry, Work, declared, parameter, parameters
 from harness.encoders.foreign import foreign
+from harness.encoders.plugged import plugged
 from harness.encoders.pooling import FURTHER_POOLINGS, POOLINGS
 from harness.encoders.protocol import Encoder
 from harness.errors import BenchError, UsageError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _MINILM_REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _ENTRY_POINTS = "bench.encoders"
+_OWN_PACKAGES = ("harness", "baselines")
 _MOST_DIMENSIONS = 1_000_000  # of a control: 4 MB a sentence
 
 
@@ -284,6 +286,8 @@ def _plugged(point: EntryPoint, taken: frozenset[str]) -> tuple[EncoderEntry, ..
         with foreign(what, "loading"):
             entries = tuple(point.load())
             _check(entries, taken)
+        if point.module.partition(".")[0] not in _OWN_PACKAGES:
+            entries = tuple(plugged(entry, point) for entry in entries)
     except BenchError as error:
         # Not an exception, as commands go on, and no return value, as none of the many callers could do more with it.
         sys.stderr.write(f"bench: left out: {error}\n")
