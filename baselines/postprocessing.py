@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from baselines.transformers import backbone_parameter, max_tokens_parameter
+from baselines.transformers import backbone_parameter, max_tokens_parameter, without_place
 from harness.data.named_texts import NAMED, find_text, name_in_records
 from harness.encoders.context import Context
 from harness.encoders.entry import Cost, EncoderEntry, Work, parameter, parameters
@@ -116,20 +116,20 @@ def _build_whitening(spec: Spec, chosen: WhiteningParameters, context: Context) 
     from baselines.fits import whitening_fit
 
     base = _base(chosen, context)
-    return _fitted(base, whitening_fit, _whitened_card(spec, chosen, base), context)
+    return _fitted(base, whitening_fit, _whitened_card(spec, chosen, base, context), context)
 
 
-def _whitened_card(spec: Spec, chosen: WhiteningParameters, base: "CachedEncoder") -> EncoderCard:
+def _whitened_card(spec: Spec, chosen: WhiteningParameters, base: "CachedEncoder", context: Context) -> EncoderCard:
     dim = chosen.dim
     if dim is not None and dim > base.card.dim:
         raise UsageError(f"{spec}: dim={dim}, expected 1 to the backbone's {base.card.dim}, or none for all of them")
-    return replace(_card(spec, chosen, base), dim=dim or base.card.dim)
+    return replace(_card(spec, chosen, base, context), dim=dim or base.card.dim)
 
 
 def _build_flow(spec: Spec, chosen: FlowParameters, context: Context) -> Encoder | Transductive:
     base = _base(chosen, context)
     fit = _flow_fit(spec, chosen, base)
-    return _fitted(base, fit, replace(_card(spec, chosen, base), seed=chosen.seed), context)
+    return _fitted(base, fit, replace(_card(spec, chosen, base, context), seed=chosen.seed), context)
 
 
 def _flow_fit(spec: Spec, chosen: FlowParameters, base: "CachedEncoder") -> "FlowFit":
@@ -193,8 +193,8 @@ def _cost(spec: Spec, chosen: WhiteningParameters | FlowParameters, context: Con
         steps = fit.settings.steps(texts // 2 * 2)
         texts = steps * chosen.batch
     else:
-        path, _ = whitening_place(base, fit_text, _whitened_card(spec, chosen, base), context)
-    weights = weight_files(find_backbone(chosen.backbone, offline=context.offline))
+        path, _ = whitening_place(base, fit_text, _whitened_card(spec, chosen, base, context), context)
+    weights = weight_files(find_backbone(chosen.backbone, context))
     return Cost(
         done=path.is_file(), steps=steps, texts=texts, model_bytes=sum(weight.stat().st_size for weight in weights)
     )
@@ -207,9 +207,11 @@ def _content(base: "CachedEncoder", card: EncoderCard, fit: str) -> dict[str, Va
     return {"method": card.method, "base": base.card.identity, "fit": fit, "dim": card.dim, **settings}
 
 
-def _card(spec: Spec, chosen: WhiteningParameters | FlowParameters, base: "CachedEncoder") -> EncoderCard:
-    parameters = asdict(chosen)
-    return replace(base.card, name=str(spec), method=spec.name, parameters=parameters)
+def _card(
+    spec: Spec, chosen: WhiteningParameters | FlowParameters, base: "CachedEncoder", context: Context
+) -> EncoderCard:
+    shown, parameters = without_place(spec, chosen, context)
+    return replace(base.card, name=str(shown), method=spec.name, parameters=parameters)
 
 
 def _base(chosen: WhiteningParameters | FlowParameters, context: Context) -> "CachedEncoder":
@@ -218,11 +220,12 @@ def _base(chosen: WhiteningParameters | FlowParameters, context: Context) -> "Ca
     from harness.encoders.cached import cache_embeddings
     from harness.encoders.transformer import build_transformer
 
-    name, pooling, cut = chosen.backbone, chosen.pooling, chosen.max_tokens
+    _, parameters = without_place(Spec("hf"), chosen, context)
+    name, pooling, cut = parameters["backbone"], chosen.pooling, chosen.max_tokens
     encoder = build_transformer(
         f"hf:{name}[pooling={pooling},max_tokens={cut}]",
         "hf",
-        find_backbone(name, offline=context.offline),
+        find_backbone(chosen.backbone, context),
         context,
         pooling=pooling,
         parameters={"backbone": name, "pooling": pooling, "max_tokens": cut},

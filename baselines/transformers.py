@@ -3,15 +3,19 @@
 import csv
 import io
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.data.named_texts import folder_named, keep_name
 from harness.encoders.context import Context
 from harness.encoders.entry import EncoderEntry, parameter, parameters
 from harness.encoders.pooling import POOLINGS
 from harness.encoders.protocol import Encoder
-from harness.names import Spec
+from harness.errors import UsageError, WriteError
+from harness.names import Spec, Value
 from harness.packaged import packaged, packaged_folder
 
 if TYPE_CHECKING:
@@ -37,18 +41,37 @@ def _pooling_parameter() -> Any:
     return parameter("avg_static_last", text, choices=tuple(POOLINGS))
 
 
-def find_backbone(name: str, *, offline: bool) -> "Checkpoint":
+def find_backbone(name: str, context: Context) -> "Checkpoint":
     """The checkpoint behind a backbone's name: the bundled `tiny` and `small`, or whatever the hub or a folder has.
 
     Raises:
-        UsageError: if nothing of that name can be had.
+        UsageError: if nothing of that name can be had, or a folder has changed since cards gave it the name.
         DataError: if a bundled file is damaged.
     """
-    from harness.encoders.checkpoint import find_checkpoint, open_checkpoint
+    from harness.encoders.checkpoint import find_checkpoint, open_checkpoint, place_title
 
     if name in _BUNDLED:
         return open_checkpoint(packaged_folder(f"baselines/assets/{name}"), name)
-    return find_checkpoint(name, offline=offline)
+    folder = folder_named(name, context.cache_dir)
+    if folder is not None and place_title(str(folder)) != name:
+        raise UsageError(f"{folder}: has changed since it was named {name}; get its files back, or name the folder")
+    return find_checkpoint(str(folder or name), offline=context.offline)
+
+
+def without_place(spec: Spec, chosen: Any, context: Context) -> tuple[Spec, dict[str, Value | None]]:
+    """The specification and the parameters for cards: a backbone's folder by its name and content, not by its path.
+
+    The name stands for the folder as long as the cache is kept, so that a name from a report can be used.
+    """
+    from harness.encoders.checkpoint import place_title
+
+    place = chosen.backbone
+    title = place if place in _BUNDLED else place_title(place)
+    if title == place:
+        return spec, asdict(chosen)
+    with suppress(WriteError):
+        keep_name(title, Path(place).expanduser(), title.rpartition("@")[2], context.cache_dir)
+    return spec.replaced(backbone=title), {**asdict(chosen), "backbone": title}
 
 
 @parameters
@@ -73,10 +96,9 @@ class ReleasedParameters:
 def _build(spec: Spec, chosen: Any, context: Context) -> Encoder:
     from harness.encoders.transformer import build_transformer
 
-    checkpoint = find_backbone(chosen.backbone, offline=context.offline)
-    return build_transformer(
-        str(spec), spec.name, checkpoint, context, pooling=chosen.pooling, parameters=asdict(chosen)
-    )
+    checkpoint = find_backbone(chosen.backbone, context)
+    shown, parameters = without_place(spec, chosen, context)
+    return build_transformer(str(shown), spec.name, checkpoint, context, pooling=chosen.pooling, parameters=parameters)
 
 
 def _released(name: str, repository: str, summary: str) -> EncoderEntry:

@@ -109,7 +109,7 @@ def test_the_card_names_the_text_and_the_weights(context):
         card = build(name, context).card
         assert card.fitted_on == find_text("mini-wiki", context).name
         assert (card.weights_sha256, card.backbone) == (plain.weights_sha256, plain.backbone)
-        assert card.name == name.replace("[", f"[backbone={context.backbone},")
+        assert card.name == name.replace("[", f"[backbone={plain.parameters['backbone']},")
     assert build("bert-whitening[fit=target]", context).card.fitted_on == "target"
 
 
@@ -225,7 +225,7 @@ def test_a_path_becomes_a_name_by_content_that_can_be_used(context, tmp_path):
     card = build(f"bert-whitening[backbone={context.backbone},fit={path},dim=4]", context).card
     shown = f"my text.csv@{find_text(str(path), context).digest[:12]}"
     assert (card.parameters["fit"], card.fitted_on) == (shown, shown)
-    assert str(path.parent) not in card.name.replace(context.backbone, "")
+    assert "/" not in card.name
     assert build(card.name, context).card == card
     path.write_text("text\nother\n")
     with pytest.raises(DataError, match=r"get the file back, or name a file$"):

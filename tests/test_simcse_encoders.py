@@ -46,8 +46,9 @@ def test_it_is_trained_once_and_pooled_as_the_method_says(tmp_path, monkeypatch,
     x = embed(encoder, TEXTS)
     trained_on = encoder.card.trained_on
     assert trained_on.startswith(f"{data.name}@") and encoder.card.parameters["learning_rate"] > 0
-    assert encoder.card.name == str(spec.spec.replaced(data=trained_on)) and encoder.card.seed == 5
-    assert encoder.card.backbone == str(backbone) and encoder.card.parameters["data"] == trained_on
+    shown = spec.spec.replaced(backbone=encoder.card.parameters["backbone"], data=trained_on)
+    assert encoder.card.name == str(shown) and "/" not in str(shown) and encoder.card.seed == 5
+    assert encoder.card.backbone == backbone.name and encoder.card.parameters["data"] == trained_on
     folder = encoder.backbone.checkpoint.folder
     tokens = AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="pt")
     with torch.inference_mode():

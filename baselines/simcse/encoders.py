@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from baselines.simcse import devices
+from baselines.simcse.ablations import thesaurus_sha256
 from baselines.simcse.checkpoint import LOG, check_folder
 from baselines.simcse.data import Batches, open_corpus
 from baselines.simcse.model import DevSet
 from baselines.simcse.recipe import Job, fingerprint, train
-from baselines.simcse.settings import Settings, published
-from baselines.transformers import find_backbone
+from baselines.simcse.settings import Settings, SimcseUnsup, published
+from baselines.transformers import find_backbone, without_place
 from harness import files
 from harness.data.locate import BUNDLED, data_root
 from harness.data.named_texts import find_text, name_in_records
@@ -30,7 +31,7 @@ from harness.encoders.training import TrainingOptions, TrainingRun
 from harness.encoders.transformer import Backbone, TransformerEncoder, build_transformer
 from harness.errors import UsageError
 from harness.integrations.trackers import FollowedLog
-from harness.names import STS_B_DEV, Spec
+from harness.names import STS_B_DEV, Spec, Value
 
 # https://github.com/princeton-nlp/SimCSE/blob/49fa580/README.md?plain=1#L52-L63
 _RELEASED = ("bert-base-uncased", "bert-large-uncased", "roberta-base", "roberta-large")
@@ -52,7 +53,7 @@ def make_job(settings: Settings, context: Context, options: TrainingOptions | No
     """
     options = options or TrainingOptions()
     settings, name = published(settings), settings.backbone
-    backbone = find_backbone(name, offline=context.offline)
+    backbone = find_backbone(name, context)
     tokenizer = load_tokenizer(backbone)
     longest = Backbone(backbone, context).max_tokens or backbone_limit(tokenizer)
     if settings.train_tokens > longest:
@@ -140,7 +141,7 @@ def train_spec(asked: Resolved, context: Context, options: TrainingOptions) -> T
     with _tracked(job, options) as tracked:
         card = train_once(tracked, context.cache_dir)
     return TrainingRun(
-        model=str(_without_path(asked.spec, asked.parameters, context)),
+        model=str(_without_paths(asked.spec, asked.parameters, context)[0]),
         folder=job.folder,
         steps=card["steps"],
         selected_step=card["selected"]["step"],
@@ -169,11 +170,15 @@ def _tracked(job: Job, options: TrainingOptions) -> Iterator[Job]:
         yield replace(job, progress=follow)
 
 
-def _without_path(spec: Spec, settings: Settings, context: Context) -> Spec:
-    """The specification with the text's name by content in the place of its path."""
-    if settings.data is None:
-        return spec
-    return spec.replaced(data=name_in_records(settings.data, _text(settings, context), context.cache_dir))
+def _without_paths(spec: Spec, settings: Settings, context: Context) -> tuple[Spec, dict[str, Value | None]]:
+    """The specification and the parameters for cards: files and folders by name and content, not by their paths."""
+    spec, parameters = without_place(spec, settings, context)
+    shown: dict[str, Value | None] = {}
+    if settings.data is not None:
+        shown["data"] = name_in_records(settings.data, _text(settings, context), context.cache_dir)
+    if isinstance(settings, SimcseUnsup) and settings.thesaurus is not None:
+        shown["thesaurus"] = f"{Path(settings.thesaurus).name}@{thesaurus_sha256(settings.thesaurus)[:12]}"
+    return spec.replaced(**shown), parameters | shown
 
 
 def build_simcse(spec: Spec, chosen: Settings, context: Context) -> Encoder:
@@ -195,12 +200,12 @@ def build_simcse(spec: Spec, chosen: Settings, context: Context) -> Encoder:
         parameters=asdict(job.settings),
     )
     text = _text(chosen, context)
-    shown = _without_path(spec, chosen, context)
+    shown, parameters = _without_paths(spec, job.settings, context)
     card = replace(
         encoder.card,
         name=str(shown),
-        parameters={**encoder.card.parameters, "data": shown.given.get("data", chosen.data)},
-        backbone=job.backbone.name,
+        parameters=parameters,
+        backbone=job.backbone.title,
         revision=job.backbone.revision,
         trained_on=text.name,
         selected_on={"sts-b": STS_B_DEV, "mini": "mini STS dev"}[job.dev.name] if job.dev else None,

@@ -183,7 +183,7 @@ _PUBLISHED = {
 
 def published(settings: Method) -> Method:
     """The settings with the published schedule where none is set; unknown backbones get that of BERT-base."""
-    name = settings.backbone.rstrip("/").rsplit("/", 1)[-1].lower()
+    name = settings.backbone.rstrip("/").rsplit("/", 1)[-1].partition("@")[0].lower()
     family, size = "roberta" if "roberta" in name else "bert", "large" if "large" in name else "base"
     kind = name if name in ("tiny", "small") else f"{family}-{size}"
     schedule = asdict(_PUBLISHED[settings.method, kind])

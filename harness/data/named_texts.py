@@ -123,7 +123,7 @@ def _snli(root: Path) -> tuple[SentenceFile, ...]:
 
 
 def keep_name(name: str, path: Path, sha256: str, cache_dir: Path) -> None:
-    """Let a name stand for a file from now on; the file stays where it is, and must stay as it is.
+    """Let a name stand for a file or folder from now on; it stays where it is, and must stay as it is.
 
     Raises:
         WriteError: if the name cannot be kept.
@@ -165,6 +165,13 @@ def file_named(name: str, cache_dir: Path) -> Path | None:
             f"{again}"
         )
     return path
+
+
+def folder_named(name: str, cache_dir: Path) -> Path | None:
+    """The model folder that cards call by this name; None where it is gone, or the name was given to none."""
+    facts = _facts(_note(name, cache_dir)) if "/" not in name else {}
+    folder = Path(facts["path"]) if facts else None
+    return folder if folder is not None and folder.is_dir() else None
 
 
 def given_names(cache_dir: Path) -> dict[str, Path]:
