@@ -115,10 +115,10 @@ class DropoutVectors:
             UsageError: if the encoder changes sentences before it reads them.
         """
         checkpoint = encoder.backbone.checkpoint
-        if encoder.backbone.prompt or checkpoint.model.lower_case:
+        if encoder.backbone.prompt:
             raise UsageError(
-                f"{checkpoint.name}: puts a prompt before sentences or lower-cases them, which the fit with dropout "
-                "does not; fit with dropout=false"
+                f"{checkpoint.name}: puts a prompt before sentences, which the fit with dropout does not; fit with "
+                "dropout=false"
             )
         self.shape = (len(sentences), encoder.card.dim)
         self._encoder, self._sentences, self._device = encoder, sentences, context.device

@@ -200,6 +200,7 @@ def test_a_declared_pooling_is_of_the_states_that_the_library_pools(tmp_path, ki
 # Settings as hubs hold them, written by older libraries under other names.
 PUBLISHED = {
     "llama": {"rope_theta": 500000.0, "rope_scaling": {"rope_type": "linear", "factor": 2.0}, "pretraining_tp": 1},
+    "qwen2": {"is_causal": False, "use_mrope": False},
     "qwen3": {"rope_theta": 1000000, "max_window_layers": 28, "use_sliding_window": False},
     "gpt_neox": {"rotary_emb_base": 10000, "rotary_pct": 0.25},
     "gemma2": {"rope_theta": 10000.0, "hidden_act": "gelu_pytorch_tanh", "cache_implementation": "hybrid"},

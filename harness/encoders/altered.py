@@ -106,9 +106,7 @@ class AlteredEncoder:
     def _tokenize(self, loaded: Loaded, sentences: Sequence[str]) -> list[Tokens]:
         backbone, alteration = self._encoder.backbone, self._alteration
         limit = alteration.max_tokens or backbone.max_tokens
-        lower = backbone.checkpoint.model.lower_case and not alteration.keep_case
-        texts = [self._prompt + sentence for sentence in sentences]
-        ids = token_ids(loaded.tokenizer, [text.lower() for text in texts] if lower else texts, limit)
+        ids = token_ids(loaded.tokenizer, [self._prompt + sentence for sentence in sentences], limit)
         if alteration.special_tokens != "absent":
             return ids
         special = set(loaded.tokenizer.all_special_ids) - {loaded.tokenizer.unk_token_id}

@@ -285,7 +285,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
         EncoderError: if its files are missing or damaged.
     """
     quiet_transformers()
-    return load_tokenizer_of(checkpoint.tokenizer)
+    return load_tokenizer_of(checkpoint.tokenizer, lower_case=checkpoint.model.lower_case)
 
 
 def load(checkpoint: Checkpoint, *, dtype: torch.dtype) -> Loaded:

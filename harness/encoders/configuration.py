@@ -1,8 +1,8 @@
 """config.json of a checkpoint: what it configures, and what in it nobody would apply.
 
 A setting counts as understood if the library's configuration class declares it or takes it by an older name, if the
-code of the model names it, or if it is on the list of settings that change no state of an encoder. Anything else that
-is switched on is refused: the library keeps unknown settings as attributes and never says that nothing reads them.
+code of the model names it, or if it is on the list of settings that change no state of an encoder. Anything else but
+null is refused: the library keeps unknown settings as attributes and never says that nothing reads them.
 """
 
 import importlib
@@ -37,7 +37,8 @@ _HARMLESS = frozenset(
     "tf_legacy_loss tie_encoder_decoder tie_weights_ tie_word_embeddings tokenizer_class top_k top_p torch_dtype "
     "torchscript transformers_version type typical_p unk_token_id unsloth_fixed unsloth_version use_bfloat16 "
     "use_cache vocab_file cache_implementation classif_dropout init_std mem_len reuse_len "
-    "_sliding_window_pattern".split()
+    "_sliding_window_pattern dropatt eos_token_ids reference_compile repad_logits_with_grad save_step "
+    "xla_device".split()
 )
 # Sizes under a name that a kind of model does not use: the shapes of the tensors show those that it does.
 _SIZES = frozenset(
@@ -48,13 +49,25 @@ _SIZES = frozenset(
 _DEFAULTS: dict[str, tuple[object, ...]] = {
     "position_embedding_type": ("absolute",),
     "chunk_size_feed_forward": (0,),
+    "add_bias_logits": (False,),
+    "add_final_layer_norm": (False,),
+    "ignore_attention_mask": (False,),
+    "is_decoder": (False,),
+    "normalize_before": (False,),
+    "pruned_heads": ({},),
+    "skip_bias_add_qkv": (False,),
+    "use_mrope": (False,),
+    "bart.static_position_embeddings": (False,),  # of one kind alone
+    "mbart.static_position_embeddings": (False,),
+    "marian.static_position_embeddings": (True,),
+    "falcon.apply_residual_connection_post_layernorm": (False,),
     "attention_mode": ("longformer",),
     "attention_softmax_in_fp32": (True,),
     "masked_softmax_fusion": (True,),
     "normalize_embedding": (True,),
     "skip_bias_add": (True,),
     "untie_r": (True,),
-    "esm.hidden_act": ("gelu",),  # of one kind alone
+    "esm.hidden_act": ("gelu",),
     "gemma2.hidden_act": ("gelu_pytorch_tanh",),
     "modernbert.layer_norm_eps": (1e-05,),
 }
@@ -162,6 +175,8 @@ def _known_settings(kind: type) -> frozenset[str]:
     except (ImportError, OSError):
         code = ""
     named = {name for pair in re.findall(r"config\.(\w+)|config, \"(\w+)\"", code) for name in pair if name}
+    if "create_causal_mask" in code and "is_decoder" not in code:  # the mask of a decoder reads one more
+        named.add("is_causal")
     parents = {each.__module__ for each in kind.__mro__ if each.__module__.startswith("transformers.")}
     for parent in parents - {"transformers.configuration_utils"}:
         code = inspect.getsource(importlib.import_module(parent))

@@ -4,6 +4,7 @@ The sentence-transformers folder has the dotted module types that every version 
 """
 
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from shutil import copymode, rmtree
@@ -14,8 +15,10 @@ from safetensors.torch import save_file
 
 from harness import files
 from harness.encoders.checkpoint import Loaded, load
+from harness.encoders.folder import MAIN
 from harness.encoders.transformer import TransformerEncoder
 from harness.errors import UsageError
+from harness.names import Spec
 
 FORMATS = ("huggingface", "sentence-transformers")
 _POOLING_MODES = {"cls": "cls", "cls_before_pooler": "cls", "avg": "mean"}
@@ -47,7 +50,12 @@ def export(encoder: TransformerEncoder, output: Path, layout: str) -> Path:
             f"{encoder.card.name}: sentence-transformers has no pooling {pooling}, expected one of "
             f"{', '.join(_POOLING_MODES)}; export with --format huggingface"
         )
-    model = encoder.backbone.checkpoint.model
+    model, prompt = encoder.backbone.checkpoint.model, encoder.backbone.prompt
+    if layout == "huggingface" and prompt and not model.include_prompt:
+        raise UsageError(
+            f"{encoder.card.name}: does not pool its prompt, which no plain folder says; export with --format "
+            "sentence-transformers"
+        )
     if model.adapter or model.truncate_dim or any(module.kind != "Normalize" for module in model.modules):
         raise UsageError(
             f"{encoder.card.name}: has further layers, an adapter or fewer dimensions, expected a plain checkpoint; "
@@ -95,6 +103,7 @@ def _write_modules(encoder: TransformerEncoder, loaded: Loaded, output: Path) ->
             "pooling_mode_mean_tokens": mode == "mean",
             "pooling_mode_max_tokens": False,
             "pooling_mode_mean_sqrt_len_tokens": False,
+            "include_prompt": encoder.backbone.checkpoint.model.include_prompt,
         },
     )
     if encoder.pooling == "cls" and loaded.head is not None:
@@ -124,7 +133,11 @@ def _write_modules(encoder: TransformerEncoder, loaded: Loaded, output: Path) ->
             for i, (path, kind) in enumerate(modules)
         ],
     )
+    # A text that is lower-cased is so by the tokenizer, which is written with that rule.
     _write(output / "sentence_bert_config.json", {"max_seq_length": encoder.card.max_tokens, "do_lower_case": False})
+    if encoder.backbone.prompt:
+        prompts = {"prompts": {"default": encoder.backbone.prompt}, "default_prompt_name": "default"}
+        _write(output / MAIN, prompts)
 
 
 def _write(path: Path, value: object) -> None:
@@ -134,13 +147,14 @@ def _write(path: Path, value: object) -> None:
 
 def _model_card(encoder: TransformerEncoder, layout: str) -> str:
     card = encoder.card
-    # Other libraries take the checkpoint's limit, and a bench folder has no place for another one.
-    limit = f",max_tokens={card.max_tokens}" if card.parameters.get("max_tokens") else ""
+    # A plain folder has no place for the pooling, the limit and the prompt, so the command gives them.
+    given = {"pooling": encoder.pooling, "max_tokens": card.max_tokens, "prompt": encoder.backbone.prompt or None}
+    spec = Spec("hf:FOLDER", {key: value for key, value in given.items() if value is not None})
     use = (
         "    from sentence_transformers import SentenceTransformer\n\n"
         '    SentenceTransformer("FOLDER").encode(["A sentence."])\n'
         if layout == "sentence-transformers"
-        else f"    bench run --models hf:FOLDER[pooling={encoder.pooling}{limit}] --suite sts\n"
+        else f"    bench run --models {shlex.quote(str(spec))} --suite sts\n"
     )
     facts = "\n".join(f"- {name}: {value}" for name, value in asdict(card).items() if value not in (None, {}))
     tags = "library_name: sentence-transformers\n" if layout == "sentence-transformers" else ""

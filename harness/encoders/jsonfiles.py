@@ -56,13 +56,15 @@ def foreign_content(start: bytes) -> str:
 
 
 def refuse_unknown(path: Path, settings: Mapping[str, Any], known: Collection[str]) -> None:
-    """Refuse a setting that is switched on and that nobody here understands.
+    """Refuse a setting that nobody here understands, also one that is false or 0, as it may switch something off.
+
+    One that is null is not set.
 
     Raises:
         UsageError: with the name of the first such setting.
     """
     for key, value in settings.items():
-        if key not in known and value not in (None, False, "", 0, [], {}):
+        if key not in known and value is not None:
             raise UsageError(
                 f"{path}: the setting {key} is not understood and could change every vector; remove it if it does not"
             )

@@ -131,7 +131,13 @@ def _check_modules(checkpoint: Checkpoint, loaded: Any) -> None:
     for place, module in _modules(checkpoint.folder, loaded):
         if hasattr(module, "auto_model"):
             adapter = place if (place / "adapter_config.json").is_file() else None
-            described = ModelFolder(root=place, transformer=place, adapter=adapter, declares_modules=True)
+            described = ModelFolder(
+                root=place,
+                transformer=place,
+                adapter=adapter,
+                lower_case=bool(module.do_lower_case),
+                declares_modules=True,
+            )
             ours = load(Checkpoint(checkpoint.name, described), dtype=next(module.parameters()).dtype)
             refuse_other_ids(place, ours.tokenizer, module.tokenizer)
             continue

@@ -37,11 +37,15 @@ _PROBES = (
 _log = logging.getLogger(__name__)
 
 
-def load_tokenizer_of(folder: Path) -> Any:
+def load_tokenizer_of(folder: Path, *, lower_case: bool = False) -> Any:
     """The tokenizer of a folder, as an object of the library.
 
     Where there is a tokenizer.json, ids are those that this file gives; other classes that the library would build from
     the same vocabulary are not used, and a warning says where they differ.
+
+    Args:
+        folder: of the tokenizer's files.
+        lower_case: whether text is lower-cased between special and added tokens, which stay as they are written.
 
     Raises:
         EncoderError: if its files are missing or damaged, need a package that is not there, or need code of their own.
@@ -55,9 +59,26 @@ def load_tokenizer_of(folder: Path) -> Any:
     settings = folder / "tokenizer_config.json"
     if settings.is_file() and read_object(settings).get("auto_map"):
         raise EncoderError(f"{settings}: auto_map names code of its own, which is never run")
-    if (folder / "tokenizer.json").is_file():
-        return _load_compiled(folder)
-    return _load_built(folder)
+    found = _load_compiled(folder) if (folder / "tokenizer.json").is_file() else _load_built(folder)
+    if lower_case:
+        _lower_case(folder, found)
+    return found
+
+
+def _lower_case(folder: Path, tokenizer: Any) -> None:
+    """Lower-case what the tokenizer reads, before its own rules.
+
+    Source: sentence-transformers 6.2, Transformer with `do_lower_case`.
+    """
+    from tokenizers import normalizers
+
+    if not tokenizer.is_fast:
+        raise EncoderError(f"{folder}: do_lower_case needs a compiled tokenizer; save the tokenizer as tokenizer.json")
+    own: Any = tokenizer.backend_tokenizer.normalizer
+    several = isinstance(own, normalizers.Sequence)
+    steps = [*own] if several else [] if own is None else [own]
+    if not any(isinstance(step, normalizers.Lowercase) for step in steps):
+        tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
 
 
 def _check_content(path: Path) -> None:

@@ -100,7 +100,7 @@ class Backbone:
             "dtype": self._context.dtype,
             "prompt": self.prompt or None,
             "prompt_is_pooled": model.include_prompt or not self.prompt,
-            "lower_case": model.lower_case,
+            "lower_case": "outside special tokens" if model.lower_case else False,
         }
 
     @property
@@ -226,7 +226,7 @@ class Backbone:
 
     def _check_alone(self, loaded: Loaded) -> None:
         """Encode some sentences alone and beside others of their length: a row must depend on its sentence alone."""
-        found = token_ids(loaded.tokenizer, [self._as_read(text) for text in _PROBES], self.max_tokens)
+        found = token_ids(loaded.tokenizer, [self.prompt + text for text in _PROBES], self.max_tokens)
         tokens = [each for each in found if each]
         limit = _ROUNDING[self._context.dtype]
         for batch in plan_batches([len(each) for each in tokens], _CPU_BUDGET, padding=False):
@@ -244,16 +244,11 @@ class Backbone:
                     f"{np.abs(together - alone).max():.2g}), expected each to depend on its own alone"
                 )
 
-    def _as_read(self, sentence: str) -> str:
-        text = self.prompt + sentence
-        return text.lower() if self.checkpoint.model.lower_case else text
-
     def _tokenize(self, tokenizer: Any, sentences: Sequence[str], before: int, total: int) -> list[Tokens]:
         tokens: list[Tokens] = []
-        plain = not self.prompt and not self.checkpoint.model.lower_case
         for start in range(0, len(sentences), _TOKENIZE_AT_ONCE):
             piece = sentences[start : start + _TOKENIZE_AT_ONCE]
-            texts = piece if plain else [self._as_read(sentence) for sentence in piece]
+            texts = [self.prompt + sentence for sentence in piece] if self.prompt else piece
             found = token_ids(tokenizer, texts, self.max_tokens)
             if not all(found):
                 raise EncoderError(
