@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from conftest import make_bert
 from scipy import stats
 
 from harness import run as running
+from harness.cli.run import _labels
 from harness.data.locate import BUNDLED
 from harness.encoders.context import Context
 from harness.encoders.entry import Cost, EncoderEntry, Work
@@ -317,3 +319,14 @@ def test_the_reference_scores_of_minilm(shared, tmp_path):
             tolerance = 2e-4 if task == "STS12" and key != "all" else 1e-5
             assert score == pytest.approx(expected, abs=tolerance), (task, key)
     assert found["SICKRelatedness-full"].scores["spearman/all/full"] == pytest.approx(0.77582, abs=1e-4)
+
+
+def test_names_of_a_narrow_table_leave_out_what_most_have_in_common():
+    names = [f"bert-whitening[backbone=tiny,fit={fit}]" for fit in ("mini-wiki", "mini-nli")]
+    cards = [EncoderCard(name=name, method="bert-whitening", backbone="tiny", dim=4) for name in names]
+    cells = [SimpleNamespace(encoder=card.name, result=SimpleNamespace(encoder=card)) for card in cards]
+    failed = SimpleNamespace(encoder="hf:nowhere", result=None)
+    labels, left_out = _labels([*cells, failed], 80)
+    assert [*labels.values()] == ["bert-whitening [fit=mini-wiki]", "bert-whitening [fit=mini-nli]", "hf:nowhere"]
+    assert left_out == ("backbone=tiny",)
+    assert _labels(cells, 200) == ({name: name for name in names}, ())

@@ -271,16 +271,31 @@ def print_cells(cells: "Sequence[Cell]", tasks: "Sequence[Task]") -> None:
     """Scores by encoder and task, and below them what a reader must know of some."""
     flags = dict.fromkeys(flag for cell in cells if cell.result for flag in cell.result.flags)
     marks = {flag: SYMBOLS[i % len(SYMBOLS)] * (1 + i // len(SYMBOLS)) for i, flag in enumerate(flags)}
+    labels, left_out = _labels(cells, out.width)
     lines = []
-    for encoder in dict.fromkeys(cell.encoder for cell in cells):
+    for encoder, label in labels.items():
         row = {cell.task: cell.result for cell in cells if cell.encoder == encoder}
-        lines.append(_line(encoder, [row.get(task.name) for task in tasks], marks))
+        lines.append(_line(label, [row.get(task.name) for task in tasks], marks))
     print_scores("Main scores", Line("encoder", [short_task(task.name) for task in tasks]), lines)
     for flag, mark in marks.items():
         out.print(f"{mark} {flag}", markup=False, highlight=False, soft_wrap=True)
+    if left_out:
+        out.print(f"Names leave out {', '.join(left_out)}.", markup=False, highlight=False, soft_wrap=True)
 
 
-def _line(encoder: str, results: "Sequence[Result | None]", marks: Mapping[str, str]) -> Line:
+def _labels(cells: "Sequence[Cell]", width: int) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """Encoder -> label, and what the labels leave out: nothing, unless a name takes more than half of the width."""
+    from harness.reports.match import short_names
+
+    names = dict.fromkeys(cell.encoder for cell in cells)
+    if max(map(len, names), default=0) <= width // 2:
+        return {name: name for name in names}, ()
+    cards = {cell.encoder: cell.result.encoder for cell in cells if cell.result}
+    short, left_out = short_names(list(cards.values()))
+    return {name: short[cards[name].name] if name in cards else name for name in names}, left_out
+
+
+def _line(label: str, results: "Sequence[Result | None]", marks: Mapping[str, str]) -> Line:
     """A flag that all scores have marks the encoder, any other the scores that have it."""
     flags = [set(result.flags) for result in results if result]
     shared = set.intersection(*flags) if flags else set()
@@ -289,4 +304,4 @@ def _line(encoder: str, results: "Sequence[Result | None]", marks: Mapping[str, 
         return ",".join(mark for flag, mark in marks.items() if flag in found)
 
     texts = [_main_score(result) + shown({*result.flags} - shared) if result else "-" for result in results]
-    return Line(f"{encoder} {shown(shared)}".rstrip(), texts)
+    return Line(f"{label} {shown(shared)}".rstrip(), texts)
