@@ -157,6 +157,7 @@ def test_sentence_transformers_gives_identical_vectors(place, pooling):
     from sentence_transformers import SentenceTransformer
 
     with_head(place)
+    (place / "bert" / "README.md").write_text("---\nlicense: mit\n---\n# A model\n")
     encoder = encoder_of(place, pooling)
     folder = export(encoder, place / "out", "sentence-transformers")
     expected = embed(encoder, TEXTS)
@@ -165,7 +166,8 @@ def test_sentence_transformers_gives_identical_vectors(place, pooling):
     assert np.ptp(expected, axis=0).max() > 0.01
     again = build(f"hf:{folder}", Context(cache_dir=place, offline=True))  # its pooling is declared
     assert np.allclose(embed(again, TEXTS), expected, atol=1e-6)
-    assert f"# {encoder.card.name}" in (folder / "README.md").read_text()
+    readme = (folder / "README.md").read_text()
+    assert f"# {encoder.card.name}" in readme and "\nlicense: mit\n" in readme and "- licence: mit\n" in readme
 
 
 def test_the_hugging_face_folder_has_the_head_as_pooler_or_none(place):

@@ -14,6 +14,7 @@ from baselines.simcse import SIMCSE_SUP, SIMCSE_UNSUP, encoders
 from baselines.simcse.encoders import train_spec
 from baselines.simcse.settings import SimcseSup, SimcseUnsup, published
 from harness.encoders.context import Context
+from harness.encoders.export import export
 from harness.encoders.protocol import embed
 from harness.encoders.registry import build, fill
 from harness.encoders.training import TrainingOptions
@@ -124,7 +125,14 @@ def test_a_trained_folder_says_what_it_is(tmp_path):
     assert f"- training text: data.txt, 40 examples, sha256 {told.card['data']['sha256']}\n" in text
     assert f"the best on mini dev with a Spearman correlation of {100 * told.dev_spearman:.2f} (x 100)\n" in text
     assert "| batch_size | 8 |\n" in text and "- licence: " in text and "bench run --models hf:FOLDER" in text
-    assert str(tmp_path) not in "".join(path.read_text() for path in told.folder.glob("*.[jm][sd]*"))
+    again = export(build(f"hf:{told.folder}", context), tmp_path / "again", "sentence-transformers")
+    assert (
+        f"- training text: data.txt, 40 examples, sha256 {told.card['data']['sha256']}\n"
+        in (again / "README.md").read_text()
+    )
+    for folder in (told.folder, again):
+        written = [path for path in folder.rglob("*") if path.is_file()]
+        assert len(written) > 5 and not [path for path in written if str(tmp_path).encode() in path.read_bytes()]
 
 
 def test_settings_of_a_plain_name_are_the_published_ones():

@@ -24,6 +24,7 @@ from baselines.simcse.model import SentenceModel
 from harness import files
 from harness.encoders.checkpoint import Checkpoint, read_config
 from harness.encoders.tokens import TOKENIZER_FILES
+from harness.encoders.training import training_facts
 from harness.errors import ResultError, UsageError
 
 CARD, LOG, WEIGHTS = "card.json", "log.jsonl", "model.safetensors"
@@ -295,27 +296,16 @@ def write_card(folder: Path, card: dict[str, Any]) -> dict[str, Any]:
 
 
 def _readme(card: Mapping[str, Any]) -> str:
-    """What people need to know of the folder; names and digests, never a path."""
-    data, dev, selected, settings = card["data"], card["dev"], card["selected"], card["settings"]
-    score = selected["dev_spearman"]
-    chosen = f"step {selected['step']} of {card['steps']}" + (
-        f", the best on {dev['name']} dev with a Spearman correlation of {100 * score:.2f} (x 100)"
-        if dev and score is not None
-        else ""
-    )
-    facts = {
-        "base model": f"{card['backbone']['name']}, sha256 of its weights {card['backbone']['sha256']}",
-        "training text": f"{data['name']}, {data['rows']} examples, sha256 {data['sha256']}",
-        "weights": chosen,
-        "pooling": card["pooling"],
-        "licence": "not stated; the licences of the base model and of the training text apply",
-    }
+    """The folder's page: what it is, how it is used, and how it was trained."""
+    settings = card["settings"]
+    facts = {**training_facts(card), "pooling": card["pooling"]}
     library = "modules" in card
     tags = "library_name: sentence-transformers\n" if library else ""
     use = 'SentenceTransformer("FOLDER").encode(["A sentence."])'
     python = f"```python\nfrom sentence_transformers import SentenceTransformer\n\n{use}\n```\n\n" if library else ""
     listed = "\n".join(f"- {name}: {value}" for name, value in facts.items())
-    table = "\n".join(f"| {name} | {value} |" for name, value in settings.items() if value is not None)
+    shown = {name: f"{value:g}" if isinstance(value, float) else value for name, value in settings.items()}
+    table = "\n".join(f"| {name} | {value} |" for name, value in shown.items() if value is not None)
     return (
         f"---\n{tags}pipeline_tag: sentence-similarity\n---\n\n"
         f"# {settings['method']} on {card['backbone']['name']}\n\nA sentence encoder trained by SimCSE "

@@ -5,17 +5,19 @@ The sentence-transformers folder has the dotted module types that every version 
 
 import json
 import shlex
-from dataclasses import asdict
 from pathlib import Path
 from shutil import copymode, rmtree
 from tempfile import mkdtemp
 
 import torch
+from huggingface_hub.repocard import metadata_load
 from safetensors.torch import save_file
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from harness import files
 from harness.encoders.checkpoint import Loaded, load
-from harness.encoders.folder import MAIN
+from harness.encoders.folder import MAIN, read_training_card
+from harness.encoders.training import training_facts
 from harness.encoders.transformer import TransformerEncoder
 from harness.errors import UsageError
 from harness.names import Spec
@@ -156,9 +158,41 @@ def _model_card(encoder: TransformerEncoder, layout: str) -> str:
         if layout == "sentence-transformers"
         else f"    bench run --models {shlex.quote(str(spec))} --suite sts\n"
     )
-    facts = "\n".join(f"- {name}: {value}" for name, value in asdict(card).items() if value not in (None, {}))
+    source = encoder.backbone.checkpoint.folder
+    licence = _licence(source)
+    facts = {
+        "base model": f"{card.backbone}, sha256 of its weights {card.weights_sha256}",
+        "pooling": encoder.pooling,
+        "dimensions": card.dim,
+        "longest input": f"{card.max_tokens} tokens" if card.max_tokens else "not limited",
+        "prompt": repr(encoder.backbone.prompt) if encoder.backbone.prompt else None,
+        "trained on": card.trained_on,
+        "selected on": card.selected_on,
+        "licence": licence or "not stated in the folder of the base model",
+    }
+    if trained := read_training_card(source):
+        facts |= training_facts(trained)
+    parameters = {name: value for name, value in card.parameters.items() if value is not None}
+    settings = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in parameters.items()}
+    table = "".join(f"| {name} | {value} |\n" for name, value in settings.items())
     tags = "library_name: sentence-transformers\n" if layout == "sentence-transformers" else ""
+    tags += f"license: {licence}\n" if licence and not trained else ""
     return (
         f"---\n{tags}pipeline_tag: sentence-similarity\n---\n\n# {card.name}\n\nA sentence encoder; a vector is the "
-        f"pooling `{encoder.pooling}` of the last layers.\n\n{use}\n{facts}\n"
+        f"pooling `{encoder.pooling}` of the last layers.\n\n{use}\n"
+        + "".join(f"- {name}: {value}\n" for name, value in facts.items() if value is not None)
+        + (f"\n| setting | value |\n| --- | --- |\n{table}" if table else "")
     )
+
+
+def _licence(folder: Path) -> str | None:
+    """What the metadata of the folder's own README.md calls its licence."""
+    readme = folder / "README.md"
+    if not readme.is_file():
+        return None
+    try:
+        found = metadata_load(readme)
+    except (OSError, ValueError, YAMLError):  # anybody's page, which decides nothing
+        return None
+    licence = (found or {}).get("license")
+    return str(licence) if licence else None

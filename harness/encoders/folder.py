@@ -136,7 +136,8 @@ def read_folder(root: Path, *, pooling_is_given: bool = False) -> ModelFolder:
     Raises:
         UsageError: naming the file and the setting that is damaged or not understood.
     """
-    pooling = _read_training_card(root)
+    card = read_training_card(root)
+    pooling = str(card["pooling"]) if card else None
     if (root / MODULES).is_file() and pooling is None:
         return _read_modules(root, pooling_is_given)
     settings = _read_main(root / MAIN) | _read_sentence_config(root, tokenizers_limit=False)
@@ -147,10 +148,11 @@ def _find_adapter(folder: Path) -> Path | None:
     return folder if (folder / "adapter_config.json").is_file() else None
 
 
-def _read_training_card(folder: Path) -> str | None:
-    """The pooling that `bench train` wrote; None where there is no card, or another program's.
+def read_training_card(folder: Path) -> dict[str, Any] | None:
+    """What `bench train` wrote into `card.json`; None where there is no card, or another program's.
 
-    Its modules.json says the same to sentence-transformers; one that has changed since says something else.
+    Its pooling is what modules.json says to sentence-transformers; a modules.json that has changed since says
+    something else, and then the card is not believed.
     """
     try:
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
@@ -160,7 +162,7 @@ def _read_training_card(folder: Path) -> str | None:
     modules = folder / MODULES
     if not ours or (modules.is_file() and card.get("modules") != files.sha256(modules)):
         return None
-    return str(card["pooling"])
+    return card  # type: ignore[no-any-return]
 
 
 def _read_modules(root: Path, pooling_is_given: bool) -> ModelFolder:

@@ -54,3 +54,24 @@ class TrainingRun:
 
 
 Trainer = Callable[[Resolved, Context, TrainingOptions], TrainingRun]
+
+
+def training_facts(card: Mapping[str, Any]) -> Mapping[str, str]:
+    """What people need to know of a trained folder, in names and digests, never a path.
+
+    Args:
+        card: what the folder's `card.json` says.
+    """
+    data, dev, selected = card["data"], card["dev"], card["selected"]
+    score = selected["dev_spearman"]
+    chosen = f"step {selected['step']} of {card['steps']}" + (
+        f", the best on {dev['name']} dev with a Spearman correlation of {100 * score:.2f} (x 100)"
+        if dev and score is not None
+        else ""
+    )
+    return {
+        "base model": f"{card['backbone']['name']}, sha256 of its weights {card['backbone']['sha256']}",
+        "training text": f"{data['name']}, {data['rows']} examples, sha256 {data['sha256']}",
+        "weights": chosen,
+        "licence": "not stated; the licences of the base model and of the training text apply",
+    }
