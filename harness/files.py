@@ -113,25 +113,26 @@ def check_locks(folder: Path) -> None:
     Raises:
         WriteError: if no file can be written there, or locks do not work.
     """
-    from filelock import FileLock, Timeout
-
     path = folder / f".{secrets.token_hex(8)}.lock"
+    with writing(folder):
+        path.touch()
     try:
-        with writing(folder), FileLock(path, timeout=0):
+        with path.open("r+b") as one, path.open("r+b") as other:
+            fcntl.flock(one, fcntl.LOCK_EX | fcntl.LOCK_NB)
             try:
-                with FileLock(path, timeout=0, is_singleton=False):
-                    pass
-            except Timeout:
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
                 return
-        raise NotImplementedError("a second lock is granted while the first is held")
-    except NotImplementedError as error:
-        raise WriteError(
-            f"{folder}: files cannot be locked there ({error}), expected a disk with locks, so that no two workers do "
-            "the same work; name a folder on another disk, or mount this one with locks"
-        ) from error
+        reason = "a second lock is granted while the first is held"
+    except OSError as error:
+        reason = error.strerror or str(error)
     finally:
         with suppress(OSError):
             path.unlink(missing_ok=True)
+    raise WriteError(
+        f"{folder}: files cannot be locked there ({reason}), expected a disk with locks, so that no two workers do "
+        "the same work; name a folder on another disk, or mount this one with locks"
+    )
 
 
 @contextmanager

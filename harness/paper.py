@@ -1,6 +1,6 @@
-"""Makes what a paper's tables and figures lack: runs missing results, retrieves captions, finds training logs."""
+"""Makes what a paper's tables and figures lack: results, measured as studies, captions, and training logs."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from harness import files
 from harness.data.named_texts import find_text
 from harness.encoders.context import Context
 from harness.encoders.protocol import Transductive
-from harness.encoders.registry import Resolved, resolve
+from harness.encoders.registry import resolve
 from harness.errors import BenchError, ResultError, UsageError
-from harness.names import EncoderCard, pick
+from harness.names import EncoderCard
 from harness.reports.figures.alignment_uniformity import alignment_uniformity
 from harness.reports.figures.canvas import Drawing, save
 from harness.reports.figures.measured import Definition, find, gaps, together
@@ -19,11 +19,11 @@ from harness.reports.figures.spectrum import spectrum
 from harness.reports.figures.trajectory import LOG, Trajectory, read_log, trajectory
 from harness.reports.paper import PaperTable, Wanted, fill_words
 from harness.reports.targets import Choice, Paper, Target, filler_of
-from harness.run import Cell, Plan, build_cached, run
-from harness.tasks.outcome import Task
-from harness.tasks.probes.settings import MODES
+from harness.run import Cell, build_cached
+from harness.studies.cells import Board, cells_of
+from harness.studies.study import Study, study_of
+from harness.studies.worker import work_here
 from harness.tasks.retrieval import nearest
-from harness.tasks.suites import TASKS, under
 
 DRAWINGS: Mapping[str, Callable[..., Drawing]] = {
     "alignment-uniformity": alignment_uniformity,
@@ -48,63 +48,72 @@ class Places:
     tell: Tell
 
 
-def run_missing(missing: Sequence[Wanted], places: Places, on_cell: Callable[[Cell], None]) -> list[BenchError]:
-    """Run what can be run, encoders that need the same tasks together.
+def measure(missing: Sequence[Wanted], places: Places, on_cell: Callable[[Cell], None]) -> int:
+    """Measure what can be measured, as studies in this process; each error is told once, and stops nothing else.
+
+    Args:
+        missing: results to be measured.
+        places: where, and who is told of errors.
+        on_cell: called with each score that is computed or found.
 
     Returns:
-        The distinct errors. None of them keeps anything else from being run.
+        The exit code that the errors ask for, 0 without any.
     """
-    errors: dict[str, BenchError] = {}
+    told: dict[str, int] = {}
 
-    def keep(error: BenchError) -> None:
-        if str(error) not in errors:
-            places.tell(str(error))
-        errors[str(error)] = error
+    def tell(sentence: str, code: int) -> None:
+        if not sentence.startswith(tuple(told)):  # a cell's own error is the first of its scores' and their number
+            places.tell(sentence)
+            told[sentence] = code
 
     def show(cell: Cell) -> None:
         if cell.error is None:
             on_cell(cell)
         else:
-            keep(cell.error)
+            tell(str(cell.error), cell.error.exit_code)
 
-    runnable, refused = _split(missing, places.context)
+    studies, refused = _studies(missing, places)
     for error in refused:
-        keep(error)
-    for models, tasks in _groups(runnable):
-        plan = Plan(models=models, tasks=tasks, results_dir=places.results_dir, context=places.context, on_cell=show)
+        tell(str(error), error.exit_code)
+    for study in studies:
+        for sentence, code in _failures(study, places, show):
+            tell(sentence, code)
+    return max(told.values(), default=0)
+
+
+def _failures(study: Study, places: Places, on_cell: Callable[[Cell], None]) -> Iterator[tuple[str, int]]:
+    """Measure a study; the sentence and the exit code of whatever failed."""
+    board = Board(study, cells_of(study))
+    try:
+        board.open()
+        work_here(board, places.context.progress, on_cell)
+    except BenchError as error:
+        yield str(error), error.exit_code
+    states = board.states()
+    for record in (board.record(cell) for cell in board.cells if states[cell.key] == "failed"):
+        yield record.error, record.exit_code
+
+
+def _studies(missing: Sequence[Wanted], places: Places) -> tuple[list[Study], list[BenchError]]:
+    """A study for all encoders that lack the same results, and one error for each encoder that cannot be measured."""
+    lacking: dict[tuple[str, str], list[Wanted]] = {}
+    for one in missing:  # the probes of a study have one mode
+        lacking.setdefault((one.encoder, one.protocol if "mode=" in one.protocol else ""), []).append(one)
+    groups: dict[tuple[tuple[str, str], ...], list[Wanted]] = {}
+    refused: dict[str, BenchError] = {}
+    for (encoder, _), own in lacking.items():
         try:
-            run(plan)
+            _study(own, places)
         except BenchError as error:
-            keep(error)
-    return list(errors.values())
+            refused.setdefault(encoder, error)
+        else:
+            groups.setdefault(tuple((one.task, one.protocol) for one in own), []).extend(own)
+    return [_study(own, places) for own in groups.values()], list(refused.values())
 
 
-def _split(missing: Sequence[Wanted], context: Context) -> tuple[list[tuple[Resolved, Task]], list[BenchError]]:
-    """What has an encoder and tasks here, and one error for each encoder that has not."""
-    modes = [under(task, mode=mode, classifier="senteval") for task in TASKS.values() for mode in MODES]
-    tasks = {f"{task.name} ({task.protocol})": task for task in modes}
-    runnable: list[tuple[Resolved, Task]] = []
-    refused: list[BenchError] = []
-    for encoder in dict.fromkeys(one.encoder for one in missing):
-        own = [one for one in missing if one.encoder == encoder]
-        try:
-            asked = resolve(encoder, context)
-            runnable += [(asked, pick("task", tasks, f"{one.task} ({one.protocol})")) for one in own]
-        except BenchError as error:
-            refused.append(error)
-    return runnable, refused
-
-
-def _groups(pairs: Iterable[tuple[Resolved, Task]]) -> Iterable[tuple[list[Resolved], list[Task]]]:
-    """Encoders that need the same tasks, together; each is encoded once."""
-    by_encoder: dict[str, tuple[Resolved, list[Task]]] = {}
-    for asked, task in pairs:
-        by_encoder.setdefault(str(asked.spec), (asked, []))[1].append(task)
-    groups: dict[tuple[str, ...], tuple[list[Resolved], list[Task]]] = {}
-    for asked, tasks in by_encoder.values():
-        key = tuple(f"{task.name}@{task.protocol}" for task in tasks)
-        groups.setdefault(key, ([], tasks))[0].append(asked)
-    return groups.values()
+def _study(wanted: Sequence[Wanted], places: Places) -> Study:
+    asked = [(one.encoder, one.task, one.protocol) for one in wanted]
+    return study_of(wanted[0].encoder, asked, places.context, places.results_dir)
 
 
 def retrieve(target: Target, paper: Paper, choice: Choice, context: Context) -> PaperTable:

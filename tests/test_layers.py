@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "explanation": _ENGINE,
     "studies": _ENGINE | {"reports", "run"},
     "doctor": _GROUND | {"data", "results", "storage"},
-    "paper": _ENGINE | {"reports", "run"},
+    "paper": _ENGINE | {"reports", "run", "studies"},
     "plot": _GROUND | {"results", "reports"},
     "api": _ENGINE | {"reports", "run", "explanation"},
     "cli": _ENGINE

@@ -12,9 +12,12 @@ from test_reports import result
 from typer.testing import CliRunner
 
 from harness.cli.main import app
+from harness.encoders.context import Context
 from harness.encoders.registry import known_encoders
 from harness.names import nearest
+from harness.paper import Places, measure
 from harness.reports.figures import canvas
+from harness.reports.paper import Wanted
 from harness.results import store
 from harness.results.items import SeriesItems
 
@@ -75,6 +78,33 @@ def test_the_command_runs_renders_and_keeps_what_failed_as_an_exit_code(tmp_path
     written = tmp_path / "reports" / "paper"
     assert sorted(path.name for path in written.iterdir()) == [f"simcse-table-3@tiny.{e}" for e in ("csv", "md", "tex")]
     assert "| ↳ measured on tiny |" in (written / "simcse-table-3@tiny.md").read_text()
+
+
+def test_what_is_missing_is_measured_as_studies(tmp_path):
+    missing = [
+        Wanted(encoder=encoder, task=task, protocol=protocol)
+        for encoder, task, protocol in (
+            ("random", "mini-sts", "sts"),
+            ("random", "mini-mrpc", "senteval[mode=fasttest]"),
+            ("bag-of-words", "mini-sts", "sts"),
+            ("bag-of-words", "mini-sts", "no such"),
+            ("nothing", "mini-sts", "sts"),
+            ("hf:no/such", "mini-sts", "sts"),
+        )
+    ]
+    told, scored = [], []
+    context = Context(cache_dir=tmp_path / "cache", offline=True)
+    places = Places(results_dir=tmp_path / "results", context=context, tell=told.append)
+    assert measure(missing, places, lambda cell: scored.append((cell.encoder, cell.task))) == 2
+    assert scored == [("random", "mini-sts"), ("random", "mini-mrpc")]
+    assert len(told) == len({sentence[:40] for sentence in told}) == 3  # one for each encoder that has an error
+    run = ["run", "--tasks", "mini-sts", "--models", "random", "--results-dir", str(tmp_path / "run"), "-q"]
+    assert bench.invoke(app, run).exit_code == 0
+    (ours,), _ = store.read_all(tmp_path / "run")
+    (one,) = (one for one in store.read_all(tmp_path / "results")[0] if one.task == "mini-sts")
+    assert one.scores == ours.scores
+    assert measure(missing[:2], places, lambda cell: scored.append(cell)) == 0
+    assert len(scored) == 2  # nothing is measured twice
 
 
 def test_no_run_renders_what_is_measured(tmp_path):

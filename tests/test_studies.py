@@ -1,21 +1,25 @@
 """Studies: the file and its errors, cells and their order, records and locks, and runs on one process."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from harness.cli.main import app
+from harness.encoders.context import Context
 from harness.encoders.registry import resolve
 from harness.errors import UsageError
 from harness.names import STS
 from harness.results.store import read_all
 from harness.studies.cells import MOST_ATTEMPTS, Board, Cell, Record, cells_of
 from harness.studies.plan import simulate
-from harness.studies.study import load_study, write_study
+from harness.studies.study import load_study, study_of
 
 CONTROLS = """
 tasks = ["mini-sts"]
@@ -315,13 +319,27 @@ def test_workers_are_simulated_with_what_must_come_first():
     assert simulate(cells, seconds, 100) == 6  # the longest chain: b, sb
 
 
-def test_a_results_folder_without_locks_is_refused(study, monkeypatch):
+@pytest.mark.parametrize(
+    ("command", "fault", "reason"),
+    [
+        (("study", "study.toml"), None, "a second lock is granted while the first is held"),
+        (("study", "study.toml"), errno.ENOLCK, "No locks available"),
+        (("study", "study.toml", "-n", "2"), errno.ENOSYS, "Function not implemented"),
+        (("paper", "simcse", "--table", "5"), None, "a second lock is granted while the first is held"),
+    ],
+)
+def test_a_results_folder_without_locks_is_refused(study, monkeypatch, command, fault, reason):
+    def flock(*_):
+        if fault:
+            raise OSError(fault, os.strerror(fault))
+
     study(CONTROLS)
-    monkeypatch.setattr("fcntl.flock", lambda *_: None)
-    done = bench("study", "study.toml")
+    monkeypatch.setattr("fcntl.flock", flock)
+    done = bench(*command)
     assert done.exit_code == 2
-    assert "results/.study: files cannot be locked there" in done.stderr
-    assert "name a folder on another disk" in done.stderr
+    assert done.stderr.count("cannot be locked") == 1
+    assert f"results/.study: files cannot be locked there ({reason}), expected a disk with locks" in done.stderr
+    assert not [*Path("results").glob("*/*.json")]
 
 
 @pytest.mark.parametrize(("engine", "package"), [("ray", "ray"), ("slurm", "submitit")])
@@ -345,5 +363,5 @@ def test_a_papers_table_is_a_study(study, tmp_path):
     assert list(found.specs) == list(dict.fromkeys(str(resolve(one["model"]).spec) for one in missing))
     assert [task.name for task in found.chosen_tasks()] == list(STS)
     assert {cell.kind for cell in cells_of(found)} == {"train", "fit", "score"}
-    with pytest.raises(UsageError, match="no study is written, nothing is missing"):
-        write_study(tmp_path / "none.toml", "nothing", [])
+    with pytest.raises(UsageError, match="nothing: there is no study of it, nothing is missing"):
+        study_of("nothing", [], Context(cache_dir=tmp_path))

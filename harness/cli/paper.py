@@ -73,7 +73,9 @@ def paper(
     writers = _writers(formats)
     wanted = dict.fromkeys(one for t in targets for one in coverage(t, known, choice, results).missing)
     if study is not None:
-        _write_study(study, f"{known.name}: {', '.join(target.label for target in targets)}", list(wanted))
+        _write_study(
+            study, f"{known.name}: {', '.join(one.label for one in targets)}", list(wanted), computation.backbone
+        )
         return
     if dry_run:
         rows: Rows = [{"model": one.encoder, "task": one.task, "protocol": one.protocol} for one in wanted]
@@ -120,10 +122,12 @@ def _as_measured(paper: "Paper", choice: "Choice", results: "Sequence[Result]") 
     return max(choices, key=lambda one: sum(coverage(target, paper, one, results).measured for target in targets))
 
 
-def _write_study(path: Path, title: str, wanted: "Sequence[Wanted]") -> None:
-    from harness.studies.study import write_study
+def _write_study(path: Path, title: str, wanted: "Sequence[Wanted]", backbone: str | None) -> None:
+    from harness.encoders.context import Context
+    from harness.studies.study import study_of, write_study
 
-    write_study(path, title, [(one.encoder, one.task, one.protocol) for one in wanted])
+    asked = [(one.encoder, one.task, one.protocol) for one in wanted]
+    write_study(path, study_of(title, asked, Context(cache_dir=Path(), backbone=backbone)))
 
 
 def _named(paper: "Paper", kind: str, numbers: str) -> "list[Target]":
@@ -164,14 +168,13 @@ def _run_missing(
 ) -> int:
     """Run what the targets lack; the exit code that its failures ask for."""
     from harness.cli.run import tell_cell
-    from harness.paper import run_missing
+    from harness.paper import measure
     from harness.reports.paper import coverage
     from harness.results.store import read_all
 
     results, _ = read_all(places.results_dir)
     missing = list(dict.fromkeys(one for t in targets for one in coverage(t, paper, choice, results).missing))
-    errors = run_missing(missing, places, partial(tell_cell, quiet=quiet))
-    return max((error.exit_code for error in errors), default=0)
+    return measure(missing, places, partial(tell_cell, quiet=quiet))
 
 
 def _fill(targets: "Sequence[Target]", paper: "Paper", choice: "Choice", places: "Places") -> "list[PaperTable]":

@@ -34,7 +34,7 @@ from harness.encoders.device import torch_device
 from harness.encoders.entry import declared
 from harness.encoders.registry import resolve
 from harness.errors import BenchError, UsageError
-from harness.names import Spec, Value, nearest
+from harness.names import Spec, Value, nearest, pick
 from harness.progress import Progress, silent
 from harness.tasks.outcome import Task
 from harness.tasks.suites import select
@@ -43,6 +43,7 @@ _Seeds = str | list[Annotated[int, Field(ge=0)]]
 _HEADER = re.compile(r"\s*\[+\s*([\w.-]+)\s*\]+")
 _KEY = re.compile(r"\s*[\"']?([\w-]+)[\"']?\s*=")
 _MODE = re.compile(r"mode=(\w+)")
+_RESULTS = Path("results")
 _RANGE = re.compile(r"(\d+)-(\d+)")
 
 
@@ -78,7 +79,7 @@ class _File(_Strict):
     backbone: str | None = None
     device: str = "auto"
     dtype: str = "float32"
-    results_dir: str = "results"
+    results_dir: str = str(_RESULTS)
     data_dir: str | None = None
     cache_dir: str | None = None
     models: list[_Models] = Field(min_length=1)
@@ -289,27 +290,57 @@ def _check_tasks(place: _Place, study: Study) -> None:
         raise place.error(("suites",), "there are neither suites nor tasks, so nothing would be measured; name some")
 
 
-def write_study(path: Path, title: str, wanted: Sequence[tuple[str, str, str]]) -> None:
-    """Write a study that measures some results, of every encoder on every task that one of them needs.
+def study_of(
+    title: str, wanted: Sequence[tuple[str, str, str]], context: Context, results_dir: Path = _RESULTS
+) -> Study:
+    """The study that measures some results: every encoder on every task that one of them needs.
 
     Args:
-        path: of the study file.
         title: for people.
         wanted: encoder, task and protocol of each result.
+        context: the settings that encoders are built with.
+        results_dir: where the results are to be.
 
     Raises:
-        UsageError: if nothing is wanted, or the probes' modes differ, which one study cannot measure.
-        WriteError: if the file cannot be written.
+        UsageError: if nothing is wanted, there is no such encoder or task, or the probes' modes differ, which one study
+            cannot measure.
     """
     modes = dict.fromkeys(mode[1] for _, _, protocol in wanted if (mode := _MODE.search(protocol)))
     if not wanted or len(modes) > 1:
         found = (
             f"probes of the modes {', '.join(modes)}; name their tables one by one" if modes else "nothing is missing"
         )
-        raise UsageError(f"{path}: no study is written, {found}")
-    tasks = list(dict.fromkeys(task for _, task, _ in wanted))
-    lines = [f"title = {json.dumps(title)}", f"tasks = {json.dumps(tasks)}"]
-    lines += [f"mode = {json.dumps(mode)}" for mode in modes]
-    for encoder in dict.fromkeys(encoder for encoder, _, _ in wanted):
-        lines += ["", "[[models]]", f"model = {json.dumps(encoder, ensure_ascii=False)}"]
+        raise UsageError(f"{title}: there is no study of it, {found}")
+    study = Study(
+        title=title,
+        specs=tuple(dict.fromkeys(str(resolve(encoder, context).spec) for encoder, _, _ in wanted)),
+        suites=(),
+        tasks=tuple(dict.fromkeys(task for _, task, _ in wanted)),
+        mode=next(iter(modes), "test"),
+        classifier="senteval",
+        device=context.device,
+        dtype=context.dtype,
+        results_dir=results_dir,
+        data_dir=context.data_dir,
+        cache_dir=context.cache_dir,
+        offline=context.offline,
+        report=ReportWanted(),
+        engines={},
+    )
+    tasks = {f"{task.name} ({task.protocol})": task for task in study.chosen_tasks()}
+    for _, task, protocol in wanted:
+        pick("task", tasks, f"{task} ({protocol})")
+    return study
+
+
+def write_study(path: Path, study: Study) -> None:
+    """Write what a study measures as a file; where and how is up to whoever runs it.
+
+    Raises:
+        WriteError: if the file cannot be written.
+    """
+    lines = [f"title = {json.dumps(study.title)}", f"tasks = {json.dumps(study.tasks)}"]
+    lines += [f"mode = {json.dumps(study.mode)}"] if study.mode != "test" else []
+    for spec in study.specs:
+        lines += ["", "[[models]]", f"model = {json.dumps(spec, ensure_ascii=False)}"]
     files.replace(path, ("\n".join(lines) + "\n").encode())
