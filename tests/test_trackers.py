@@ -2,6 +2,10 @@
 
 import json
 import logging
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 
 import pytest
 from typer.testing import CliRunner
@@ -34,6 +38,22 @@ def events(folder):
         read.Reload()
         found += [(tag, e.step, e.value) for tag in read.Tags()["scalars"] for e in read.Scalars(tag)]
     return sorted(found)
+
+
+def mlflow_events(folder):
+    """Every metric of the runs in a folder, as (tag, step, value)."""
+    mlflow = pytest.importorskip("mlflow")
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    metrics = [m for run in runs for tag in run.data.metrics for m in client.get_metric_history(run.info.run_id, tag)]
+    return sorted((metric.key, metric.step, metric.value) for metric in metrics)
+
+
+def trackio_events(folder):
+    """Every number that trackio's database holds, as (tag, step, value)."""
+    with closing(sqlite3.connect(folder / "trackio" / f"{trackers.PROJECT}.db")) as database:
+        lines = database.execute("SELECT step, metrics FROM metrics").fetchall()
+    return sorted((tag, step, value) for step, values in lines for tag, value in json.loads(values).items())
 
 
 def scalars(log):
@@ -78,6 +98,29 @@ def test_a_resumed_training_repeats_no_step(tmp_path):
         write(log, 0, 10, 20, 30)
         assert second.follow() == 1
     assert events(folder) == [("loss", step, step / 2) for step in (0, 10, 20, 30)]
+
+
+FOLLOW = """
+import sys
+from pathlib import Path
+from harness.integrations.trackers import FollowedLog
+tracker, folder, steps, card = sys.argv[1], Path(sys.argv[2]), *map(json.loads, sys.argv[3:])
+log = folder / "log.jsonl"
+log.write_text("".join(json.dumps({"step": step, "loss": step / 2, "gap": None}) + chr(10) for step in steps))
+with FollowedLog([tracker], folder, card, log) as followed:
+    print(followed.follow())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("tracker", "read"), [("mlflow", mlflow_events), ("trackio", trackio_events)])
+def test_one_run_of_a_database_goes_on_in_another_process(tmp_path, tracker, read):
+    pytest.importorskip(tracker)  # which keeps its folder as long as the process lasts
+    for steps, sent in (([0, 10], "2"), ([0, 10, 20], "1")):
+        words = [sys.executable, "-c", f"import json{FOLLOW}", tracker, tmp_path, json.dumps(steps), json.dumps(CARD)]
+        done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == sent  # trackers print nothing there
+    assert read(tmp_path) == [("loss", step, step / 2) for step in (0, 10, 20)]
 
 
 def test_a_tracker_that_fails_ends_no_training(tmp_path, monkeypatch, caplog):

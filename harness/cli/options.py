@@ -57,7 +57,7 @@ Track = Annotated[
     str,
     _option(
         "--track",
-        help="Trackers that are told as well: tensorboard, wandb; comma-separated.",
+        help="Trackers that are told as well: tensorboard, wandb, mlflow, trackio; comma-separated.",
         panel=_OUTPUT,
         autocompletion=lambda incomplete: _last(incomplete, _trackers()),
     ),

@@ -4,12 +4,13 @@ A run of a tracker is named after what it shows, so that a training that goes on
 sent last lies beside what the trackers write: a resumed training, or its log sent again, repeats none.
 """
 
+import io
 import json
 import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -56,7 +57,57 @@ def _wandb(run: str, folder: Path, settings: Mapping[str, Any]) -> Any:
     return tracker
 
 
-TRACKERS: Mapping[str, Callable[[str, Path, Mapping[str, Any]], Any]] = {"tensorboard": _tensorboard, "wandb": _wandb}
+def _mlflow(run: str, folder: Path, settings: Mapping[str, Any]) -> Any:
+    with _environment("MLFLOW_DISABLE_TELEMETRY", "true"):  # else it reports its own use over the network
+        import mlflow
+    from accelerate.tracking import MLflowTracker
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    if not mlflow.is_tracking_uri_set():
+        mlflow.set_tracking_uri(f"sqlite:///{(folder / 'mlflow.db').resolve()}")
+    known = mlflow.search_runs(
+        search_all_experiments=True, filter_string=f"run_name = '{run}'", output_format="list", max_results=1
+    )
+    tracker = MLflowTracker(PROJECT, run_id=known[0].info.run_id if known else None, run_name=run)
+    tracker.start()
+    tracker.store_init_configuration(dict(settings))
+    return tracker
+
+
+def _trackio(run: str, folder: Path, settings: Mapping[str, Any]) -> Any:
+    with _environment("TRACKIO_DIR", str(folder / "trackio")):
+        import trackio  # reads the variable now and never again
+    from accelerate.tracking import TrackioTracker
+
+    quiet = {"embed": False, "auto_log_cpu": False, "auto_log_gpu": False}
+    tracker = TrackioTracker(PROJECT, name=run, resume="allow", config=dict(settings), **quiet)
+    tracker.start()
+    tracker.finish = (
+        trackio.finish
+    )  # its own leaves trackio to end the run again when the process ends, and to print so
+    return tracker
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """A variable of the environment while this lasts, unless it is set already."""
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+TRACKERS: Mapping[str, Callable[[str, Path, Mapping[str, Any]], Any]] = {
+    "tensorboard": _tensorboard,
+    "wandb": _wandb,
+    "mlflow": _mlflow,
+    "trackio": _trackio,
+}
+_PACKAGES = {"mlflow": ("mlflow", "sqlalchemy", "alembic")}  # of the others, the package of that name
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -67,7 +118,7 @@ def check_trackers(names: Sequence[str]) -> None:
     """
     for name in names:
         pick("tracker", TRACKERS, name)
-        for package in (name, "accelerate"):
+        for package in (*_PACKAGES.get(name, (name,)), "accelerate"):
             if find_spec(package) is None:
                 raise UsageError(
                     f"--track {name}: the package {package} is not installed; install it with: pip install "
@@ -112,7 +163,8 @@ class Trackers:
     @contextmanager
     def _watched(self, name: str) -> Iterator[None]:
         try:
-            yield
+            with redirect_stdout(io.StringIO()):  # what a tracker prints would stand among the data of a command
+                yield
         except Exception as error:  # whatever another program's library raises
             self._open.pop(name, None)
             kind = type(error).__name__
