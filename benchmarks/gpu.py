@@ -3,6 +3,7 @@
 Every measurement runs in a process of its own. The model has BERT-base's shape and random weights, or is a folder that
 you name. Training counts sentences per second of the steps alone; encoding counts seconds after a warm-up; a run of the
 sts suite counts from a cold start, and says where its time went; probes are fitted on random features of CR's shape.
+What feeds the card is measured on one CPU thread, which works beside it: --only feed needs no card.
 
     python benchmarks/gpu.py --text wiki.txt --data-dir SentEval/data
 
@@ -11,6 +12,7 @@ Whether all of it runs, a few seconds on a CPU show: add --quick --device cpu.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -227,6 +229,39 @@ def _sides(args: argparse.Namespace) -> list[str]:
     return [text for one in sets for pairs in one.subsets for text in (*pairs.left, *pairs.right)]
 
 
+def feed(args: argparse.Namespace) -> dict[str, Any]:
+    """What one CPU thread gives a card: sentences per second of batches to train on, or of windows to encode.
+
+    The work beside which this happens is the card's own, so a rate above the card's costs no time.
+    """
+    import torch
+
+    from baselines.simcse.data import Batches
+    from baselines.simcse.encoders import make_job
+    from baselines.simcse.settings import SimcseUnsup, published
+    from harness.encoders.batching import plan_batches
+    from harness.encoders.checkpoint import load_tokenizer
+    from harness.encoders.context import Context
+    from harness.encoders.tokens import token_ids
+
+    os.environ["RAYON_NUM_THREADS"] = "1"  # of the tokenizer
+    torch.set_num_threads(1)
+    context = Context(cache_dir=args.work / "cache", offline=True)
+    asked = SimcseUnsup(backbone=str(args.model), data=str(args.text), dev="none", batch_size=args.batch or 64)
+    job = make_job(published(asked), context)
+    if args.how == "batches":
+        batches = Batches(job.corpus, job.settings, 0, None, (0, 1))
+        steps = min(len(job.corpus) // args.batch, 400)
+        start = time.perf_counter()
+        for step in range(steps):
+            batches[step]
+        return {"sentences/s": round(steps * args.batch / (time.perf_counter() - start))}
+    tokenizer, texts = load_tokenizer(job.backbone), list(dict.fromkeys(_sides(args)))
+    start = time.perf_counter()
+    plan_batches([len(ids) for ids in token_ids(tokenizer, texts, 512)], 32_768, padding=False)
+    return {"sentences/s": round(len(texts) / (time.perf_counter() - start))}
+
+
 SIDES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "card": card,
     "train": train,
@@ -235,6 +270,7 @@ SIDES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "encode, sentence-transformers": encode_theirs,
     "run": run,
     "probes": probes,
+    "feed": feed,
 }
 
 
@@ -250,6 +286,8 @@ def plan(*, quick: bool, on_gpu: bool) -> list[tuple[str, int, str]]:
         *(("encode, sentence-transformers", 256, dtype) for dtype in ("float32", "bfloat16")),
         *(("run", 0, dtype) for dtype in ("float32", "bfloat16")),
         *(("probes", 0, device) for device in ("", "cpu") if on_gpu or device),
+        *(("feed", batch, "batches") for batch in batches),
+        ("feed", 0, "windows"),
     ]
 
 

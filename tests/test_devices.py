@@ -223,7 +223,7 @@ def test_every_measurement_of_the_gpu_benchmark_runs(tmp_path):
     command = [sys.executable, script, "--text", tmp_path / "text.txt", "--device", "cpu", "--quick", "--limit", 600]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
     rows = [line.partition("{") for line in done.stdout.splitlines()]
-    assert len(rows) == 14 and all(brace for _, brace, _ in rows), done.stdout
+    assert len(rows) == 17 and all(brace for _, brace, _ in rows), done.stdout
     found = [(side.split("  ")[0], json.loads("{" + values)) for side, _, values in rows]
-    assert {side for side, _ in found} >= {"card", "train", "encode", "run", "probes"}
-    assert all(values["sentences/s"] > 0 for side, values in found if side.startswith("train"))
+    assert {side for side, _ in found} >= {"card", "train", "encode", "run", "probes", "feed"}
+    assert all(values["sentences/s"] > 0 for side, values in found if side.startswith(("train", "feed")))
