@@ -4,6 +4,7 @@ The import names `harness` and `baselines` belong to other projects too. Where o
 project, its files replace ours, or are found before them; the scripts say so instead of running a stranger's program.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -16,7 +17,13 @@ _AGAIN = f"`pip install --force-reinstall --no-deps {_NAME}` brings ours back"
 
 
 def main() -> None:
-    """Run the command line, or end with one sentence and exit code 2 where its modules are not this project's."""
+    """Run the command line, or end with one sentence and exit code 2 where its modules are not this project's.
+
+    Windows ends so too; `import harness` says the same there.
+    """
+    if os.name == "nt":
+        sys.stderr.write("bench: needs the file locks of POSIX, which Windows lacks; use WSL 2, which is Linux\n")
+        raise SystemExit(2)
     if found := overwritten():
         sys.stderr.write(f"bench: {found}\n")
         raise SystemExit(2)

@@ -8,10 +8,14 @@
 Importing this package loads neither torch nor pandas; they are imported when a function first needs them.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if os.name == "nt":
+    raise ImportError("simcse-bench needs the file locks of POSIX, which Windows lacks; use WSL 2, which is Linux")
 
 if TYPE_CHECKING:
     from harness import plot

@@ -84,3 +84,12 @@ def test_a_package_that_is_found_first_is_named_and_not_run(site, tmp_path):
         f"bench: the package baselines is found in {other}/baselines, expected {site}/baselines; remove it, or run in "
         "another folder\n"
     )
+
+
+@pytest.mark.parametrize(
+    "way", ["from simcse_bench import main; os.name = 'nt'; main()", "os.name = 'nt'; import harness"]
+)
+def test_windows_is_refused_with_a_sentence(way):
+    done = subprocess.run([sys.executable, "-c", f"import os; {way}"], capture_output=True, text=True, check=False)
+    assert done.returncode in (1, 2) and "WSL 2, which is Linux" in done.stderr.splitlines()[-1]
+    assert ("Traceback" in done.stderr) == ("import harness" in way)
