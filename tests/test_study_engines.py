@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,6 +119,26 @@ def test_every_engine_gives_the_same_numbers(one_process, engine, package):
     subprocess.run([*_COMMAND, *arguments], cwd=folder, check=True)
     assert scores(folder / engine) == expected
     assert {one["attempts"] for one in records(folder / engine)} == {1}
+
+
+def _slurm_has_a_node():
+    return shutil.which("sinfo") and bool(subprocess.run(["sinfo", "-h"], capture_output=True, check=False).stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not _slurm_has_a_node(), reason="no Slurm answers here")
+def test_jobs_of_a_real_slurm_one_of_which_is_killed_lose_nothing(one_process):
+    pytest.importorskip("submitit")
+    folder, expected = one_process
+    text = (folder / "study.toml").read_text(encoding="utf-8").replace('cluster = "local"\n', "")
+    (folder / "slurm.toml").write_text(text, encoding="utf-8")
+    command = [*_COMMAND[:-2], "slurm.toml", "-q", "--engine", "slurm", "--workers", "2"]
+    jobs = subprocess.Popen([*command, "--results-dir", "jobs", "--cache-dir", "c-jobs"], cwd=folder)
+    killed = _kill_one(folder / "jobs", jobs)
+    assert jobs.wait() == 0
+    assert scores(folder / "jobs") == expected
+    attempts = {one["label"]: one["attempts"] for one in records(folder / "jobs")}
+    assert attempts == {label: 2 if label == killed else 1 for label in attempts}
 
 
 def _kill_one(folder, pool):
