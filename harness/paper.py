@@ -11,25 +11,18 @@ from harness.encoders.protocol import Transductive
 from harness.encoders.registry import resolve
 from harness.errors import BenchError, ResultError, UsageError
 from harness.names import EncoderCard
-from harness.reports.figures.alignment_uniformity import alignment_uniformity
 from harness.reports.figures.canvas import Drawing, save
 from harness.reports.figures.measured import Definition, find, gaps, together
-from harness.reports.figures.similarity_density import similarity_density
-from harness.reports.figures.spectrum import spectrum
 from harness.reports.figures.trajectory import LOG, Trajectory, read_log, trajectory
 from harness.reports.paper import PaperTable, Wanted, fill_words
 from harness.reports.targets import Choice, Paper, Target, filler_of
 from harness.run import Cell, build_cached
 from harness.studies.cells import Board, cells_of
+from harness.studies.report import OF_GEOMETRY
 from harness.studies.study import Study, study_of
 from harness.studies.worker import work_here
 from harness.tasks.retrieval import nearest
 
-DRAWINGS: Mapping[str, Callable[..., Drawing]] = {
-    "alignment-uniformity": alignment_uniformity,
-    "spectrum": spectrum,
-    "similarity-density": similarity_density,
-}
 Tell = Callable[[str], None]
 
 
@@ -176,7 +169,7 @@ def _points(
     for label in cards:
         runs = [one for one in found.measured if labels[one.card.name] == label]
         measured += [replace(together(runs), label=label, published=published.get(label))] if runs else []
-    return (DRAWINGS[kind](measured, definition), len(measured)) if measured else None
+    return (OF_GEOMETRY[kind](measured, definition), len(measured)) if measured else None
 
 
 def _paths(cards: Mapping[str, Sequence[EncoderCard]], places: Places) -> tuple[Drawing, int] | None:

@@ -40,8 +40,34 @@ def test_the_same_results_pass_and_a_clear_drop_does_not(tmp_path):
 def test_an_interval_that_contains_the_allowed_drop_is_undecided(tmp_path):
     store(tmp_path / "a", 0.5, "x")
     store(tmp_path / "b", 0.5, "x", seed=7)
-    assert bench("check", tmp_path / "b", "--baseline", tmp_path / "a").exit_code == 2
+    done = bench("check", tmp_path / "b", "--baseline", tmp_path / "a", "-q")
+    assert done.exit_code == 2
+    assert done.stderr == (
+        "bench: not decided: of 1 intervals 1 contain the allowed drop of 0.3 points, and 0 results of the baseline "
+        "have no counterpart\n"
+    )
     assert bench("check", tmp_path / "b", "--baseline", tmp_path / "a", "--max-drop", 50).exit_code == 0
+
+
+def test_a_mistake_has_the_exit_code_of_what_is_not_decided_and_says_so(tmp_path):
+    store(tmp_path / "a", 0.5, "x")
+    for wrong, said in (
+        (["--max-drop", "-1"], "Invalid value for '--max-drop'"),
+        (["--baseline", tmp_path / "none"], "none: no such folder"),
+    ):
+        done = bench("check", tmp_path / "a", "--baseline", tmp_path / "a", *wrong)
+        assert done.exit_code == 2
+        assert said in done.stderr
+        assert "not decided" not in done.stderr
+
+
+def test_a_damaged_baseline_is_told(tmp_path):
+    store(tmp_path / "a", 0.2, "x", tasks=("STS12", "STS13"))
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    next((tmp_path / "a").glob("x*/STS13*")).write_text("{")
+    done = bench("check", tmp_path / "b", "--baseline", tmp_path / "a")
+    assert "bench: left out: " in done.stderr
+    assert "STS13" in done.stderr
 
 
 def test_a_result_that_is_gone_does_not_pass(tmp_path):

@@ -12,14 +12,16 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli.main import app
+from harness.cli.plot import plot_app
 from harness.encoders.context import Context
 from harness.encoders.registry import resolve
 from harness.errors import UsageError
 from harness.names import STS
+from harness.reports.figures import canvas
 from harness.results.store import read_all
 from harness.studies.cells import MOST_ATTEMPTS, Board, Cell, Record, cells_of
 from harness.studies.plan import simulate
-from harness.studies.study import load_study, study_of
+from harness.studies.study import FIGURES, load_study, study_of
 
 CONTROLS = """
 tasks = ["mini-sts"]
@@ -76,6 +78,14 @@ _MODEL = '[[models]]\nmodel = "random"\n'
         (
             f'suites = ["mini"]\n{_MODEL}[report]\nformat = ["md"]\n',
             "5: report.format: there is no such key; did you mean 'formats'?",
+        ),
+        (
+            f'suites = ["mini"]\n{_MODEL}[report]\noutput = "o"\nfigures = ["spectrum", "heatmap"]\n',
+            "6: report.figures: no figure is named 'heatmap'; did you mean 'heat-map'?",
+        ),
+        (
+            f'suites = ["mini"]\n{_MODEL}[report]\ntables = ["stss-all"]\n',
+            "5: report.tables: no table is named 'stss-all'; did you mean 'sts-all'?",
         ),
         ('suites = ["mini"]\n', "1: models: is missing; every study has models, and each of them names its model"),
         (
@@ -179,6 +189,23 @@ def test_a_study_is_measured_once(study, tmp_path):
     assert not bench("results", "check", "--results-dir", tmp_path / "results").exit_code
     assert bench("study", "study.toml", "--report").exit_code == 0
     assert (tmp_path / "reports/report.md").is_file()
+
+
+def test_a_report_draws_the_figures_that_the_study_wants(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(canvas, "_FORMATS", {})
+    assert [*FIGURES] == [one.name for one in plot_app.registered_commands]
+    wanted = [*FIGURES]
+    text = CONTROLS.replace("mini-sts", 'mini-sts", "mini-geometry') + f"[report]\nfigures = {wanted}\n"
+    study(text.replace('model = "random"\nseeds = "0-1"', 'model = "random"'))
+    assert bench("study", "study.toml").exit_code == 0
+    done = bench("study", "study.toml", "--report", "--cache-dir", "cache")
+    assert done.exit_code == 1
+    assert "bench: trajectory: cache/trained: nothing to draw, found no finished training of this study" in done.stderr
+    drawn = {path.name for path in (tmp_path / "reports/figures").glob("*.csv")}
+    geometry = {f"{name}-mini-geometry.csv" for name in ("alignment-uniformity", "spectrum", "similarity-density")}
+    assert drawn == {*geometry, "scores-mini.csv", "heat-map-mini.csv"}
+    study(text.replace(", 'trajectory'", "") + 'tables = ["mini"]\n')
+    assert bench("study", "study.toml", "--report").exit_code == 0
 
 
 def test_what_was_measured_without_a_study_counts(study):

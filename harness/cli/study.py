@@ -33,7 +33,7 @@ def study(
     ] = False,
     status: Annotated[bool, typer.Option("--status", help="Show what is done and running, and do nothing.")] = False,
     report: Annotated[
-        bool, typer.Option("--report", help="Write its tables from the results, and do nothing.")
+        bool, typer.Option("--report", help="Write its tables and figures from the results, and do nothing.")
     ] = False,
     engine: Annotated[str, typer.Option("--engine", help="local, ray or slurm.")] = "local",
     workers: Annotated[
@@ -217,11 +217,20 @@ def _report(asked: "Study", *, json: bool, quiet: bool) -> None:
     from harness.reports.report import ReportOptions
     from harness.reports.report import report as render
     from harness.reports.suite import Shown
+    from harness.studies.report import draw
 
     wanted = asked.report
+    figures, whole = draw(asked, notice) if wanted.figures else ([], True)
     shown = Shown(each_seed=wanted.each_seed, published=wanted.published)
-    summary = render(asked.results_dir, Path(wanted.output), ReportOptions(formats=wanted.formats, shown=shown))
+    tables = ReportOptions(formats=wanted.formats, tables=wanted.tables, shown=shown)
+    summary = render(asked.results_dir, Path(wanted.output), tables)
+    paths = [*summary.paths, *figures]
     if json:
-        print_json({"files": [str(path) for path in summary.paths], "problems": list(summary.problems)})
-    elif not quiet:
-        err.print(f"{summary.n_results} results; {len(summary.paths)} files in {wanted.output}", soft_wrap=True)
+        print_json({"files": [str(path) for path in paths], "problems": list(summary.problems)})
+    else:
+        for problem in summary.problems:
+            notice(f"left out: {problem}")
+        if not quiet:
+            err.print(f"{summary.n_results} results; {len(paths)} files in {wanted.output}", soft_wrap=True)
+    if not whole:
+        raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""The study file: models with grids and seeds, tasks, folders, and the tables wanted; each error has its line.
+"""The study file: models with grids and seeds, tasks, folders, tables and figures wanted; each error has its line.
 
     title = "Three methods on tiny"
     suites = ["mini"]
@@ -20,8 +20,9 @@ folder that the command runs in.
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,8 +37,13 @@ from harness.encoders.registry import resolve
 from harness.errors import BenchError, UsageError
 from harness.names import Spec, Value, nearest, pick
 from harness.progress import Progress, silent
+from harness.reports import published
+from harness.reports.layouts import LAYOUTS
+from harness.reports.report import FORMATS
 from harness.tasks.outcome import Task
 from harness.tasks.suites import select
+
+FIGURES = ("alignment-uniformity", "spectrum", "similarity-density", "scores", "heat-map", "trajectory")
 
 _Seeds = str | list[Annotated[int, Field(ge=0)]]
 _HEADER = re.compile(r"\s*\[+\s*([\w.-]+)\s*\]+")
@@ -61,10 +67,12 @@ class _Models(BaseModel):
 
 
 class ReportWanted(_Strict):
-    """The table `[report]`: what `--report` writes, as the options of `bench report` and `bench plot`."""
+    """The table `[report]`: what `--report` writes, as the options of `bench report`, and figures of `bench plot`."""
 
     output: str = "reports"
     formats: tuple[str, ...] = Field(default=("md", "latex", "csv"), strict=False)
+    tables: tuple[str, ...] = Field(default=(), strict=False)
+    figures: tuple[str, ...] = Field(default=(), strict=False)
     published: tuple[str, ...] = Field(default=(), strict=False)
     each_seed: bool = False
 
@@ -105,7 +113,7 @@ class Study:
         data_dir: in SentEval's layout, or None.
         cache_dir: embeddings, fits, trained models; workers on several machines share it.
         offline: never use the network.
-        report: tables wanted.
+        report: tables and figures wanted.
         engines: options of the engines `ray` and `slurm`, which have the tables of these names.
     """
 
@@ -186,6 +194,7 @@ def load_study(path: Path, default_cache: Path) -> Study:
         engines={"ray": found.ray, "slurm": found.slurm},
     )
     _check_tasks(place, study)
+    _check_report(place, study.report)
     return study
 
 
@@ -288,6 +297,23 @@ def _check_tasks(place: _Place, study: Study) -> None:
                 raise place.error((key,), str(error)) from error
     if not (study.suites or study.tasks):
         raise place.error(("suites",), "there are neither suites nor tasks, so nothing would be measured; name some")
+
+
+def _check_report(place: _Place, report: ReportWanted) -> None:
+    """Refuse now what would fail after everything is measured."""
+    tables = dict.fromkeys(layout.name for layout in LAYOUTS)
+    checks: Mapping[str, Callable[[str], object]] = {
+        "formats": partial(pick, "format", FORMATS),
+        "tables": lambda name: pick("table", tables, name.partition("@")[0]),
+        "figures": partial(pick, "figure", dict.fromkeys(FIGURES)),
+        "published": published.load,
+    }
+    for key, check in checks.items():
+        for name in getattr(report, key):
+            try:
+                check(name)
+            except UsageError as error:
+                raise place.error(("report", key), str(error)) from error
 
 
 def study_of(
