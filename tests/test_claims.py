@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -276,3 +277,16 @@ def test_where_nothing_was_measured_the_backbone_with_the_fewest_missing_models_
     )
     one = claims.Finding(claim=claim, backbone="small", verdict="not measured", evidence=("missing: b on sts",))
     assert claims._nearest(claim, [both, one]) is one
+
+
+def test_the_list_of_claims_is_a_markdown_page(tmp_path):
+    runner, results = CliRunner(), str(Path(__file__).parents[1] / "results")
+    page = tmp_path / "claims.md"
+    done = runner.invoke(app, ["claims", "simcse", "--results-dir", results, "--output", str(page)])
+    assert done.exit_code == 0
+    rows = json.loads(runner.invoke(app, ["claims", "--results-dir", results, "--json"]).stdout)
+    text = page.read_text()
+    for row in rows:
+        assert f"- *{row['verdict']}*: " in text
+        assert row["claim"]["text"].split("[")[0] in text
+    assert text.index("- *holds*") < text.index("- *undecided*") < text.index("- *not measured*")

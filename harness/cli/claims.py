@@ -13,10 +13,6 @@ from harness.cli.choice import choice_of
 from harness.cli.console import err, out, print_json
 from harness.cli.options import command
 
-RULE = (
-    "A claim holds if each 95 % interval, which contains the noise of items and of seeds, lies wholly where the claim "
-    "says. It does not hold if one lies wholly elsewhere, and is undecided if one lies on both sides."
-)
 _STYLES = {"holds": "green", "does not hold": "red", "undecided": "yellow", "not measured": "dim"}
 
 
@@ -31,6 +27,9 @@ def claims(
     split: Annotated[str, typer.Option("--split", help="Split of STS-B for geometry: test, or all.")] = "test",
     backbone: options.Backbone = None,
     results_dir: options.ResultsDir = Path("results"),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the list to this Markdown file as well.")
+    ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -40,11 +39,14 @@ def claims(
     does not test the paper's own numbers. Each check is a difference with its 95 % interval, of items and of seeds.
     Without options every backbone counts with the texts and settings that most of its results have.
     """
-    from harness.reports.claims import judge
+    from harness import files
+    from harness.reports.claims import RULE, count, judge, markdown
     from harness.results.store import read_all
 
     results, problems = read_all(results_dir)
     findings = judge(paper, results, choice_of(backbone, seeds, {"nli": nli, "wiki": wiki}, fit, parameters), split)
+    if output is not None:
+        files.replace(output, markdown(paper, findings).encode())
     if json:
         print_json([asdict(finding) for finding in findings])
         return
@@ -62,6 +64,5 @@ def claims(
         )
     out.print(table)
     if not quiet:
-        counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in _STYLES}
-        err.print(", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number))
+        err.print(count(findings))
         err.print(RULE)

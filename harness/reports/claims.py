@@ -15,6 +15,7 @@ from harness.names import EncoderCard, ScoreKey, Spec, pick
 from harness.packaged import packaged
 from harness.reports.crossed import Contrast, Side, contrast, pooled, side_of, stored_estimate
 from harness.reports.match import OWN_TEXT, Match, recipe_of
+from harness.reports.plain import markdown_text
 from harness.reports.published import backbone_of
 from harness.reports.targets import Choice
 from harness.reports.uncertainty import Estimate, Interval, Sharing, average, estimate
@@ -23,6 +24,11 @@ from harness.results.record import Result
 
 Answer = Literal["holds", "does not hold", "undecided", "not measured"]
 
+ANSWERS: tuple[Answer, ...] = ("holds", "does not hold", "undecided", "not measured")
+RULE = (
+    "A claim holds if each 95 % interval, which contains the noise of items and of seeds, lies wholly where the claim "
+    "says. It does not hold if one lies wholly elsewhere, and is undecided if one lies on both sides."
+)
 PAPERS: Mapping[str, str] = {"simcse": "simcse-claims.toml"}
 _LEFT_OPEN = frozenset({"backbone", "seed", "data"})
 _ALL = Choice()
@@ -121,6 +127,28 @@ class Finding:
     backbone: str | None
     verdict: Answer
     evidence: tuple[str, ...]
+
+
+def count(findings: Iterable[Finding]) -> str:
+    """How many claims there are of each verdict, in words."""
+    counts = Counter(finding.verdict for finding in findings)
+    plural = {"holds": "hold", "does not hold": "do not hold"}
+    return ", ".join(
+        f"{counts[answer]} {plural.get(answer, answer) if counts[answer] > 1 else answer}"
+        for answer in ANSWERS
+        if counts[answer]
+    )
+
+
+def markdown(paper: str, findings: Sequence[Finding]) -> str:
+    """The claims of a paper as a Markdown page: those with a verdict, then those that are not measured."""
+    lines = [f"# The claims of {paper}, checked on these results", "", f"{count(findings).capitalize()}. {RULE}", ""]
+    for answer in ANSWERS:
+        for found in (one for one in findings if one.verdict == answer):
+            where = f"{found.claim.where}; {found.backbone}" if found.backbone else found.claim.where
+            lines += [f"- *{answer}*: {markdown_text(found.claim.text)} ({markdown_text(where)})"]
+            lines += [f"    - {markdown_text(sentence)}" for sentence in found.evidence]
+    return "\n".join(lines) + "\n"
 
 
 @cache
