@@ -71,15 +71,14 @@ def test_imports_go_one_way(path):
 
 # SimCSE's files by floor: each imports from the floors below it alone.
 SIMCSE = (
-    {"settings", "ablations", "devices"},
-    {"reading", "model"},
-    {"data", "checkpoint"},
+    {"settings", "reading", "ablations", "devices", "checkpoint"},
+    {"model", "data"},
     {"recipe"},
     {"encoders"},
 )
 
 
-def test_simcse_stands_on_five_floors():
+def test_simcse_stands_on_four_floors():
     folder = ROOT / "baselines" / "simcse"
     assert {path.stem for path in folder.glob("*.py")} == {"__init__"}.union(*SIMCSE)
     for number, floor in enumerate(SIMCSE):

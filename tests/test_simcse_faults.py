@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from simcse_models import SETTINGS, make_job, random_bert, sentences
 from typer.testing import CliRunner
 
-from baselines.simcse import SIMCSE_UNSUP, checkpoint, encoders
+from baselines.simcse import SIMCSE_UNSUP, encoders, recipe
 from baselines.simcse.ablations import Masked, masked_loss, vocabulary_layer
 from baselines.simcse.checkpoint import RunFolder
 from baselines.simcse.data import open_corpus
@@ -191,7 +191,7 @@ def test_a_full_disk_is_one_sentence(job, monkeypatch, error, reason):
     def save(*arguments):
         raise error
 
-    monkeypatch.setattr(checkpoint, "save_model", save)
+    monkeypatch.setattr(recipe, "save_model", save)
     with pytest.raises(WriteError) as caught:
         train(job)
     assert str(caught.value) == (

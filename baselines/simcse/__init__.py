@@ -1,7 +1,9 @@
 """SimCSE training (Gao, Yao & Chen 2021, https://arxiv.org/abs/2104.08821), unsupervised and supervised.
 
-Read in this order: settings, model, recipe; then data and reading, ablations, devices and checkpoint where a detail is
-wanted. `encoders` is where the registry and `bench train` come in.
+Read `settings`, `model` and `recipe`, in this order: what can be set, what is trained, how. They are three files
+because names and parameters are listed without torch, and because network and loop together pass 700 lines. `reading`
+and `data` make batches of a text; `ablations`, `devices` and `checkpoint` are details; the registry and `bench train`
+come in at `encoders`.
 """
 
 from baselines.simcse.settings import Settings, SimcseSup, SimcseUnsup

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from baselines.simcse.model import SentenceModel
 from harness import files
-from harness.encoders.checkpoint import Checkpoint, read_config
-from harness.encoders.tokens import TOKENIZER_FILES
 from harness.encoders.training import training_facts
 from harness.errors import ResultError, UsageError
 
@@ -31,7 +28,6 @@ CARD, LOG, WEIGHTS = "card.json", "log.jsonl", "model.safetensors"
 WORK = ".training"  # holds the checkpoint until the run is finished
 _SAID = {"settings", "backbone", "data", "steps", "selected", "pooling"}  # of every card
 _SELECTED, _MODULES = "selected.json", "modules.json"
-_LIBRARY_POOLINGS = {"cls": "cls", "cls_before_pooler": "cls", "avg": "mean"}  # ours -> sentence-transformers'
 _MOMENTS, _SEAL = ("exp_avg", "exp_avg_sq"), "sha256"
 
 
@@ -162,11 +158,11 @@ class RunFolder:
             "another folder, or delete it"
         )
 
-    def keep(self, model: SentenceModel, source: Checkpoint, state: "State") -> None:
-        """Write the weights of the best step so far, and drop those of the one before."""
+    def keep(self, write: Callable[[Path], None], state: "State") -> None:
+        """Keep the model of the best step so far, which `write` puts into a folder, and drop that of the one before."""
         draft, best = self._work / "draft", self._work / f"best-{state.best_step:09d}"
         shutil.rmtree(draft, ignore_errors=True)
-        save_model(model, source, draft)
+        write(draft)
         selected = {"step": state.best_step, "dev_spearman": state.best_score}
         write_sealed(draft / _SELECTED, {"selected": selected, "files": files.digests(draft)})
         shutil.rmtree(best, ignore_errors=True)
@@ -190,14 +186,14 @@ class RunFolder:
         verify(found, note["files"])
         return found, {name: note[name] for name in ("selected", "files")}
 
-    def settle(self, model: SentenceModel, source: Checkpoint, state: "State") -> dict[str, Any]:
+    def settle(self, write: Callable[[Path], None], state: "State") -> dict[str, Any]:
         """Put the chosen weights in place, the last step's where none was chosen; what the card says of them.
 
         Raises:
             Damage: as `best`.
         """
         if state.best_score is None:
-            self.keep(model, source, State(best_step=state.step))
+            self.keep(write, State(best_step=state.step))
         best, chosen = self.best()
         for name in chosen["files"]:  # copytree would hide what the disk says in an error of its own
             (self.path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -228,60 +224,6 @@ def _step(line: bytes) -> float:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return math.inf
-
-
-def _write_json(path: Path, value: object) -> None:
-    """Write atomically and durably."""
-    files.replace(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def save_model(model: SentenceModel, source: Checkpoint, folder: Path) -> None:
-    """Write a Hugging Face folder with the head in the place of the pooler, and the tokenizer's files as they were.
-
-    Generic loaders give tanh(W x + b) as `pooler_output`; where the head was for training only it is there all the
-    same, and must not be used.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {key: value.detach().cpu().contiguous() for key, value in model.backbone.state_dict().items()}
-    if model.head is not None:
-        tensors["pooler.dense.weight"] = model.head.dense.weight.detach().cpu().contiguous()
-        tensors["pooler.dense.bias"] = model.head.dense.bias.detach().cpu().contiguous()
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    config = read_config(source) | {"architectures": [type(model.backbone).__name__], "dtype": "float32"}
-    config.pop("torch_dtype", None)
-    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    shutil.copymode(folder / "config.json", folder / "model.safetensors")  # safetensors leaves it the owner's alone
-    for name in TOKENIZER_FILES:
-        if (source.tokenizer / name).is_file():
-            (folder / name).write_bytes((source.tokenizer / name).read_bytes())
-    _write_modules(model, source, folder)
-
-
-def _write_modules(model: SentenceModel, source: Checkpoint, folder: Path) -> None:
-    """Say in sentence-transformers' words how the vectors are made, so that it does not take the mean.
-
-    The head that belongs to evaluation becomes a Dense module. A pooling that the library does not have is left out.
-    """
-    mode = _LIBRARY_POOLINGS.get(model.pooling)
-    if mode is None:
-        return
-    kinds = ["Transformer", "Pooling"]
-    _write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": model.width, "pooling_mode": mode})
-    if model.pooling == "cls" and model.head is not None:
-        kinds.append("Dense")
-        sizes = {"in_features": model.width, "out_features": model.width, "bias": True}
-        dense = sizes | {"activation_function": "torch.nn.modules.activation.Tanh"}
-        _write_json(folder / "2_Dense" / "config.json", dense)
-        tensors = {f"linear.{name}": value.detach().cpu() for name, value in model.head.dense.state_dict().items()}
-        save_file(tensors, folder / "2_Dense" / WEIGHTS)
-        shutil.copymode(folder / "config.json", folder / "2_Dense" / WEIGHTS)
-    if limit := source.configuration.positions:
-        _write_json(folder / "sentence_bert_config.json", {"max_seq_length": limit, "do_lower_case": False})
-    modules = [
-        {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": f"sentence_transformers.models.{kind}"}
-        for i, kind in enumerate(kinds)
-    ]
-    _write_json(folder / _MODULES, modules)
 
 
 def write_card(folder: Path, card: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from baselines.simcse.ablations import Augment, Ids
 from baselines.simcse.reading import Roles, Row, read_rows
-from baselines.simcse.settings import Settings
+from baselines.simcse.settings import Settings, SimcseSup
 from harness import files
 from harness.data.text import open_text
 from harness.derived import lock_of
@@ -120,7 +120,14 @@ def open_corpus(path: Path, tokenizer: Any, settings: Settings, cache: Path, pro
     if not path.is_file():
         raise DataError(f"{path}: no such file, expected training text; name a .txt or a .csv")
     sha256 = files.sha256(path)
-    roles = Roles.of(settings)
+    roles = Roles(settings.method)
+    if isinstance(settings, SimcseSup):
+        roles = replace(
+            roles,
+            positives=settings.positives,
+            hard_negatives=settings.hard_negatives,
+            hard_negative_weight=settings.hard_negative_weight,
+        )
     reading = [roles.method, roles.positives, roles.hard_negatives, settings.train_tokens, settings.sentences]
     # The same bytes may be other rows under another ending.
     key = json.dumps([_FORMAT, sha256, open_text(path).kind, tokenizer_sha256(tokenizer), reading], sort_keys=True)

@@ -6,14 +6,18 @@ tokens, d dimensions; n rows of tokens, which are b * c where all views go throu
 
 import copy
 import hashlib
+import json
 import math
+import shutil
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,8 +25,10 @@ from baselines.simcse.ablations import Masked, masked_loss
 from baselines.simcse.settings import Settings
 from harness.data.records import Pairs
 from harness.encoders.batching import pad, plan_batches
-from harness.encoders.checkpoint import Checkpoint, loading
+from harness.encoders.checkpoint import Checkpoint, loading, read_config
+from harness.encoders.export import POOLING_MODES, Layers, write_modules
 from harness.encoders.forward import BERTS, Head, forward_pooled
+from harness.encoders.tokens import TOKENIZER_FILES
 from harness.errors import EncoderError, UsageError
 from harness.results.correlation import spearman
 from harness.tasks.geometry_metrics import alignment, uniformity
@@ -128,6 +134,31 @@ def _fresh_head(config: Any) -> Head:
     """https://github.com/princeton-nlp/SimCSE/blob/49fa580/simcse/models.py#L19-L33; `init_weights` draws it so."""
     width, spread = config.hidden_size, config.initializer_range
     return Head(torch.empty(width, width).normal_(0.0, spread), torch.zeros(width))
+
+
+def save_model(model: SentenceModel, source: Checkpoint, folder: Path) -> None:
+    """Write a Hugging Face folder with the head in the place of the pooler, and the tokenizer's files as they were.
+
+    Generic loaders give tanh(W x + b) as `pooler_output`; where the head was for training only it is there all the
+    same, and must not be used. The files of sentence-transformers say so, where that library has the pooling.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {key: value.detach().cpu().contiguous() for key, value in model.backbone.state_dict().items()}
+    if model.head is not None:
+        tensors["pooler.dense.weight"] = model.head.dense.weight.detach().cpu().contiguous()
+        tensors["pooler.dense.bias"] = model.head.dense.bias.detach().cpu().contiguous()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = read_config(source) | {"architectures": [type(model.backbone).__name__], "dtype": "float32"}
+    config.pop("torch_dtype", None)
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    shutil.copymode(folder / "config.json", folder / "model.safetensors")  # safetensors leaves it the owner's alone
+    for name in TOKENIZER_FILES:
+        if (source.tokenizer / name).is_file():
+            (folder / name).write_bytes((source.tokenizer / name).read_bytes())
+    if model.pooling in POOLING_MODES:
+        limit = source.configuration.positions
+        layers = Layers(pooling=model.pooling, width=model.width, head=model.head, max_tokens=limit)
+        write_modules(folder, layers)
 
 
 class Trainee(nn.Module):

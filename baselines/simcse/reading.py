@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from itertools import combinations, groupby
 from pathlib import Path
 
-from baselines.simcse.settings import Settings, SimcseSup
 from harness.data.columns import NEUTRAL, columns_text, is_neutral
 from harness.data.text import SentenceFile, open_text
 from harness.errors import DataError, UsageError
@@ -26,13 +25,6 @@ class Roles:
     positives: str = "entailment"
     hard_negatives: str = "given"
     hard_negative_weight: float = 0.0
-
-    @classmethod
-    def of(cls, settings: Settings) -> "Roles":
-        """The roles that a method's settings ask for."""
-        if not isinstance(settings, SimcseSup):
-            return cls(settings.method)
-        return cls(settings.method, settings.positives, settings.hard_negatives, settings.hard_negative_weight)
 
 
 def read_rows(path: Path, settings: Roles) -> Iterator[Row]:

@@ -14,27 +14,17 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from baselines.simcse import devices
+from baselines.simcse import checkpoint, devices
 from baselines.simcse.ablations import Masked, Masker, make_augment, thesaurus_sha256, vocabulary_layer
-from baselines.simcse.checkpoint import (
-    CARD,
-    WORK,
-    Damage,
-    RunFolder,
-    check_folder,
-    read_card,
-    restore,
-    save_checkpoint,
-    write_card,
-)
 from baselines.simcse.data import DROPOUT, INIT, MASKING, Batches, Corpus, draw_seed
-from baselines.simcse.model import DevSet, Optimizer, Trainee, contrastive_loss, make_model
+from baselines.simcse.model import DevSet, Optimizer, Trainee, contrastive_loss, make_model, save_model
 from baselines.simcse.settings import Settings, SimcseSup, SimcseUnsup
 from harness import files
 from harness.encoders.batching import prefetch
@@ -101,14 +91,14 @@ class Job:
         return parts
 
 
-def _backbone(checkpoint: Checkpoint) -> dict[str, str]:
+def _backbone(source: Checkpoint) -> dict[str, str]:
     """Its weights; of a folder also the other files that decide the network, and not how its path was written."""
-    facts = {"name": checkpoint.title, "sha256": checkpoint.weights_sha256}
-    if checkpoint.revision:
-        return facts | {"revision": checkpoint.revision}
-    if checkpoint.name != str(checkpoint.folder):  # bundled
+    facts = {"name": source.title, "sha256": source.weights_sha256}
+    if source.revision:
+        return facts | {"revision": source.revision}
+    if source.name != str(source.folder):  # bundled
         return facts
-    return facts | {key: str(value) for key, value in checkpoint.content.items() if key in ("config", "tokenizer")}
+    return facts | {key: str(value) for key, value in source.content.items() if key in ("config", "tokenizer")}
 
 
 def fingerprint(identity: Mapping[str, Any]) -> str:
@@ -137,10 +127,11 @@ class _Run:
         vocabulary = vocabulary_layer(job.backbone) if self.masker else None
         trainee = Trainee(make_model(job.backbone, settings), settings, vocabulary)
         self.trainee = trainee.to(self.device).train()
+        self.write = partial(save_model, self.trainee.first, job.backbone)
         self.optimizer = Optimizer(self.trainee, settings, self.batches.total)
-        self.folder = RunFolder(job.folder, fingerprint(self.identity), in_cache=job.in_cache)
+        self.folder = checkpoint.RunFolder(job.folder, fingerprint(self.identity), in_cache=job.in_cache)
         self.folder.claim()
-        self.state = restore(self.folder.checkpoint, self.trainee, self.optimizer.adam)
+        self.state = checkpoint.restore(self.folder.checkpoint, self.trainee, self.optimizer.adam)
         if self.state.best_score is not None:
             self.folder.best()
         self.optimizer.resume(self.state.step)
@@ -254,7 +245,7 @@ class _Run:
             raise self._diverged(self.state.step - 1, f"the score on {self.job.dev.name} dev is undefined")
         if self.state.best_score is None or score.spearman > self.state.best_score:
             self.state.best_score, self.state.best_step = score.spearman, self.state.step
-            self.folder.keep(self.trainee.first, self.job.backbone, self.state)
+            self.folder.keep(self.write, self.state)
         return {f"dev_{name}": value for name, value in asdict(score).items()}
 
     def log_start(self) -> None:
@@ -264,12 +255,12 @@ class _Run:
             self.folder.log({"step": 0} | {f"dev_{name}": value for name, value in scores.items()})
 
     def save(self) -> None:
-        save_checkpoint(self.folder.checkpoint, self.trainee, self.optimizer.adam, self.state)
+        checkpoint.save_checkpoint(self.folder.checkpoint, self.trainee, self.optimizer.adam, self.state)
         self.saved = (self.state.step, time.monotonic())
 
     def finish(self, seconds: float) -> dict[str, Any]:
         """Move the chosen weights into the folder; the card comes last, and says that the folder is whole."""
-        chosen = self.folder.settle(self.trainee.first, self.job.backbone, self.state)
+        chosen = self.folder.settle(self.write, self.state)
         rate = self.clock.rate
         card = self.identity | {
             "fingerprint": self.folder.fingerprint,
@@ -289,7 +280,7 @@ class _Run:
                 "torch": torch.__version__,
             },
         }
-        return write_card(self.job.folder, card)
+        return checkpoint.write_card(self.job.folder, card)
 
 
 def train(job: Job) -> dict[str, Any]:
@@ -309,20 +300,20 @@ def train(job: Job) -> dict[str, Any]:
         ResultError: if a file of a finished folder outside the cache is not what training wrote.
     """
     if not job.in_cache:
-        check_folder(job.folder)
+        checkpoint.check_folder(job.folder)
     with files.writing(job.folder):
         card = _finished(job) or _train_or_restart(job)
         if devices.is_leader():
-            shutil.rmtree(job.folder / WORK, ignore_errors=True)  # also what a kill behind the card has left
+            shutil.rmtree(job.folder / checkpoint.WORK, ignore_errors=True)  # also what a kill behind the card has left
         return card
 
 
 def _finished(job: Job) -> dict[str, Any] | None:
     """The card of the folder's run; None where there is none yet, or not any more because it was damaged."""
     try:
-        card = read_card(job.folder)
+        card = checkpoint.read_card(job.folder)
         return None if card is None else _same_run(job, card)
-    except Damage as damage:
+    except checkpoint.Damage as damage:
         if not job.in_cache or devices.size() > 1:
             raise ResultError(f"{damage}; name another folder, or delete this one and train again") from damage
         _log.warning("%s; the model is trained anew", damage)
@@ -333,11 +324,11 @@ def _finished(job: Job) -> dict[str, Any] | None:
 def _train_or_restart(job: Job) -> dict[str, Any]:
     try:
         return _train(job)
-    except Damage as damage:
+    except checkpoint.Damage as damage:
         if devices.size() > 1:  # they would delete under one another
-            raise ResultError(f"{damage}; delete {job.folder / WORK} and train again") from damage
+            raise ResultError(f"{damage}; delete {job.folder / checkpoint.WORK} and train again") from damage
         _log.warning("%s; training starts anew", damage)
-    RunFolder(job.folder, "").restart()
+    checkpoint.RunFolder(job.folder, "").restart()
     return _train(job)
 
 
@@ -354,7 +345,7 @@ def _train(job: Job) -> dict[str, Any]:
         _loop(run)
         card = run.finish(time.monotonic() - started) if run.rank == 0 else {}
         devices.wait(run.world)
-        return card or json.loads((job.folder / CARD).read_text(encoding="utf-8"))
+        return card or json.loads((job.folder / checkpoint.CARD).read_text(encoding="utf-8"))
 
 
 def _same_run(job: Job, card: dict[str, Any]) -> dict[str, Any]:
@@ -362,7 +353,9 @@ def _same_run(job: Job, card: dict[str, Any]) -> dict[str, Any]:
     if card["fingerprint"] == fingerprint(wanted):
         return card
     if job.in_cache:
-        raise Damage(f"{job.folder / CARD}: the card of another run, expected that of the folder's name")
+        raise checkpoint.Damage(
+            f"{job.folder / checkpoint.CARD}: the card of another run, expected that of the folder's name"
+        )
     names = dict.fromkeys([*wanted, *(["thesaurus"] if "thesaurus" in card else [])])
     parts = ", ".join(part for part in names if card.get(part) != json.loads(json.dumps(wanted.get(part))))
     raise UsageError(

@@ -5,6 +5,7 @@ The sentence-transformers folder has the dotted module types that every version 
 
 import json
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import copymode, rmtree
 from tempfile import mkdtemp
@@ -17,13 +18,14 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from harness import files
 from harness.encoders.checkpoint import Loaded, load
 from harness.encoders.folder import MAIN, read_training_card
+from harness.encoders.forward import Head
 from harness.encoders.training import training_facts
 from harness.encoders.transformer import TransformerEncoder
 from harness.errors import UsageError
 from harness.names import Spec
 
 FORMATS = ("huggingface", "sentence-transformers")
-_POOLING_MODES = {"cls": "cls", "cls_before_pooler": "cls", "avg": "mean"}
+POOLING_MODES = {"cls": "cls", "cls_before_pooler": "cls", "avg": "mean"}  # ours -> sentence-transformers'
 
 
 def export(encoder: TransformerEncoder, output: Path, layout: str) -> Path:
@@ -47,10 +49,10 @@ def export(encoder: TransformerEncoder, output: Path, layout: str) -> Path:
         raise UsageError(
             f"{output}: not empty, expected a new folder to write the model to; name another with --output"
         )
-    if layout == "sentence-transformers" and pooling not in _POOLING_MODES:
+    if layout == "sentence-transformers" and pooling not in POOLING_MODES:
         raise UsageError(
             f"{encoder.card.name}: sentence-transformers has no pooling {pooling}, expected one of "
-            f"{', '.join(_POOLING_MODES)}; export with --format huggingface"
+            f"{', '.join(POOLING_MODES)}; export with --format huggingface"
         )
     model, prompt = encoder.backbone.checkpoint.model, encoder.backbone.prompt
     if layout == "huggingface" and prompt and not model.include_prompt:
@@ -80,7 +82,18 @@ def _write_folder(encoder: TransformerEncoder, loaded: Loaded, folder: Path, lay
     loaded.model.save_pretrained(folder, state_dict=_tensors(loaded))  # type: ignore[operator]
     loaded.tokenizer.save_pretrained(folder)
     if layout == "sentence-transformers":
-        _write_modules(encoder, loaded, folder)
+        card, prompt = encoder.card, encoder.backbone.prompt
+        layers = Layers(
+            pooling=encoder.pooling,
+            width=card.dim,
+            head=loaded.head,
+            max_tokens=card.max_tokens,
+            include_prompt=encoder.backbone.checkpoint.model.include_prompt,
+            normalized=card.normalized,
+        )
+        write_modules(folder, layers)
+        if prompt:
+            _write(folder / MAIN, {"prompts": {"default": prompt}, "default_prompt_name": "default"})
     (folder / "README.md").write_text(_model_card(encoder, layout), encoding="utf-8")
     for path in folder.rglob("*.safetensors"):
         copymode(folder / "README.md", path)  # safetensors leaves it the owner's alone
@@ -94,57 +107,66 @@ def _tensors(loaded: Loaded) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _write_modules(encoder: TransformerEncoder, loaded: Loaded, output: Path) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layers:
+    """How a model folder makes a vector, as sentence-transformers' files say it.
+
+    Attributes:
+        pooling: one of `POOLING_MODES`.
+        width: dimensions of a vector.
+        head: becomes a Dense module where the pooling is cls, and is left out otherwise.
+        max_tokens: longest input, special tokens included; None: not limited.
+        include_prompt: whether the tokens of a prompt are pooled.
+        normalized: whether vectors are scaled to length 1.
+    """
+
+    pooling: str
+    width: int
+    head: Head | None
+    max_tokens: int | None
+    include_prompt: bool = True
+    normalized: bool = False
+
+
+def write_modules(folder: Path, layers: Layers) -> None:
+    """Write sentence-transformers' files beside weights and tokenizer, so that the library does not take the mean.
+
+    Raises:
+        OSError, WriteError: if the disk refuses.
+    """
+    mode = POOLING_MODES[layers.pooling]
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
-    mode = _POOLING_MODES[encoder.pooling]
-    _write(
-        output / "1_Pooling" / "config.json",
-        {
-            "word_embedding_dimension": encoder.card.dim,
-            "pooling_mode_cls_token": mode == "cls",
-            "pooling_mode_mean_tokens": mode == "mean",
-            "pooling_mode_max_tokens": False,
-            "pooling_mode_mean_sqrt_len_tokens": False,
-            "include_prompt": encoder.backbone.checkpoint.model.include_prompt,
-        },
-    )
-    if encoder.pooling == "cls" and loaded.head is not None:
+    flags = {
+        "pooling_mode_cls_token": mode == "cls",
+        "pooling_mode_mean_tokens": mode == "mean",
+        "pooling_mode_max_tokens": False,
+        "pooling_mode_mean_sqrt_len_tokens": False,
+        "include_prompt": layers.include_prompt,
+    }
+    _write(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": layers.width} | flags)
+    if layers.pooling == "cls" and layers.head is not None:
         modules.append(("2_Dense", "Dense"))
-        width = encoder.card.dim
-        _write(
-            output / "2_Dense" / "config.json",
-            {
-                "in_features": width,
-                "out_features": width,
-                "bias": True,
-                "activation_function": "torch.nn.modules.activation.Tanh",
-            },
-        )
-        linear = loaded.head.dense
-        save_file(
-            {"linear.weight": linear.weight.detach().clone(), "linear.bias": linear.bias.detach().clone()},
-            output / "2_Dense" / "model.safetensors",
-        )
-    if encoder.card.normalized:
+        sizes = {"in_features": layers.width, "out_features": layers.width, "bias": True}
+        dense = sizes | {"activation_function": "torch.nn.modules.activation.Tanh"}
+        _write(folder / "2_Dense" / "config.json", dense)
+        tensors = layers.head.dense.state_dict()
+        linear = {f"linear.{name}": value.detach().cpu().clone() for name, value in tensors.items()}
+        save_file(linear, folder / "2_Dense" / "model.safetensors")
+        copymode(folder / "2_Dense" / "config.json", folder / "2_Dense" / "model.safetensors")
+    if layers.normalized:
         modules.append((f"{len(modules)}_Normalize", "Normalize"))
-        (output / modules[-1][0]).mkdir(exist_ok=True)
-    _write(
-        output / "modules.json",
-        [
-            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-            for i, (path, kind) in enumerate(modules)
-        ],
-    )
+        (folder / modules[-1][0]).mkdir(exist_ok=True)
     # A text that is lower-cased is so by the tokenizer, which is written with that rule.
-    _write(output / "sentence_bert_config.json", {"max_seq_length": encoder.card.max_tokens, "do_lower_case": False})
-    if encoder.backbone.prompt:
-        prompts = {"prompts": {"default": encoder.backbone.prompt}, "default_prompt_name": "default"}
-        _write(output / MAIN, prompts)
+    _write(folder / "sentence_bert_config.json", {"max_seq_length": layers.max_tokens, "do_lower_case": False})
+    listed = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(modules)
+    ]
+    _write(folder / "modules.json", listed)
 
 
 def _write(path: Path, value: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    files.replace(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _model_card(encoder: TransformerEncoder, layout: str) -> str:
