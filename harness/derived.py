@@ -81,13 +81,15 @@ def load(path: Path, key: str, *, warn: bool = True) -> Derived | None:
     try:
         with path.open("rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return _parse(content, key)
+        found = _parse(content, key)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         if warn:
             _log.warning("%s: cannot be used (%s); it is made anew", path, error)
         return None
+    _log.info("%s: found in the cache", path)
+    return found
 
 
 def store(path: Path, key: str, content: Derived) -> None:
@@ -108,6 +110,7 @@ def store(path: Path, key: str, content: Derived) -> None:
     with files.writing(path), files.draft(path) as file:
         for part in parts:
             file.write(part)
+    _log.info("%s: written to the cache", path)
 
 
 def _header(key: str, facts: Mapping[str, str], arrays: Mapping[str, NDArray[Any]]) -> bytearray:

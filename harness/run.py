@@ -1,5 +1,6 @@
 """The runner: every encoder on every task, each distinct sentence encoded once, finished cells skipped."""
 
+import logging
 import os
 import tempfile
 import time
@@ -25,6 +26,8 @@ from harness.results import store
 from harness.results.machine import provenance
 from harness.results.record import Result
 from harness.tasks.outcome import Outcome, Prepared, Task
+
+_log = logging.getLogger(__name__)
 
 OTHER_COPY = "another copy of the data than the known one"
 FITTED_ON_TARGET = "fitted on the evaluated sentences"
@@ -143,11 +146,14 @@ def _prepare(plan: Plan) -> dict[str, Prepared | BenchError]:
     root = BUNDLED if all(task.bundled for task in plan.tasks) else plan.context.data_root()
     prepared: dict[str, Prepared | BenchError] = {}
     for task in plan.tasks:
+        place = BUNDLED if task.bundled else root
         try:
             with timed("reading data"):
-                prepared[task.name] = task.prepare(BUNDLED if task.bundled else root)
+                data = prepared[task.name] = task.prepare(place)
         except BenchError as error:
             prepared[task.name] = error
+        else:
+            _log.info("%s: %d sentences read from %s", task.name, len(data.sentences), place)
     return prepared
 
 
@@ -216,6 +222,7 @@ def _finished(task: Task, data: Prepared, card: EncoderCard, plan: Plan) -> Cell
         return Cell(encoder=card.name, task=task.name, error=error)
     if result is None:
         return None
+    _log.info("%s: finished before, kept", result.file)
     return Cell(encoder=card.name, task=task.name, result=result, skipped=True)
 
 

@@ -88,16 +88,3 @@ def test_results_as_a_dataset():
     pytest.importorskip("datasets")
     results = harness.evaluate("random", tasks=["mini-sts"], offline=True)
     assert results.dataset().to_pandas()["score"].tolist() == results.frame()["score"].tolist()
-
-
-@pytest.mark.parametrize(
-    ("command", "typed", "offered"),
-    [
-        ("run", ("--suite", "sts,tran"), {"sts,transfer", "sts,transfer-extra"}),
-        ("run", ("--tasks", "STS12,mini-s"), {"STS12,mini-sts"}),
-    ],
-)
-def test_shells_complete_suites_and_tasks(command, typed, offered):
-    variables = {"_BENCH_COMPLETE": "complete_bash", "COMP_WORDS": f"bench {command} {' '.join(typed)}"}
-    done = CliRunner().invoke(app, [], prog_name="bench", env=variables | {"COMP_CWORD": "3"})
-    assert set(done.stdout.split()) == offered

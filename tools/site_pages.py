@@ -31,7 +31,28 @@ _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#:\s]+)\)")
 def commands() -> Iterator[str]:
     """The page of the command line: each command with its arguments and options."""
     yield "# Command line\n\nThis page is generated from the program. `bench COMMAND --help` prints the same.\n"
+    yield from _variables(typer.main.get_command(app))
     yield from _command("bench", typer.main.get_command(app), level=2)
+
+
+def _variables(root: Any) -> Iterator[str]:
+    """The table of the variables of the environment, which options they set, and of which commands."""
+    users: dict[tuple[str, str], list[str]] = {}
+    for name, parameter in _parameters("bench", root):
+        if parameter.param_type_name == "option" and parameter.envvar:
+            users.setdefault((parameter.envvar, parameter.opts[0]), []).append(name.removeprefix("bench "))
+    yield (
+        "## Variables of the environment\n\nWhat is typed comes before them. `--set`, which can be repeated, takes several "
+        "values with a space between.\n\n| variable | option | of `bench` ... |\n| --- | --- | --- |"
+    )
+    yield "\n".join(f"| `{v}` | `{option}` | {', '.join(names)} |" for (v, option), names in sorted(users.items())) + "\n"
+
+
+def _parameters(name: str, one: Any) -> Iterator[tuple[str, Any]]:
+    """Every parameter of a command and of those below it, with the command's name."""
+    yield from ((name, parameter) for parameter in one.params)
+    for child, command in getattr(one, "commands", {}).items():
+        yield from _parameters(f"{name} {child}", command)
 
 
 def _command(name: str, one: Any, level: int) -> Iterator[str]:

@@ -8,8 +8,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from harness.cli import options
+from harness.cli import completion, options
 from harness.cli.choice import choice_of
+from harness.cli.completion import one_of
 from harness.cli.console import err, out, print_json
 from harness.cli.options import command
 
@@ -18,13 +19,20 @@ _STYLES = {"holds": "green", "does not hold": "red", "undecided": "yellow", "not
 
 @command
 def claims(
-    paper: Annotated[str, typer.Argument(help="simcse.")] = "simcse",
+    paper: Annotated[str, typer.Argument(help="simcse.", autocompletion=one_of(completion.papers))] = "simcse",
     seeds: options.Seeds = "",
     nli: options.Nli = "",
     wiki: options.Wiki = "",
     fit: options.Fit = "",
     parameters: options.Set = None,
-    split: Annotated[str, typer.Option("--split", help="Split of STS-B for geometry: test, or all.")] = "test",
+    split: Annotated[
+        str,
+        typer.Option(
+            "--split",
+            help="Split of STS-B for geometry: test, or all.",
+            autocompletion=one_of(lambda: ("test", "all")),
+        ),
+    ] = "test",
     backbone: options.Backbone = None,
     results_dir: options.ResultsDir = Path("results"),
     output: Annotated[

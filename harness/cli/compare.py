@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import options
+from harness.cli.completion import complete_measured
 from harness.cli.console import err, out, print_json
 from harness.cli.options import command
 from harness.cli.scores import Line, print_scores
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 @command
 def compare(
-    a: Annotated[str, typer.Argument(help="An encoder, by its name in the results.")],
-    b: Annotated[str, typer.Argument(help="Another one.")],
+    a: Annotated[str, typer.Argument(help="An encoder, by its name in the results.", autocompletion=complete_measured)],
+    b: Annotated[str, typer.Argument(help="Another one.", autocompletion=complete_measured)],
     results_dir: options.ResultsDir = Path("results"),
     backbone: options.Backbone = None,
     json: options.Json = False,

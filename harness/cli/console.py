@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -50,6 +51,35 @@ out = _Output(soft_wrap=False)
 err = _Notices(stderr=True, highlight=False)
 
 Rows = list[dict[str, object]]
+
+
+class _Lines(logging.Handler):
+    """Writes to what is standard error at the moment, above a bar that is drawn there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError, ValueError):  # a line that cannot be written ends no work
+            sys.stderr.write(self.format(record) + "\n")
+
+
+@contextlib.contextmanager
+def log_lines(level: int) -> Iterator[None]:
+    """Let our loggers write to stderr from that level on; warnings alone they write as they are, and always do."""
+    if level == logging.WARNING:
+        yield
+        return
+    handler = _Lines()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
+    loggers = [logging.getLogger(package) for package in ("harness", "baselines")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(level)
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger, old in zip(loggers, before, strict=True):
+            logger.setLevel(old)
+            logger.removeHandler(handler)
 
 
 def print_json(value: object) -> None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli import options
+from harness.cli import completion, options
+from harness.cli.completion import one_of, some_of
 from harness.cli.console import Rows, err, show_rows
 from harness.cli.options import command, context_of, report_error
 from harness.errors import DataError
@@ -23,7 +24,14 @@ data_app = typer.Typer(no_args_is_help=True, help="Check the data files, fetch t
 @data_app.command()
 @command
 def check(
-    suite: Annotated[str, typer.Option("--suite", "-s", help="Only what these suites need; absence is an error.")] = "",
+    suite: Annotated[
+        str,
+        typer.Option(
+            *("--suite", "-s"),
+            help="Only what these suites need; absence is an error.",
+            autocompletion=some_of(completion.suites),
+        ),
+    ] = "",
     data_dir: options.DataDir = None,
     cache_dir: options.CacheDir = None,
     offline: options.Offline = False,
@@ -78,7 +86,11 @@ def _row(finding: "Finding", *, full: bool) -> dict[str, object]:
 @command
 def fetch(
     what: Annotated[
-        str, typer.Argument(help="A suite (all come in one archive), glove (2 GB), or the training texts nli or wiki.")
+        str,
+        typer.Argument(
+            help="A suite (all come in one archive), glove (2 GB), or the training texts nli or wiki.",
+            autocompletion=one_of(completion.data_sets),
+        ),
     ] = "sts",
     cache_dir: options.CacheDir = None,
     offline: options.Offline = False,

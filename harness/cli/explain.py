@@ -9,7 +9,8 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from harness.cli import options
+from harness.cli import completion, options
+from harness.cli.completion import one_of, some_of
 from harness.cli.console import err, out, print_json
 from harness.cli.options import command
 from harness.errors import UsageError
@@ -23,16 +24,24 @@ if TYPE_CHECKING:
 
 @command
 def explain(
-    model: Annotated[str, typer.Option("--model", "-m", help="One encoder.")] = "minilm",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="One encoder.", autocompletion=one_of(completion.models))
+    ] = "minilm",
     published: Annotated[
         str,
         typer.Option(
             help="What to compare with: a row as source:table:model[:backbone[:variant]], e.g. simcse:5:bert, or a "
             "table of your own, FILE.csv, that has a row of the encoder.",
+            autocompletion=one_of(completion.rows),
         ),
     ] = "",
     tasks: Annotated[
-        str, typer.Option("--tasks", "-t", help="Similarity tasks or classification tasks; else all published.")
+        str,
+        typer.Option(
+            *("--tasks", "-t"),
+            help="Similarity tasks or classification tasks; else all published.",
+            autocompletion=some_of(completion.tasks),
+        ),
     ] = "",
     score: Annotated[
         float | None, typer.Option(help="Your own number in percent, the mean over the tasks; else it is computed.")

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli import options
+from harness.cli import completion, options
+from harness.cli.completion import one_of
 from harness.cli.console import err, print_json
 from harness.cli.options import command, context_of, notice
 from harness.errors import UsageError
@@ -20,10 +21,21 @@ export_app = typer.Typer(no_args_is_help=True, help="Write a model, or results, 
 @export_app.command()
 @command
 def model(
-    model: Annotated[str, typer.Argument(help="An encoder over one checkpoint, as for `bench run`.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="An encoder over one checkpoint, as for `bench run`.", autocompletion=one_of(completion.models)
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the model.")],
     layout: Annotated[
-        str, typer.Option("--format", "-f", help="sentence-transformers or huggingface.")
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            help="sentence-transformers or huggingface.",
+            autocompletion=one_of(lambda: completion.MODEL_FORMATS),
+        ),
     ] = "sentence-transformers",
     data_dir: options.DataDir = None,
     results_dir: options.ResultsDir = Path("results"),
@@ -82,7 +94,15 @@ def _write_scores(folder: Path, card: "EncoderCard", layout: str, results_dir: P
 @command
 def results(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the other program's files.")],
-    layout: Annotated[str, typer.Option("--format", "-f", help="mteb: its public results layout.")] = "mteb",
+    layout: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            help="mteb: its public results layout.",
+            autocompletion=one_of(lambda: ("mteb",)),
+        ),
+    ] = "mteb",
     models: options.Models = "",
     results_dir: options.ResultsDir = Path("results"),
     json: options.Json = False,

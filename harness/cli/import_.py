@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli import options
+from harness.cli import completion, options
+from harness.cli.completion import one_of
 from harness.cli.console import err, print_json
-from harness.cli.options import command
+from harness.cli.options import command, shared
 
 if TYPE_CHECKING:
     from harness.reports.numbers import Imported
@@ -17,7 +18,7 @@ import_app = typer.Typer(
 )
 
 Output = Annotated[
-    Path, typer.Option("--output", "-o", help="The table, a .csv; made if missing, and added to if not.")
+    Path, shared("--output", "-o", help="The table, a .csv; made if missing, and added to if not.", group="import")
 ]
 _MODEL = "The encoder that was measured, as a specification where it is one of ours."
 
@@ -44,7 +45,7 @@ def mteb(
 @command
 def simcse(
     file: Annotated[Path, typer.Argument(help="The output of SimCSE's evaluation.py.")],
-    model: Annotated[str, typer.Option("--model", "-m", help=_MODEL)],
+    model: Annotated[str, typer.Option("--model", "-m", help=_MODEL, autocompletion=one_of(completion.models))],
     output: Output = Path("published.csv"),
     json: options.Json = False,
     quiet: options.Quiet = False,

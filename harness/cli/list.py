@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import options
+from harness.cli import completion, options
+from harness.cli.completion import one_of
 from harness.cli.console import Rows, show_rows
 from harness.cli.options import command
 from harness.names import pick, value_text
@@ -12,15 +13,20 @@ from harness.names import pick, value_text
 
 @command
 def list_(
-    what: Annotated[str, typer.Argument(help="models, suites, tasks or published.")] = "models",
-    name: Annotated[str, typer.Argument(help="One model, to see its parameters.")] = "",
+    what: Annotated[
+        str,
+        typer.Argument(help="models, suites, tasks or published.", autocompletion=one_of(lambda: _LISTS)),
+    ] = "models",
+    name: Annotated[
+        str, typer.Argument(help="One model, to see its parameters.", autocompletion=one_of(completion.models))
+    ] = "",
     json: options.Json = False,
 ) -> None:
     """Show the encoders, suites, tasks or published papers that can be named, or the parameters of one encoder."""
     if name:
         show_rows(_parameters(name), json=json, empty=f"{name} has no parameters")
         return
-    rows = pick("list", {"models": _models, "suites": _suites, "tasks": _tasks, "published": _published}, what)()
+    rows = pick("list", _LISTS, what)()
     show_rows(rows, json=json)
 
 
@@ -77,3 +83,6 @@ def _published() -> Rows:
     from harness.reports.published import overview
 
     return overview()
+
+
+_LISTS = {"models": _models, "suites": _suites, "tasks": _tasks, "published": _published}

@@ -1,24 +1,31 @@
 """The options that several commands have, declared once, and the end that all commands share.
 
-A command takes exactly the options that act in it. Every one of them can also be set by an environment variable.
+A command takes exactly the options that act in it. Every one that commands share can also be set by a variable of the
+environment; what is typed comes before it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
 from functools import wraps
 from inspect import Parameter, Signature, cleandoc, signature
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.console import err
+from harness.cli import completion
+from harness.cli.completion import LEVELS, one_of, some_of
+from harness.cli.console import err, log_lines
 from harness.errors import BenchError, UsageError, missing_torch
-from harness.names import split_names
+from harness.names import pick, split_names
 
 if TYPE_CHECKING:
     from harness.encoders.context import Context
+
+_log = logging.getLogger(__name__)
 
 _FOLDERS = "Folders"
 _COMPUTE = "Computation"
@@ -26,49 +33,88 @@ _OUTPUT = "Output"
 _PAPER = "Which encoders stand for the paper's"
 
 
-def _option(*names: str, help: str, panel: str, **more: Any) -> Any:
-    variable = "BENCH_" + names[0].removeprefix("--").replace("-", "_").upper()
+def shared(*names: str, help: str, panel: str | None = None, group: str = "", **more: Any) -> Any:
+    """An option that several commands have, and the variable of the environment that sets it in all of them.
+
+    Args:
+        names: the long one first; the variable is named after it.
+        help: one text for all commands.
+        panel: of the help page that it stands in.
+        group: of commands, where others have an option of that name that means something else.
+        more: for `typer.Option`.
+    """
+    variable = "_".join(filter(None, ("BENCH", group, names[0].removeprefix("--")))).replace("-", "_").upper()
     return typer.Option(*names, help=help, rich_help_panel=panel, envvar=variable, show_envvar=True, **more)
 
 
 DataDir = Annotated[
     Path | None,
-    _option("--data-dir", help="Folder with downstream/ (SentEval's layout); else cache, hub.", panel=_FOLDERS),
+    shared("--data-dir", help="Folder with downstream/ (SentEval's layout); else cache, hub.", panel=_FOLDERS),
 ]
-ResultsDir = Annotated[Path, _option("--results-dir", help="Folder of result files.", panel=_FOLDERS)]
+ResultsDir = Annotated[Path, shared("--results-dir", help="Folder of result files.", panel=_FOLDERS)]
 CacheDir = Annotated[
     Path | None,
-    _option("--cache-dir", help="Folder of embeddings, fits and downloads; else ~/.cache/bench.", panel=_FOLDERS),
+    shared("--cache-dir", help="Folder of embeddings, fits and downloads; else ~/.cache/bench.", panel=_FOLDERS),
 ]
-Device = Annotated[str, _option("--device", help="cpu, cuda, cuda:1, mps, or auto.", panel=_COMPUTE)]
+Device = Annotated[
+    str,
+    shared(
+        "--device",
+        help="cpu, cuda, cuda:1, mps, or auto.",
+        panel=_COMPUTE,
+        autocompletion=one_of(lambda: completion.DEVICES),
+    ),
+]
 Dtype = Annotated[
-    str, _option("--dtype", help="Arithmetic of the forward pass: float32, bfloat16 or float16.", panel=_COMPUTE)
+    str,
+    shared(
+        "--dtype",
+        help="Arithmetic of the forward pass: float32, bfloat16 or float16.",
+        panel=_COMPUTE,
+        autocompletion=one_of(lambda: completion.DTYPES),
+    ),
 ]
 Backbone = Annotated[
     str | None,
-    _option("--backbone", help="Backbone of every model that has one: tiny, a hub name, or a folder.", panel=_COMPUTE),
+    shared(
+        "--backbone",
+        help="Backbone of every model that has one: tiny, a hub name, or a folder.",
+        panel=_COMPUTE,
+        autocompletion=one_of(completion.backbones),
+    ),
 ]
-Offline = Annotated[bool, _option("--offline", help="Never use the network.", panel=_COMPUTE)]
-Json = Annotated[bool, _option("--json", help="Print machine-readable output on stdout.", panel=_OUTPUT)]
-Quiet = Annotated[bool, _option("--quiet", "-q", help="Show no progress and no notices.", panel=_OUTPUT)]
-
-
+Offline = Annotated[bool, shared("--offline", help="Never use the network.", panel=_COMPUTE)]
+Json = Annotated[bool, shared("--json", help="Print machine-readable output on stdout.", panel=_OUTPUT)]
+Quiet = Annotated[bool, shared("--quiet", "-q", help="Show no progress and no notices.", panel=_OUTPUT)]
+Verbose = Annotated[
+    int,
+    shared(
+        *("--verbose", "-v"),
+        count=True,
+        show_default=False,
+        help="Log on stderr what is read, downloaded, loaded, found in the cache and written; -vv: files and batches.",
+        panel=_OUTPUT,
+    ),
+]
+LogLevel = Annotated[
+    str,
+    shared(
+        "--log-level",
+        help="Log on stderr from this level on: debug (as -vv), info (as -v), warning or error.",
+        panel=_OUTPUT,
+        autocompletion=one_of(lambda: LEVELS),
+    ),
+]
 Track = Annotated[
     str,
-    _option(
+    shared(
         "--track",
         help="Trackers that are told as well: tensorboard, wandb, mlflow, trackio; comma-separated.",
         panel=_OUTPUT,
-        autocompletion=lambda incomplete: _last(incomplete, _trackers()),
+        autocompletion=some_of(completion.trackers),
     ),
 ]
-TrackDir = Annotated[Path, _option("--track-dir", help="Folder that trackers write to.", panel=_FOLDERS)]
-
-
-def _trackers() -> Iterable[str]:
-    from harness.integrations.trackers import TRACKERS
-
-    return TRACKERS
+TrackDir = Annotated[Path, shared("--track-dir", help="Folder that trackers write to.", panel=_FOLDERS)]
 
 
 def parse_track(text: str) -> tuple[str, ...]:
@@ -86,88 +132,83 @@ def parse_track(text: str) -> tuple[str, ...]:
     return names
 
 
-def complete_models(incomplete: str) -> list[str]:
-    """The completions of a list of encoders for a shell: the last name is completed, the others are kept."""
-    from harness.encoders.registry import known_encoders
-
-    return _last(incomplete, known_encoders())
-
-
-def _last(incomplete: str, known: Iterable[str]) -> list[str]:
-    """The list, once for each known name that begins like its last one, which that name replaces."""
-    before, comma, last = incomplete.rpartition(",")
-    return [f"{before}{comma}{name}" for name in known if name.startswith(last)]
-
-
 Models = Annotated[
     str,
-    typer.Option(
+    shared(
         *("--models", "-m"),
         help="Encoders, separated by commas: see `bench list models`.",
-        autocompletion=complete_models,
+        autocompletion=some_of(completion.models),
     ),
 ]
-
-
-def _complete_suites(incomplete: str) -> list[str]:
-    from harness.tasks.suites import SUITES
-
-    return _last(incomplete, SUITES)
-
-
-def _complete_tasks(incomplete: str) -> list[str]:
-    from harness.tasks.suites import TASKS
-
-    return _last(incomplete, TASKS)
-
-
 Suite = Annotated[
     str,
-    typer.Option(*("--suite", "-s"), help="Suites of tasks: see `bench list suites`.", autocompletion=_complete_suites),
+    shared(
+        *("--suite", "-s"),
+        help="Suites of tasks: see `bench list suites`.",
+        autocompletion=some_of(completion.suites),
+    ),
 ]
 Tasks = Annotated[
     str,
-    typer.Option(
-        *("--tasks", "-t"), help="Single tasks instead: see `bench list tasks`.", autocompletion=_complete_tasks
+    shared(
+        *("--tasks", "-t"),
+        help="Single tasks instead: see `bench list tasks`.",
+        autocompletion=some_of(completion.tasks),
     ),
 ]
-Mode = Annotated[str, typer.Option("--mode", help="Mode of the probes: test (10 folds), fasttest (5 folds), or dev.")]
-Classifier = Annotated[
-    str, typer.Option("--classifier", help="Classifier of the probes: senteval, or senteval-sklearn.")
+Mode = Annotated[
+    str,
+    shared(
+        "--mode",
+        help="Mode of the probes: test (10 folds), fasttest (5 folds), or dev.",
+        autocompletion=one_of(completion.modes),
+    ),
 ]
-
 Published = Annotated[
     str,
-    _option(
+    shared(
         "--published",
         help="Papers to compare with (`bench list published`), and tables of your own as FILE.csv; comma-separated.",
         panel=_OUTPUT,
+        autocompletion=some_of(completion.sources),
     ),
 ]
 
-Seeds = Annotated[
-    str,
-    typer.Option("--seeds", help="Seeds: 0,1,2 or 0-4, ends included.", rich_help_panel=_PAPER),
-]
+Seeds = Annotated[str, shared("--seeds", help="Seeds: 0,1,2 or 0-4, ends included.", panel=_PAPER)]
 Nli = Annotated[
-    str, typer.Option("--nli", help="Triplets to train and fit on, instead of the paper's.", rich_help_panel=_PAPER)
+    str,
+    shared(
+        "--nli",
+        help="Triplets to train and fit on, instead of the paper's.",
+        panel=_PAPER,
+        autocompletion=one_of(completion.texts),
+    ),
 ]
 Wiki = Annotated[
-    str, typer.Option("--wiki", help="Sentences to train on, instead of the paper's.", rich_help_panel=_PAPER)
+    str,
+    shared(
+        "--wiki",
+        help="Sentences to train on, instead of the paper's.",
+        panel=_PAPER,
+        autocompletion=one_of(completion.texts),
+    ),
 ]
 Fit = Annotated[
     str,
-    typer.Option(
-        "--fit", help="Text that post-processing is fitted on, instead of that of --nli.", rich_help_panel=_PAPER
+    shared(
+        "--fit",
+        help="Text that post-processing is fitted on, instead of that of --nli.",
+        panel=_PAPER,
+        autocompletion=one_of(completion.texts),
     ),
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option(
+    shared(
         "--set",
         help="A parameter of every trained encoder as name=value, unless the table's cell sets it; of another method "
         "as METHOD:name=value, for instance bert-flow:dropout=false. Can be repeated.",
-        rich_help_panel=_PAPER,
+        panel=_PAPER,
     ),
 ]
 
@@ -214,11 +255,13 @@ def context_of(  # the options that act wherever something is computed
     from harness.encoders.device import torch_device
     from harness.progress import bars
 
+    cache_dir, device = cache_dir or default_cache_dir(), torch_device(device)
+    _log.info("computing on %s in %s; cache in %s", device, dtype, cache_dir)
     with bars(quiet=quiet) as progress:
         yield Context(
-            cache_dir=cache_dir or default_cache_dir(),
+            cache_dir=cache_dir,
             data_dir=data_dir,
-            device=torch_device(device),
+            device=device,
             dtype=dtype,
             backbone=backbone,
             offline=offline,
@@ -246,15 +289,17 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """Make a command end as all commands do, see `endings`, and give it the options of a `Computation` it asks for.
 
-    The paragraphs of its help lose the line breaks of the source, so that they are wrapped once, to the terminal.
+    A command that can be quiet can also be verbose. The paragraphs of its help lose the line breaks of the source, so
+    that they are wrapped once, to the terminal.
     """
     own = {field.name: field for field in fields(Computation)}
     asked = signature(function).parameters
     name = next((name for name, parameter in asked.items() if parameter.annotation is Computation), None)
 
     @wraps(function)
-    def wrapper(**given: Any) -> None:
-        with endings():
+    def wrapper(context: typer.Context, verbose: int = 0, log_level: str = "warning", **given: Any) -> None:
+        with endings(), log_lines(_level(verbose, log_level)):
+            _let_typed_tasks_win(context, given)
             shared = {key: given.pop(key) for key in own} if name else {}
             function(**given, **({name: Computation(**shared)} if name else {}))
 
@@ -262,11 +307,34 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     parts = [
         options if key == name else [parameter.replace(kind=Parameter.KEYWORD_ONLY)] for key, parameter in asked.items()
     ]
-    shown = [parameter for part in parts for parameter in part]
+    shown = [Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context), *chain(*parts)]
+    if "quiet" in asked:
+        shown += [
+            Parameter("verbose", Parameter.KEYWORD_ONLY, default=0, annotation=Verbose),
+            Parameter("log_level", Parameter.KEYWORD_ONLY, default="warning", annotation=LogLevel),
+        ]
     wrapper.__signature__ = Signature(shown)  # type: ignore[attr-defined]  # what typer reads
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
     wrapper.__doc__ = "\n\n".join(" ".join(part.split()) for part in cleandoc(function.__doc__ or "").split("\n\n"))
     return wrapper
+
+
+def _level(verbose: int, named: str) -> int:
+    """The level of `logging`: that of --log-level, or a lower one that -v asks for.
+
+    Raises:
+        UsageError: if there is no level of that name.
+    """
+    pick("level", dict.fromkeys(LEVELS), named)
+    asked = {0: logging.CRITICAL, 1: logging.INFO}.get(verbose, logging.DEBUG)
+    return min(asked, logging.getLevelNamesMapping()[named.upper()])
+
+
+def _let_typed_tasks_win(context: typer.Context, given: dict[str, Any]) -> None:
+    """Suites and tasks exclude each other: the one that is typed is meant, and not the environment's other."""
+    sources = {key: source.name for key in ("suite", "tasks") if (source := context.get_parameter_source(key))}
+    if set(sources.values()) == {"COMMANDLINE", "ENVIRONMENT"}:
+        given[next(key for key, source in sources.items() if source == "ENVIRONMENT")] = ""
 
 
 @contextmanager

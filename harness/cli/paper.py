@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness import files
-from harness.cli import options
+from harness.cli import completion, options
 from harness.cli.choice import choice_of
+from harness.cli.completion import complete_target, one_of, some_of
 from harness.cli.console import Rows, err, out, print_json, print_table, show_rows
 from harness.cli.options import command, notice
 from harness.errors import BenchError
@@ -22,13 +23,31 @@ if TYPE_CHECKING:
     from harness.reports.targets import Choice, Paper, Target
     from harness.results.record import Result
 
+_ENDINGS = {"md": "md", "latex": "tex", "csv": "csv", "json": "json"}  # format -> of its files
+
 
 @command
 def paper(
-    name: Annotated[str, typer.Argument(help="The paper: simcse.")] = "simcse",
+    name: Annotated[
+        str, typer.Argument(help="The paper: simcse.", autocompletion=one_of(completion.papers))
+    ] = "simcse",
     list_: Annotated[bool, typer.Option("--list", help="Show tables and figures, and what is measured.")] = False,
-    table: Annotated[str, typer.Option("--table", help="Numbers, separated by commas: 5 or 1,3,C.1; or all.")] = "",
-    figure: Annotated[str, typer.Option("--figure", help="Numbers of figures: 2, 3, F.1, G.1; or all.")] = "",
+    table: Annotated[
+        str,
+        typer.Option(
+            "--table",
+            help="Numbers, separated by commas: 5 or 1,3,C.1; or all.",
+            autocompletion=complete_target("table"),
+        ),
+    ] = "",
+    figure: Annotated[
+        str,
+        typer.Option(
+            "--figure",
+            help="Numbers of figures: 2, 3, F.1, G.1; or all.",
+            autocompletion=complete_target("figure"),
+        ),
+    ] = "",
     seeds: options.Seeds = "",
     nli: options.Nli = "",
     wiki: options.Wiki = "",
@@ -40,9 +59,17 @@ def paper(
         Path | None, typer.Option("--study", help="Write what is missing as a study file, and run nothing.")
     ] = None,
     no_run: Annotated[bool, typer.Option("--no-run", help="Render what is measured, and run nothing.")] = False,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the tables.")] = Path("reports/paper"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the paper's tables and figures.")] = Path(
+        "reports/paper"
+    ),
     formats: Annotated[
-        str, typer.Option("--format", "-f", help="md, latex, csv, json, separated by commas.")
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            help="md, latex, csv, json, separated by commas.",
+            autocompletion=some_of(lambda: _ENDINGS),
+        ),
     ] = "md,latex,csv",
     results_dir: options.ResultsDir = Path("results"),
     computation: options.Computation = options.COMPUTATION,
@@ -203,8 +230,7 @@ def _draw(target: "Target", filled: "PaperTable", output: Path, places: "Places"
 
 
 def _writers(formats: str) -> list[str]:
-    endings = {"md": "md", "latex": "tex", "csv": "csv", "json": "json"}
-    return [pick("format", endings, name) for name in split_names(formats, "--format")]
+    return [pick("format", _ENDINGS, name) for name in split_names(formats, "--format")]
 
 
 def _write(filled: "PaperTable", folder: Path, endings: Sequence[str]) -> list[Path]:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli import options
+from harness.cli import completion, options
+from harness.cli.completion import one_of, some_of
 from harness.cli.console import err, print_json
-from harness.cli.options import command, notice, report_error
+from harness.cli.options import command, notice, report_error, shared
 from harness.errors import BenchError, ResultError, UsageError
 from harness.names import Spec, pick, split_specs
 
@@ -21,11 +22,51 @@ if TYPE_CHECKING:
     from harness.reports.figures.trajectory import Trajectory
     from harness.reports.table import Table
 
-Models = Annotated[str, typer.Option("--models", "-m", help="Encoders, separated by commas; else all with a result.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for .pdf, .svg, .png and .csv.")]
-Width = Annotated[str, typer.Option("--width", help="Width of the figure: column (3.3 in) or page (6.8 in).")]
-TaskName = Annotated[str, typer.Option("--task", help="geometry-stsb or mini-geometry.")]
-Split = Annotated[str, typer.Option("--split", help="test; with geometry-stsb also dev, train or all.")]
+Models = Annotated[
+    str,
+    shared(
+        *("--models", "-m"),
+        help="Encoders, separated by commas; else all with a result.",
+        autocompletion=some_of(completion.models),
+    ),
+]
+Output = Annotated[Path, shared("--output", "-o", help="Folder for .pdf, .svg, .png and .csv.", group="plot")]
+Width = Annotated[
+    str,
+    shared(
+        "--width",
+        help="Width of the figure: column (3.3 in) or page (6.8 in).",
+        group="plot",
+        autocompletion=one_of(completion.widths),
+    ),
+]
+TaskName = Annotated[
+    str,
+    shared(
+        "--task",
+        help="geometry-stsb or mini-geometry.",
+        group="plot",
+        autocompletion=one_of(completion.figure_tasks),
+    ),
+]
+Split = Annotated[
+    str,
+    shared(
+        "--split",
+        help="test; with geometry-stsb also dev, train or all.",
+        group="plot",
+        autocompletion=one_of(completion.figure_splits),
+    ),
+]
+TableName = Annotated[
+    str,
+    shared(
+        "--table",
+        help="A table of `bench report`, such as sts-all.",
+        group="plot",
+        autocompletion=one_of(completion.report_tables),
+    ),
+]
 
 _FOLDER = Path("reports/figures")
 
@@ -40,8 +81,18 @@ def alignment_uniformity(
     width: Width = "column",
     task: TaskName = "geometry-stsb",
     split: Split = "test",
-    positives: Annotated[str, typer.Option(help="Gold score of positive pairs: gt4, ge4 or eq5.")] = "gt4",
-    sentences: Annotated[str, typer.Option(help="Sentences of uniformity: unique or occurrences.")] = "unique",
+    positives: Annotated[
+        str,
+        typer.Option(
+            help="Gold score of positive pairs: gt4, ge4 or eq5.", autocompletion=one_of(completion.positives)
+        ),
+    ] = "gt4",
+    sentences: Annotated[
+        str,
+        typer.Option(
+            help="Sentences of uniformity: unique or occurrences.", autocompletion=one_of(completion.sentences)
+        ),
+    ] = "unique",
     results_dir: options.ResultsDir = Path("results"),
     computation: options.Computation = options.COMPUTATION,
     json: options.Json = False,
@@ -108,7 +159,7 @@ def similarity_density(
 @plot_app.command("scores")
 @command
 def scores(
-    table: Annotated[str, typer.Option("--table", help="A table of `bench report`, such as sts-all.")] = "sts-all",
+    table: TableName = "sts-all",
     output: Output = _FOLDER,
     width: Width = "column",
     results_dir: options.ResultsDir = Path("results"),
@@ -124,7 +175,7 @@ def scores(
 @plot_app.command("heat-map")
 @command
 def heat_map(
-    table: Annotated[str, typer.Option("--table", help="A table of `bench report`, such as sts-all.")] = "sts-all",
+    table: TableName = "sts-all",
     output: Output = _FOLDER,
     width: Width = "column",
     results_dir: options.ResultsDir = Path("results"),

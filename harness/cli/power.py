@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from harness.cli import options
+from harness.cli.completion import complete_measured
 from harness.cli.console import Rows, err, out, print_json, show_rows
 from harness.cli.options import command
 from harness.errors import ResultError
@@ -16,9 +17,21 @@ from harness.names import STS, split_names
 @command
 def power(
     gain: Annotated[float, typer.Option("--gain", min=0.01, help="Points by which one method is to be better.")],
-    encoder: Annotated[str, typer.Option("--encoder", help="A method, or an encoder by its name in the results.")],
+    encoder: Annotated[
+        str,
+        typer.Option(
+            "--encoder",
+            help="A method, or an encoder by its name in the results.",
+            autocompletion=complete_measured,
+        ),
+    ],
     against: Annotated[
-        str, typer.Option("--against", help="The other method, if it is measured: its items are counted too.")
+        str,
+        typer.Option(
+            "--against",
+            help="The other method, if it is measured: its items are counted too.",
+            autocompletion=complete_measured,
+        ),
     ] = "",
     suite: options.Suite = "",
     tasks: options.Tasks = "",

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import options
+from harness.cli import completion, options
+from harness.cli.completion import some_of
 from harness.cli.console import err, out, print_json, print_table
 from harness.cli.options import command
 from harness.names import split_names
@@ -22,11 +23,17 @@ def report(
             "-f",
             help="Comma-separated: md, html (one page each), latex, csv, json (a file per table, json with the lines "
             "of csv as objects), model-card (a README.md for the hub per encoder).",
+            autocompletion=some_of(completion.report_formats),
         ),
     ] = "md,latex,csv",
     published: options.Published = "",
     tables: Annotated[
-        str, typer.Option("--table", help="The only tables to write, such as sts-all, separated by commas; else all.")
+        str,
+        typer.Option(
+            "--table",
+            help="The only tables to write, such as sts-all, separated by commas; else all.",
+            autocompletion=some_of(completion.report_tables),
+        ),
     ] = "",
     each_seed: Annotated[bool, typer.Option("--each-seed", help="Show each seed below the mean of them.")] = False,
     margin: Annotated[

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from harness.cli import options
+from harness.cli.completion import one_of
 from harness.cli.console import err, print_json, show_rows
 from harness.cli.options import command, context_of, notice
 
@@ -76,7 +77,9 @@ def migrate(
 
 @command
 def schema(
-    kind: Annotated[str, typer.Argument(help="result, or encoder.")] = "result",
+    kind: Annotated[
+        str, typer.Argument(help="result, or encoder.", autocompletion=one_of(lambda: ("result", "encoder")))
+    ] = "result",
 ) -> None:
     """Print the JSON schema of a result's file, or of an encoder's card beside it."""
     from harness.names import pick

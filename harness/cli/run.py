@@ -13,7 +13,8 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from harness.cli import options
+from harness.cli import completion, options
+from harness.cli.completion import one_of
 from harness.cli.console import err, out, print_json, show_rows
 from harness.cli.options import command, report_error
 from harness.cli.scores import SYMBOLS, Line, print_scores
@@ -33,7 +34,14 @@ def run(
     suite: options.Suite = "",
     tasks: options.Tasks = "",
     mode: options.Mode = "test",
-    classifier: options.Classifier = "senteval",
+    classifier: Annotated[
+        str,
+        typer.Option(
+            "--classifier",
+            help="Classifier of the probes: senteval, or senteval-sklearn.",
+            autocompletion=one_of(completion.classifiers),
+        ),
+    ] = "senteval",
     force: Annotated[bool, typer.Option("--force", help="Compute finished results again and replace them.")] = False,
     shard: Annotated[
         str, typer.Option("--shard", help="Evaluate one part of the encoders, for an array of jobs: 1/4 to 4/4.")

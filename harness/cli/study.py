@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli import options
+from harness.cli import completion, options
+from harness.cli.completion import one_of
 from harness.cli.console import Rows, err, out, print_json, show_rows
 from harness.cli.options import command, notice
 from harness.errors import UsageError
@@ -35,7 +36,10 @@ def study(
     report: Annotated[
         bool, typer.Option("--report", help="Write its tables and figures from the results, and do nothing.")
     ] = False,
-    engine: Annotated[str, typer.Option("--engine", help="local, ray or slurm.")] = "local",
+    engine: Annotated[
+        str,
+        typer.Option("--engine", help="local, ray or slurm.", autocompletion=one_of(lambda: completion.ENGINES)),
+    ] = "local",
     workers: Annotated[
         int, typer.Option("--workers", "-n", min=1, help="How many; 1 of the local engine works in this process.")
     ] = 1,
@@ -44,7 +48,14 @@ def study(
         Path | None, typer.Option("--results-dir", help="Folder of result files, instead of the study's.")
     ] = None,
     cache_dir: options.CacheDir = None,
-    device: Annotated[str, typer.Option("--device", help="Instead of the study's: cpu, cuda, auto.")] = "",
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device",
+            help="Instead of the study's: cpu, cuda, auto.",
+            autocompletion=one_of(lambda: completion.DEVICES),
+        ),
+    ] = "",
     offline: options.Offline = False,
     json: options.Json = False,
     quiet: options.Quiet = False,

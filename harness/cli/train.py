@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli import options
+from harness.cli import completion, options
+from harness.cli.completion import one_of
 from harness.cli.console import err, out, print_json
-from harness.cli.options import command, context_of
+from harness.cli.options import command, context_of, shared
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,10 +25,19 @@ _ENTRY_POINTS = "bench.trainers"
 @command
 def train(
     model: Annotated[
-        str, typer.Argument(help="What to train: simcse-unsup, simcse-sup, or with \\[parameter=value,...].")
+        str,
+        typer.Argument(
+            help="What to train: simcse-unsup, simcse-sup, or with \\[parameter=value,...].",
+            autocompletion=one_of(completion.trainable),
+        ),
     ],
-    data: Annotated[str, typer.Option("--data", help="Training text: a name, a .txt or a .csv.")] = "",
-    seeds: Annotated[str, typer.Option("--seeds", help="One model for each seed: 0,1,2 or 0-4, ends included.")] = "",
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data", help="Training text: a name, a .txt or a .csv.", autocompletion=one_of(completion.texts)
+        ),
+    ] = "",
+    seeds: Annotated[str, shared("--seeds", help="One model for each seed: 0,1,2 or 0-4, ends included.")] = "",
     parameters: Annotated[
         list[str] | None, typer.Option("--set", help="Any parameter of the model as name=value; can be repeated.")
     ] = None,

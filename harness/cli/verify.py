@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli import options
+from harness.cli import completion, options
+from harness.cli.completion import one_of
 from harness.cli.console import err, print_json, show_rows
 from harness.cli.options import command
 from harness.errors import UsageError
@@ -18,12 +19,18 @@ if TYPE_CHECKING:
 
 @command
 def verify(
-    models: Annotated[str, typer.Option("--models", "-m", help="One encoder.")] = "minilm",
+    models: Annotated[
+        str, typer.Option("--models", "-m", help="One encoder.", autocompletion=one_of(completion.models))
+    ] = "minilm",
     suite: options.Suite = "",
     tasks: options.Tasks = "",
     mode: options.Mode = "test",
     against: Annotated[
-        str, typer.Option(help="The other implementation: senteval, sentence-transformers, or mteb.")
+        str,
+        typer.Option(
+            help="The other implementation: senteval, sentence-transformers, or mteb.",
+            autocompletion=one_of(lambda: completion.OTHERS),
+        ),
     ] = "senteval",
     senteval: Annotated[
         Path | None, typer.Option("--senteval", help="A checkout of SentEval, or of SimCSE with its copy of SentEval.")

@@ -1,6 +1,7 @@
 """Reading one data file: bytes once, digest, encoding, line count; wrong files are refused by name."""
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -9,6 +10,8 @@ from harness.data.locate import BUNDLED
 from harness.data.manifest import FileFacts, facts_of
 from harness.errors import DataError
 from harness.packaged import packaged
+
+_log = logging.getLogger(__name__)
 
 
 class Copy(StrEnum):
@@ -55,6 +58,7 @@ def read_text_file(root: Path, path: str) -> TextFile:
     content = _content(place)
     sha256 = hashlib.sha256(content).hexdigest()
     lines = _decode(content, facts, place)
+    _log.debug("%s: %d lines read", place, len(lines))
     if len(lines) != facts.lines:
         raise DataError(
             f"{place}: {len(lines)} lines, expected {facts.lines}; the file is damaged: delete it and get it again"

@@ -16,6 +16,8 @@ from harness.errors import DataError, UsageError
 
 Progress = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
 
+_log = logging.getLogger(__name__)
+
 _ARCHIVE = "glove.840B.300d.zip"
 _ADDRESS = "https://nlp.stanford.edu/data"
 # The authors publish no digest. Half a dozen public projects, independent of one another, hold the archive to this one.
@@ -53,6 +55,7 @@ def _fetch(path: Path, progress: Progress) -> None:
     import pooch
 
     url = _url()
+    _log.info("%s: downloading to %s", url, path)
     pooch.get_logger().setLevel(logging.WARNING)  # the progress is told by us
 
     def resume(url: str, draft: str, _: object) -> None:

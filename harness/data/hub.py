@@ -4,6 +4,7 @@ Files land in the cache of `huggingface_hub` (HF_HOME), where other tools find t
 HF_HUB_OFFLINE are honoured. `huggingface_hub` is imported by the functions, so that importing this module is cheap.
 """
 
+import logging
 import os
 import re
 import time
@@ -16,6 +17,8 @@ from urllib.parse import quote
 
 from harness import files
 from harness.errors import DataError
+
+_log = logging.getLogger(__name__)
 
 _REVISION = "main"  # resolved to a commit by the hub; the commit is the name of the folder that holds the file
 _WAITS = (1.0, 4.0)  # seconds before content that a busy server refused is asked for again, if it does not say
@@ -103,6 +106,7 @@ def download(file: HubFile, *, progress: bool) -> Path:
             endpoint=file.endpoint,
         )
 
+    _log.info("%s: downloading into %s", file.url(), file.cache)
     if not progress:
         disable_progress_bars("huggingface_hub.http_get")
     with _hub_answers(file), files.writing(file.cache):

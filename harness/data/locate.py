@@ -1,11 +1,14 @@
 """Where the data are: the user's folder, the environment's, the bundled suite, or what was fetched from the hub."""
 
+import logging
 import os
 from pathlib import Path
 
 from harness.data.fetch import fetch_senteval
 from harness.errors import DataError
 from harness.packaged import ROOT
+
+_log = logging.getLogger(__name__)
 
 BUNDLED = ROOT / "harness" / "data" / "mini"
 
@@ -23,7 +26,9 @@ def data_root(given: Path | None, cache_dir: Path, *, offline: bool, progress: b
         return _checked(given, "--data-dir")
     if environment:
         return _checked(Path(environment), "BENCH_DATA_DIR")
-    return fetch_senteval(cache_dir, offline=offline, progress=progress).path
+    fetched = fetch_senteval(cache_dir, offline=offline, progress=progress).path
+    _log.info("%s: SentEval's data, as they were downloaded", fetched)
+    return fetched
 
 
 def _checked(folder: Path, source: str) -> Path:

@@ -15,6 +15,7 @@ import csv
 import hashlib
 import io
 import json
+import logging
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -28,6 +29,8 @@ from typing import BinaryIO, Literal, cast
 from harness import files
 from harness.data.columns import Column, find_columns, plain_name, role_of, shorten
 from harness.errors import DataError, UsageError
+
+_log = logging.getLogger(__name__)
 
 Kind = Literal["lines", "csv", "tsv", "json lines"]
 Row = tuple[str, ...]
@@ -96,6 +99,7 @@ class SentenceFile:
         names = self.sentence_columns if columns is None else columns
         written = [column.name for column in self.columns]
         places = [written.index(name) for name in names]
+        _log.info("%s: reading %s of it as %s", self.path, ", ".join(names), self.kind)
         with _opened(self.path) as file:
             found = islice(_READERS[self.kind](self, file), first)
             if places == list(range(len(written))):

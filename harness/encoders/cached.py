@@ -1,5 +1,6 @@
 """An encoder that remembers: each distinct sentence goes through the model once, whoever asks and however often."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
@@ -14,6 +15,8 @@ from harness.encoders.protocol import Embeddings, Encoder, Releasable, checked, 
 from harness.encoders.store import EmbeddingStore
 from harness.encoders.transformer import TransformerEncoder, encode_poolings
 from harness.names import EncoderCard
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -47,6 +50,7 @@ class CachedEncoder:
         rows = np.empty((len(distinct), self.card.dim), dtype=np.float32)
         rows[found] = known
         missing = np.flatnonzero(~found)
+        _log.info("%s: %d of %d sentences found in the cache", self.card.name, len(known), len(distinct))
         # Longest first, so that sentences of one length go through the model together wherever they stand.
         missing = missing[np.argsort([-len(distinct[i]) for i in missing], kind="stable")]
         if missing.size:

@@ -1,10 +1,13 @@
 """Model repositories of the Hugging Face hub: a snapshot in the hub's own cache, of the revision that was asked for."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 from harness.data.hub import patiently
 from harness.errors import UsageError
+
+_log = logging.getLogger(__name__)
 
 _CONFIGURATION = ["*.json", "*.txt", "*.model", "*.spm", "*.codes"]
 _WEIGHTS = ("*.safetensors", "*.bin")
@@ -40,6 +43,7 @@ def download(name: str, *, offline: bool) -> tuple[str, Path]:
                 local_files_only=offline,
             )
 
+        _log.info("%s: looking for a snapshot in %s, or downloading it", name, constants.HF_HUB_CACHE)
         path = _answered(name, fetch)
         if any(path.glob(weights)) or any(path.glob(f"*/{weights}")):
             return repository, path

@@ -207,6 +207,8 @@ class Backbone:
                     module.to(device)
         self._skipped = self._count_skipped(loaded)
         self._check_alone(loaded)
+        weights = sum(weight.numel() for weight in loaded.model.parameters())
+        _log.info("%s: %d weights loaded on %s", self.checkpoint.transformer, weights, ", ".join(devices))
         return replicas
 
     def _width(self, length: int) -> int:
@@ -265,6 +267,7 @@ class Backbone:
         twice = len(ids) == 1 and len(ids[0]) == 1
         width = self._width(max(map(len, ids)))
         padded, mask = pad(ids * 2 if twice else ids, loaded.tokenizer.pad_token_id or 0, width)
+        _log.debug("batch of %d sentences, %d tokens each", len(ids), width)
         device = next(loaded.model.parameters()).device
         padded, mask = to_device(padded, device), to_device(mask, device)
         kind = getattr(loaded.model, "set_attention_type", None)

@@ -14,7 +14,7 @@ from harness.reports.match import OWN_TEXT, TEXTS, Match
 from harness.reports.numbers import AVERAGE, Published
 
 PAPERS = ("simcse",)
-_BUNDLED = ("tiny", "small")  # backbones that come with texts and word vectors of their own
+BUNDLED = ("tiny", "small")  # backbones that come with texts and word vectors of their own
 _SEEDED = (*OWN_TEXT, "bert-flow")  # methods whose runs differ by their seed
 
 
@@ -275,7 +275,7 @@ class Choice:
         if given.get("data") in TEXTS:
             given["data"] = self.texts.get(str(given["data"]))
         if given.get("fit") == "nli":
-            own = "mini-nli" if given.get("backbone") in _BUNDLED else "nli"
+            own = "mini-nli" if given.get("backbone") in BUNDLED else "nli"
             given["fit"] = self.fit or self.texts.get("nli") or own
         left_open = {key: text for key, text in self.settings_of(spec.name).items() if key not in given}
         return Spec(spec.name, {key: text for key, text in (given | left_open).items() if text is not None})
@@ -313,7 +313,7 @@ def filler_of(cell: TargetCell, paper: Paper, choice: Choice) -> Filler | None:
     if spec.given.get("data") == "captions" and not choice.texts.get("captions"):
         return None
     if spec.name == "avg-glove":  # its backbone is a file of word vectors
-        spec = spec.replaced(backbone=backbone) if backbone in _BUNDLED else spec
+        spec = spec.replaced(backbone=backbone) if backbone in BUNDLED else spec
     elif spec.given.get("backbone") == cell.backbone:
         stands_in = backbone not in paper.backbones and cell.backbone == paper.backbones[0]
         if backbone != cell.backbone and not stands_in:

@@ -5,6 +5,7 @@ crash in between the two do not fit, and the result counts as not finished. Writ
 """
 
 import contextlib
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,6 +18,8 @@ from harness.results import documents, layout
 from harness.results.correlation import check_scores
 from harness.results.items import Columns, Items, columns, digest, digest_of_all, from_columns, from_parquet, to_parquet
 from harness.results.record import Result
+
+_log = logging.getLogger(__name__)
 
 Shared = dict[Path, Columns]  # columns that all encoders share, by their file, checked
 
@@ -49,6 +52,7 @@ def write(result: Result, root: Path) -> Result:
         _write_index(root, result)
         if before is not None and before != result.shared_sha256:
             _drop_unused(layout.items_file(root, result.task, result.protocol, before), file)
+    _log.info("%s: written", file)
     return result
 
 
