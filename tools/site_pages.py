@@ -42,10 +42,11 @@ def _variables(root: Any) -> Iterator[str]:
         if parameter.param_type_name == "option" and parameter.envvar:
             users.setdefault((parameter.envvar, parameter.opts[0]), []).append(name.removeprefix("bench "))
     yield (
-        "## Variables of the environment\n\nWhat is typed comes before them. `--set`, which can be repeated, takes several "
-        "values with a space between.\n\n| variable | option | of `bench` ... |\n| --- | --- | --- |"
+        "## Variables of the environment\n\nWhat is typed comes before them. `--set`, which can be repeated, takes "
+        "several values with a space between.\n\n| variable | option | of `bench` ... |\n| --- | --- | --- |"
     )
-    yield "\n".join(f"| `{v}` | `{option}` | {', '.join(names)} |" for (v, option), names in sorted(users.items())) + "\n"
+    rows = (f"| `{variable}` | `{option}` | {', '.join(of)} |" for (variable, option), of in sorted(users.items()))
+    yield "\n".join(rows) + "\n"
 
 
 def _parameters(name: str, one: Any) -> Iterator[tuple[str, Any]]:
