@@ -71,12 +71,15 @@ def run(
     For example: bench run --suite sts --models minilm,random --data-dir SentEval/data
     """
     with _timings(show=timings):
+        from harness.encoders.registry import resolve
+
+        names = _named(models, shard)
+        for name in names:  # a wrong name is said before the seconds that torch takes
+            resolve(name)
         with timed("imports"):
-            from harness.encoders.registry import resolve
             from harness.run import Plan
             from harness.run import run as run_plan
 
-        names = _named(models, shard)
         chosen = _chosen(suite, tasks, mode, classifier, limit)
         papers = _papers(published, limit)
         failures: list[BenchError] = []
