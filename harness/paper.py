@@ -1,7 +1,7 @@
-"""Makes what a paper's tables and figures lack: results, measured as studies, captions, and training logs."""
+"""Makes what a paper's tables and figures lack: results, measured as a study, captions, and training logs."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from harness import files
@@ -19,7 +19,8 @@ from harness.reports.targets import Choice, Paper, Target, filler_of
 from harness.run import Cell, build_cached
 from harness.studies.cells import Board, cells_of
 from harness.studies.report import OF_GEOMETRY
-from harness.studies.study import Study, study_of
+from harness.studies.study import Study
+from harness.studies.wanted import study_of
 from harness.studies.worker import work_here
 from harness.tasks.retrieval import nearest
 
@@ -42,7 +43,7 @@ class Places:
 
 
 def measure(missing: Sequence[Wanted], places: Places, on_cell: Callable[[Cell], None]) -> int:
-    """Measure what can be measured, as studies in this process; each error is told once, and stops nothing else.
+    """Measure what can be measured, as a study in this process; each error is told once, and stops nothing else.
 
     Args:
         missing: results to be measured.
@@ -65,13 +66,26 @@ def measure(missing: Sequence[Wanted], places: Places, on_cell: Callable[[Cell],
         else:
             tell(str(cell.error), cell.error.exit_code)
 
-    studies, refused = _studies(missing, places)
-    for error in refused:
-        tell(str(error), error.exit_code)
-    for study in studies:
+    known = _known(missing, places, tell)
+    if known:
+        study = study_of("what is missing", map(astuple, known), places.context, places.results_dir)
         for sentence, code in _failures(study, places, show):
             tell(sentence, code)
     return max(told.values(), default=0)
+
+
+def _known(missing: Sequence[Wanted], places: Places, tell: Callable[[str, int], None]) -> list[Wanted]:
+    """What has an encoder and tasks here; one error is told for each encoder that has not."""
+    known: list[Wanted] = []
+    for encoder in dict.fromkeys(one.encoder for one in missing):
+        own = [one for one in missing if one.encoder == encoder]
+        try:
+            study_of(encoder, map(astuple, own), places.context, places.results_dir)
+        except BenchError as error:
+            tell(str(error), error.exit_code)
+        else:
+            known += own
+    return known
 
 
 def _failures(study: Study, places: Places, on_cell: Callable[[Cell], None]) -> Iterator[tuple[str, int]]:
@@ -85,28 +99,6 @@ def _failures(study: Study, places: Places, on_cell: Callable[[Cell], None]) -> 
     states = board.states()
     for record in (board.record(cell) for cell in board.cells if states[cell.key] == "failed"):
         yield record.error, record.exit_code
-
-
-def _studies(missing: Sequence[Wanted], places: Places) -> tuple[list[Study], list[BenchError]]:
-    """A study for all encoders that lack the same results, and one error for each encoder that cannot be measured."""
-    lacking: dict[tuple[str, str], list[Wanted]] = {}
-    for one in missing:  # the probes of a study have one mode
-        lacking.setdefault((one.encoder, one.protocol if "mode=" in one.protocol else ""), []).append(one)
-    groups: dict[tuple[tuple[str, str], ...], list[Wanted]] = {}
-    refused: dict[str, BenchError] = {}
-    for (encoder, _), own in lacking.items():
-        try:
-            _study(own, places)
-        except BenchError as error:
-            refused.setdefault(encoder, error)
-        else:
-            groups.setdefault(tuple((one.task, one.protocol) for one in own), []).extend(own)
-    return [_study(own, places) for own in groups.values()], list(refused.values())
-
-
-def _study(wanted: Sequence[Wanted], places: Places) -> Study:
-    asked = [(one.encoder, one.task, one.protocol) for one in wanted]
-    return study_of(wanted[0].encoder, asked, places.context, places.results_dir)
 
 
 def retrieve(target: Target, paper: Paper, choice: Choice, context: Context) -> PaperTable:

@@ -16,12 +16,12 @@ from harness.cli.plot import plot_app
 from harness.encoders.context import Context
 from harness.encoders.registry import resolve
 from harness.errors import UsageError
-from harness.names import STS
 from harness.reports.figures import canvas
 from harness.results.store import read_all
 from harness.studies.cells import MOST_ATTEMPTS, Board, Cell, Record, cells_of
 from harness.studies.plan import simulate
-from harness.studies.study import FIGURES, load_study, study_of
+from harness.studies.study import FIGURES, load_study
+from harness.studies.wanted import study_of
 
 CONTROLS = """
 tasks = ["mini-sts"]
@@ -57,14 +57,14 @@ def test_a_grid_is_every_combination_with_every_seed(study):
         '[[models]]\nmodel = "simcse-unsup[max_steps=5]"\ntemperature = [0.05, 0.1]\n'
         '[[models]]\nmodel = "simcse-unsup[max_steps=5]"\ntemperature = 0.1\nseeds = "4"\n'
     )
-    assert found.specs == (
+    assert found.specs == [
         "bert[backbone=tiny,pooling=cls]",
         "bert[backbone=tiny,pooling=avg]",
         "simcse-unsup[backbone=tiny,seed=3,max_steps=5]",
         "simcse-unsup[backbone=tiny,seed=4,max_steps=5]",
         "simcse-unsup[backbone=tiny,seed=3,max_steps=5,temperature=0.1]",
         "simcse-unsup[backbone=tiny,seed=4,max_steps=5,temperature=0.1]",
-    )
+    ]
     assert [task.name for task in found.chosen_tasks()] == ["mini-sts", "mini-mr", "mini-mrpc", "mini-geometry"]
 
 
@@ -111,6 +111,10 @@ _MODEL = '[[models]]\nmodel = "random"\n'
         (
             f'suites = ["mini"]\n{_MODEL}# again\n[[models]]\nmodel = "brt"\n',
             "6: models.model: no model is named 'brt'; did you mean 'bert'?",
+        ),
+        (
+            f'suites = ["mini"]\n{_MODEL}mode = "devv"\n',
+            "4: models.mode: no mode is named 'devv'; did you mean 'dev'?",
         ),
         (f'suites = ["minni"]\n{_MODEL}', "1: suites: no suite is named 'minni'; did you mean 'mini'?"),
         (
@@ -381,14 +385,39 @@ def test_an_engine_that_is_not_installed_names_its_extra(study, monkeypatch, eng
     )
 
 
-def test_a_papers_table_is_a_study(study, tmp_path):
+def test_a_whole_paper_is_one_study_of_what_it_lacks(study, tmp_path):
     study(CONTROLS)
-    asked = ["paper", "simcse", "--table", "5", "--backbone", "tiny"]
-    assert bench(*asked, "--study", "table-5.toml").exit_code == 0
-    found = load_study(tmp_path / "table-5.toml", tmp_path / "cache")
+    asked = ["paper", "simcse", "--table", "all", "--figure", "all", "--backbone", "tiny"]
+    assert bench(*asked, "--study", "all.toml", "--dtype", "bfloat16").exit_code == 0
+    found = load_study(tmp_path / "all.toml", tmp_path / "cache")
     missing = json.loads(bench(*asked, "--dry-run", "--json").stdout)
-    assert list(found.specs) == list(dict.fromkeys(str(resolve(one["model"]).spec) for one in missing))
-    assert [task.name for task in found.chosen_tasks()] == list(STS)
+    assert {(spec, task.name, task.protocol) for spec, scoring in found.models for task in scoring.chosen()} == {
+        (str(resolve(one["model"]).spec), one["task"], one["protocol"]) for one in missing
+    }
+    assert {one["protocol"] for one in missing} > {"senteval[mode=dev]", "senteval[mode=test]"}
+    assert found.dtype == "bfloat16"
     assert {cell.kind for cell in cells_of(found)} == {"train", "fit", "score"}
     with pytest.raises(UsageError, match="nothing: there is no study of it, nothing is missing"):
-        study_of("nothing", [], Context(cache_dir=tmp_path))
+        study_of("nothing", [], Context(cache_dir=tmp_path), tmp_path)
+
+
+def test_a_model_may_have_tasks_and_a_mode_of_its_own(study):
+    found = study(
+        'suites = ["mini"]\n[[models]]\nmodel = "bag-of-words"\n'
+        '[[models]]\nmodel = "bag-of-words"\ntasks = ["mini-mr"]\nmode = "dev"\n'
+        '[[models]]\nmodel = "bag-of-words"\nsuites = ["mini"]\ndim = 8\n'
+    )
+    (mini, own) = cells_of(found)
+    assert (mini.specs, len(mini.tasks())) == (("bag-of-words", "bag-of-words[dim=8]"), 4)
+    assert (own.specs, [task.protocol for task in own.tasks()]) == (("bag-of-words",), ["senteval[mode=dev]"])
+    assert bench("study", "study.toml", "--cache-dir", "cache", "-q").exit_code == 0
+    said = json.loads(bench("study", "study.toml", "--plan", "--json", "--cache-dir", "cache").stdout)
+    assert (said["results"], said["measured"]) == (9, 9)
+
+
+def test_an_interrupted_cell_is_as_it_was(study):
+    board = Board(found := study(CONTROLS), cells_of(found))
+    board.open()
+    with pytest.raises(KeyboardInterrupt), board.claim(board.cells[0]):
+        raise KeyboardInterrupt
+    assert board.record(board.cells[0]) == Record(label=board.cells[0].label)

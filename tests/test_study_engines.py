@@ -195,3 +195,28 @@ def test_jobs_of_slurm_are_as_many_as_workers(write, monkeypatch):
     with ENGINES["slurm"](study, 3) as alive:
         assert alive() == 0  # the debug executor does its jobs when they are asked for
     assert started == [study] * 3
+
+
+def test_a_job_near_its_limit_leaves_its_cell_for_its_next_start(write, monkeypatch):
+    """Submitit raises SystemExit wherever the work is, once it has queued the job again."""
+    study = write(CONTROLS)
+    board = Board(study, cells_of(study))
+
+    def near(number, frame):
+        raise SystemExit(-1)
+
+    def encode(sentences):
+        os.kill(os.getpid(), signal.SIGUSR2)
+        raise AssertionError("the signal comes first")
+
+    before = signal.signal(signal.SIGUSR2, near)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr("harness.encoders.controls.RandomEncoder.encode", lambda self, sentences: encode(sentences))
+            board.open()
+            with pytest.raises(SystemExit):
+                engines._Job()(study)
+        assert "running" not in board.states().values()
+        assert {board.record(cell).attempts for cell in board.cells} == {0}
+    finally:
+        signal.signal(signal.SIGUSR2, before)

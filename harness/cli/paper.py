@@ -1,7 +1,7 @@
 """`bench paper`."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -100,9 +100,7 @@ def paper(
     writers = _writers(formats)
     wanted = dict.fromkeys(one for t in targets for one in coverage(t, known, choice, results).missing)
     if study is not None:
-        _write_study(
-            study, f"{known.name}: {', '.join(one.label for one in targets)}", list(wanted), computation.backbone
-        )
+        _write_study(study, targets, wanted, results_dir, computation)
         return
     if dry_run:
         rows: Rows = [{"model": one.encoder, "task": one.task, "protocol": one.protocol} for one in wanted]
@@ -149,12 +147,15 @@ def _as_measured(paper: "Paper", choice: "Choice", results: "Sequence[Result]") 
     return max(choices, key=lambda one: sum(coverage(target, paper, one, results).measured for target in targets))
 
 
-def _write_study(path: Path, title: str, wanted: "Sequence[Wanted]", backbone: str | None) -> None:
+def _write_study(
+    path: Path, targets: "Sequence[Target]", wanted: "Iterable[Wanted]", results_dir: Path, how: options.Computation
+) -> None:
     from harness.encoders.context import Context
-    from harness.studies.study import study_of, write_study
+    from harness.studies.wanted import study_of, write_study
 
-    asked = [(one.encoder, one.task, one.protocol) for one in wanted]
-    write_study(path, study_of(title, asked, Context(cache_dir=Path(), backbone=backbone)))
+    title = ", ".join(target.label for target in targets)
+    context = Context(cache_dir=Path(), backbone=how.backbone, dtype=how.dtype)
+    write_study(path, study_of(title, map(astuple, wanted), context, results_dir))
 
 
 def _named(paper: "Paper", kind: str, numbers: str) -> "list[Target]":

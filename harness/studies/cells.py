@@ -22,7 +22,8 @@ from harness.encoders.entry import Work
 from harness.encoders.registry import Resolved, resolve
 from harness.errors import WriteError
 from harness.results import store
-from harness.studies.study import Study
+from harness.studies.study import Scoring, Study
+from harness.tasks.outcome import Task
 
 Kind = Literal["train", "fit", "score"]
 State = Literal["waiting", "running", "done", "failed"]
@@ -40,12 +41,14 @@ class Cell:
         specs: of its encoders.
         needs: keys of the cells that come first.
         key: digest of all that it does.
+        scoring: of a `score` cell.
     """
 
     kind: Kind
     specs: tuple[str, ...]
     needs: tuple[str, ...]
     key: str
+    scoring: Scoring | None = None
 
     @property
     def label(self) -> str:
@@ -53,23 +56,29 @@ class Cell:
         more = f" and {len(self.specs) - 1} more" if len(self.specs) > 1 else ""
         return f"{self.kind} {self.specs[0]}{more}"
 
+    def tasks(self) -> list[Task]:
+        """What its encoders are scored on."""
+        return self.scoring.chosen() if self.scoring else []
+
 
 def cells_of(study: Study) -> list[Cell]:
     """Every cell, each behind those that it needs."""
     makers: dict[str, list[str]] = {}
-    groups: dict[str, list[str]] = {}
-    works: dict[str, Work | None] = {}
+    backbones: dict[str, str] = {}
     for spec in study.specs:
         asked = resolve(spec)
-        work = works[spec] = asked.entry.work(asked.spec, asked.parameters)
+        work = asked.entry.work(asked.spec, asked.parameters)
         if work is not None:
             makers.setdefault(f"{work.kind} {work.shares or spec}", []).append(spec)
-        groups.setdefault(_backbone_of(asked, work), []).append(spec)
+        backbones[spec] = _backbone_of(asked, work)
     made = [_cell(study, "train" if name.startswith("train ") else "fit", own, ()) for name, own in makers.items()]
     by_spec = {spec: cell.key for cell in made for spec in cell.specs}
+    groups: dict[tuple[str, Scoring], list[str]] = {}
+    for spec, scoring in study.models:
+        groups.setdefault((backbones[spec], scoring), []).append(spec)
     scores = [
-        _cell(study, "score", own, tuple(dict.fromkeys(by_spec[spec] for spec in own if spec in by_spec)))
-        for own in groups.values()
+        _cell(study, "score", own, tuple(dict.fromkeys(by_spec[spec] for spec in own if spec in by_spec)), scoring)
+        for (_, scoring), own in groups.items()
     ]
     return [*sorted(made, key=lambda cell: cell.kind != "train"), *scores]
 
@@ -82,11 +91,13 @@ def _backbone_of(asked: Resolved, work: Work | None) -> str:
     return f"{name or asked.spec.name} {getattr(asked.parameters, 'max_tokens', None)}"
 
 
-def _cell(study: Study, kind: Kind, specs: Sequence[str], needs: tuple[str, ...]) -> Cell:
+def _cell(
+    study: Study, kind: Kind, specs: Sequence[str], needs: tuple[str, ...], scoring: Scoring | None = None
+) -> Cell:
     what = [kind, *specs, study.dtype]
-    if kind == "score":
-        what += [study.mode, study.classifier, *(task.name for task in study.chosen_tasks())]
-    return Cell(kind, tuple(specs), needs, hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16])
+    if scoring is not None:
+        what += [scoring.mode, scoring.classifier, *(task.name for task in scoring.chosen())]
+    return Cell(kind, tuple(specs), needs, hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16], scoring)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,10 +171,10 @@ class Board:
     def states(self) -> dict[str, State]:
         """The state of each cell by its key; a training or fit whose scores are all there counts as done."""
         found: dict[str, State] = {cell.key: self.record(cell).state for cell in self.cells}
-        tasks = [(task.name, task.protocol) for task in self.study.chosen_tasks()]
         scores = [cell for cell in self.cells if cell.kind == "score"]
         for cell in scores:
-            if all((spec, *task) in self.measured for spec in cell.specs for task in tasks):
+            tasks = cell.tasks()
+            if all((spec, task.name, task.protocol) in self.measured for spec in cell.specs for task in tasks):
                 found[cell.key] = "done"
         for cell in self.cells:
             users = [score for score in scores if cell.key in score.needs]
@@ -192,13 +203,16 @@ class Board:
         except Timeout:
             yield None
             return
+        before = self.record(cell)
         try:
-            yield self._begin(cell)
+            yield self._begin(cell, before)
+        except KeyboardInterrupt:  # left in good order, which is nothing against the cell
+            self._write(cell, before)
+            raise
         finally:
             lock.release()
 
-    def _begin(self, cell: Cell) -> Record | None:
-        before = self.record(cell)
+    def _begin(self, cell: Cell, before: Record) -> Record | None:
         if before.state in ("done", "failed"):
             return None
         if before.attempts >= MOST_ATTEMPTS:

@@ -11,6 +11,8 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from types import FrameType
 from typing import Any
 
 from harness.errors import BenchError, UsageError
@@ -22,6 +24,7 @@ Alive = Callable[[], int]  # how many workers are at work
 Engine = Callable[[Study, int], AbstractContextManager[Alive]]
 
 _RESTARTS = 3  # of workers that were killed, for each
+_SLURM_TIMES = 100  # that a job is queued again at its time limit
 _SLURM_MINUTES = 24 * 60  # of a job, where the study does not say; submitit's own 5 would end most trainings
 
 _log = logging.getLogger(__name__)
@@ -117,9 +120,10 @@ def slurm(study: Study, workers: int) -> Iterator[Alive]:
     submitit = _import("submitit", "slurm")
     options = dict(study.engines.get("slurm", {}))
     cluster = options.pop("cluster", None)
-    executor = submitit.AutoExecutor(folder=study.results_dir.absolute() / FOLDER / "jobs", cluster=cluster)
+    folder = study.results_dir.absolute() / FOLDER / "jobs"
+    executor = submitit.AutoExecutor(folder=folder, cluster=cluster, slurm_max_num_timeout=_SLURM_TIMES)
     executor.update_parameters(**{"timeout_min": _SLURM_MINUTES, **options})
-    jobs = executor.map_array(work, [study] * workers)
+    jobs = executor.map_array(_Job(), [study] * workers)
 
     def alive() -> int:
         for job in [job for job in jobs if job.done()]:
@@ -133,6 +137,31 @@ def slurm(study: Study, workers: int) -> Iterator[Alive]:
     finally:
         for job in jobs:
             job.cancel()
+
+
+class _Job:
+    """A worker as a job of Slurm: one that reaches its time limit is queued again, and goes on with what is left."""
+
+    def __call__(self, study: Study) -> None:
+        """Work; what submitit raises near the limit gets through the code of encoders as Ctrl-C does."""
+        ending = signal.getsignal(signal.SIGUSR2)
+        if callable(ending):
+            signal.signal(signal.SIGUSR2, partial(_interrupt, ending))
+        try:
+            work(study)
+        except KeyboardInterrupt as interruption:
+            raise interruption.__cause__ or interruption from None
+
+    def checkpoint(self, study: Study) -> Any:
+        """What submitit queues again."""
+        return _import("submitit", "slurm").helpers.DelayedSubmission(self, study)
+
+
+def _interrupt(ending: Callable[[int, FrameType | None], Any], number: int, frame: FrameType | None) -> None:
+    try:
+        ending(number, frame)
+    except BaseException as error:
+        raise KeyboardInterrupt from error
 
 
 @contextmanager

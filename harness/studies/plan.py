@@ -19,7 +19,7 @@ from harness.progress import Progress, silent
 from harness.run import build_cached
 from harness.studies.cells import Board, Cell, State
 from harness.studies.rates import Rates, rate_name
-from harness.studies.study import Study
+from harness.studies.study import Scoring, Study
 
 _PROCESS_BYTES = 5 * 2**29  # of Python, torch and a batch: what `tiny` was seen to take, rounded up
 _TRAINING = 4  # times the weights: they, their gradients, and two moments of Adam
@@ -109,11 +109,12 @@ def make_plan(board: Board, workers: Sequence[int] = (1,), progress: Progress = 
     context = study.context(offline=True, progress=progress)
     states = board.states()
     plan = StudyPlan(free_bytes=_free(study.cache_dir))
-    sentences = _sentences(study, context, plan)
-    plan.sentences = len(sentences)
-    tasks = study.chosen_tasks()
-    plan.results = len(study.specs) * len(tasks)
-    plan.measured = sum((s, t.name, t.protocol) in board.measured for s in study.specs for t in tasks)
+    sentences = {
+        scoring: _sentences(scoring, context, plan) for scoring in dict.fromkeys(own for _, own in study.models)
+    }
+    plan.sentences = len({sentence for own in sentences.values() for sentence in own})
+    results = {(spec, task.name, task.protocol) for spec, scoring in study.models for task in scoring.chosen()}
+    plan.results, plan.measured = len(results), len(results & board.measured)
     rates = Rates(context)
     estimator = _Estimator(study, context, rates, sentences, plan)
     for cell in board.cells:
@@ -153,7 +154,7 @@ class _Estimator:
     study: Study
     context: Context
     rates: Rates
-    sentences: list[str]
+    sentences: Mapping[Scoring, list[str]]
     plan: StudyPlan
 
     def of(self, cell: Cell, state: State) -> CellPlan:
@@ -162,8 +163,8 @@ class _Estimator:
         if state == "done":
             return found
         asked = [resolve(spec, self.context) for spec in cell.specs]
-        if cell.kind == "score":
-            self._score(found, asked)
+        if cell.scoring is not None:
+            self._score(found, asked, cell.scoring)
         else:
             for one in asked:
                 self._make(found, one, cell.kind)
@@ -190,23 +191,24 @@ class _Estimator:
             self._miss(asked, error)
             return None
 
-    def _score(self, found: CellPlan, asked: Sequence[Resolved]) -> None:
+    def _score(self, found: CellPlan, asked: Sequence[Resolved], scoring: Scoring) -> None:
+        sentences = self.sentences[scoring]
         passes: dict[str, int] = {}
         for one in asked:
             if self._is_trained_later(one):  # its vectors are new, and its tokenizer is not asked
-                passes[str(one.spec)] = len(self.sentences)
+                passes[str(one.spec)] = len(sentences)
                 found.tokens = None
                 continue
             inner = self._encoder(one)
             if inner is None:
                 continue
-            lacking = inner.missing(self.sentences)
-            found.cached += len(self.sentences) - len(lacking)
+            lacking = inner.missing(sentences)
+            found.cached += len(sentences) - len(lacking)
             found.disk_bytes += len(lacking) * (4 * inner.card.dim + 16)
             if isinstance(inner.encoder, TransformerEncoder):
                 backbone = inner.encoder.backbone
                 weights = sum(path.stat().st_size for path in weight_files(backbone.checkpoint))
-                found.memory_bytes = _PROCESS_BYTES + weights + 8 * inner.card.dim * len(self.sentences)
+                found.memory_bytes = _PROCESS_BYTES + weights + 8 * inner.card.dim * len(sentences)
                 if len(lacking) > passes.get(backbone.identity, -1):  # one pass serves all poolings
                     passes[backbone.identity] = len(lacking)
                     ids = token_ids(load_tokenizer(backbone.checkpoint), lacking, backbone.max_tokens)
@@ -214,7 +216,7 @@ class _Estimator:
         found.sentences = sum(passes.values())
         found.memory_bytes = found.memory_bytes or _PROCESS_BYTES
         found.seconds = self.rates.seconds("encode", rate_name(asked[0]), found.sentences)
-        for task in self.study.chosen_tasks():
+        for task in scoring.chosen():
             each = self.rates.seconds("task", f"{task.name} {task.protocol}", len(asked))
             found.seconds = _sum(found.seconds, each)
 
@@ -243,10 +245,10 @@ def _sum(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None else a + b
 
 
-def _sentences(study: Study, context: Context, plan: StudyPlan) -> list[str]:
-    """The distinct sentences of all tasks whose data are here."""
+def _sentences(scoring: Scoring, context: Context, plan: StudyPlan) -> list[str]:
+    """The distinct sentences of the tasks whose data are here."""
     found: dict[str, None] = {}
-    for task in study.chosen_tasks():
+    for task in scoring.chosen():
         try:
             found |= dict.fromkeys(task.prepare(BUNDLED if task.bundled else context.data_root()).sentences)
         except BenchError as error:

@@ -17,10 +17,10 @@ Every other key of a model is one of its parameters; a list of values is an axis
 folder that the command runs in.
 """
 
-import json
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -29,7 +29,6 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness import files
 from harness.encoders.context import Context
 from harness.encoders.device import torch_device
 from harness.encoders.entry import declared
@@ -41,15 +40,14 @@ from harness.reports import published
 from harness.reports.layouts import LAYOUTS
 from harness.reports.report import FORMATS
 from harness.tasks.outcome import Task
-from harness.tasks.suites import select
+from harness.tasks.probes.settings import MODES
+from harness.tasks.suites import CLASSIFIERS, select
 
 FIGURES = ("alignment-uniformity", "spectrum", "similarity-density", "scores", "heat-map", "trajectory")
 
 _Seeds = str | list[Annotated[int, Field(ge=0)]]
 _HEADER = re.compile(r"\s*\[+\s*([\w.-]+)\s*\]+")
 _KEY = re.compile(r"\s*[\"']?([\w-]+)[\"']?\s*=")
-_MODE = re.compile(r"mode=(\w+)")
-_RESULTS = Path("results")
 _RANGE = re.compile(r"(\d+)-(\d+)")
 
 
@@ -64,6 +62,10 @@ class _Models(BaseModel):
 
     model: str
     seeds: _Seeds | None = None
+    suites: list[str] | None = None
+    tasks: list[str] | None = None
+    mode: str | None = None
+    classifier: str | None = None
 
 
 class ReportWanted(_Strict):
@@ -87,7 +89,7 @@ class _File(_Strict):
     backbone: str | None = None
     device: str = "auto"
     dtype: str = "float32"
-    results_dir: str = str(_RESULTS)
+    results_dir: str = "results"
     data_dir: str | None = None
     cache_dir: str | None = None
     models: list[_Models] = Field(min_length=1)
@@ -97,16 +99,42 @@ class _File(_Strict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scoring:
+    """What an encoder is scored on.
+
+    Attributes:
+        suites: of tasks.
+        tasks: further tasks.
+        mode: of the probes.
+        classifier: of the probes.
+    """
+
+    suites: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    mode: str = "test"
+    classifier: str = "senteval"
+
+    def chosen(self) -> list[Task]:
+        """The tasks, those of the suites first."""
+        how = {"mode": self.mode, "classifier": self.classifier}
+        groups = (
+            select(self.suites, (), **how) if self.suites else [],
+            select((), self.tasks, **how) if self.tasks else [],
+        )
+        return _distinct(task for group in groups for task in group)
+
+
+def _distinct(tasks: Iterable[Task]) -> list[Task]:
+    return list({f"{task.name}@{task.protocol}": task for task in tasks}.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
     """What is to be measured, and where: all that a worker needs.
 
     Attributes:
         title: for people.
-        specs: full specifications of the encoders, in order.
-        suites: of tasks.
-        tasks: further tasks.
-        mode: of the probes.
-        classifier: of the probes.
+        models: full specifications of the encoders, in order, and what each is scored on.
         device: `auto`, `cpu`, `cuda`, ...
         dtype: of the forward pass.
         results_dir: result files, and beside them what workers tell each other.
@@ -118,11 +146,7 @@ class Study:
     """
 
     title: str
-    specs: tuple[str, ...]
-    suites: tuple[str, ...]
-    tasks: tuple[str, ...]
-    mode: str
-    classifier: str
+    models: tuple[tuple[str, Scoring], ...]
     device: str
     dtype: str
     results_dir: Path
@@ -131,6 +155,11 @@ class Study:
     offline: bool
     report: ReportWanted
     engines: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def specs(self) -> list[str]:
+        """Each encoder once."""
+        return list(dict.fromkeys(spec for spec, _ in self.models))
 
     def context(self, *, offline: bool | None = None, progress: Progress = silent) -> Context:
         """The settings that encoders are built with."""
@@ -144,13 +173,8 @@ class Study:
         )
 
     def chosen_tasks(self) -> list[Task]:
-        """The tasks, those of the suites first."""
-        how = {"mode": self.mode, "classifier": self.classifier}
-        groups = (
-            select(self.suites, (), **how) if self.suites else [],
-            select((), self.tasks, **how) if self.tasks else [],
-        )
-        return list({f"{task.name}@{task.protocol}": task for group in groups for task in group}.values())
+        """All tasks that an encoder is scored on."""
+        return _distinct(task for scoring in dict.fromkeys(own for _, own in self.models) for task in scoring.chosen())
 
 
 def load_study(path: Path, default_cache: Path) -> Study:
@@ -176,14 +200,13 @@ def load_study(path: Path, default_cache: Path) -> Study:
         found = _File.model_validate(document)
     except ValidationError as error:
         raise place.refusal(error) from error
-    specs = [str(spec) for number, entry in enumerate(found.models) for spec in _specs(place, number, entry, found)]
+    models: list[tuple[str, Scoring]] = []
+    for number, entry in enumerate(found.models):
+        scoring = _scoring(place, number, entry, found)
+        models += [(str(spec), scoring) for spec in _specs(place, number, entry, found)]
     study = Study(
         title=found.title or path.stem,
-        specs=tuple(dict.fromkeys(specs)),
-        suites=tuple(found.suites),
-        tasks=tuple(found.tasks),
-        mode=found.mode,
-        classifier=found.classifier,
+        models=tuple(dict.fromkeys(models)),
         device=found.device,
         dtype=found.dtype,
         results_dir=Path(found.results_dir),
@@ -193,7 +216,6 @@ def load_study(path: Path, default_cache: Path) -> Study:
         report=found.report,
         engines={"ray": found.ray, "slurm": found.slurm},
     )
-    _check_tasks(place, study)
     _check_report(place, study.report)
     return study
 
@@ -209,6 +231,14 @@ class _Place:
         """A sentence that begins as `study.toml:7: models.pooling:` does."""
         key = ".".join(str(part) for part in where if isinstance(part, str))
         return UsageError(f"{self.path}:{self._line(where)}: {key}: {what}")
+
+    @contextmanager
+    def at(self, where: tuple[str | int, ...]) -> Iterator[None]:
+        """Say of an error where in the file it comes from."""
+        try:
+            yield
+        except BenchError as error:
+            raise self.error(where, str(error)) from error
 
     def refusal(self, error: ValidationError) -> UsageError:
         """One sentence on the first thing that pydantic refuses."""
@@ -241,10 +271,8 @@ class _Place:
 
 def _specs(place: _Place, number: int, entry: _Models, file: _File) -> Iterator[Spec]:
     """The full specifications of one entry: its grid, each with every seed."""
-    try:
+    with place.at(("models", number, "model")):
         base = Spec.parse(entry.model)
-    except UsageError as error:
-        raise place.error(("models", number, "model"), str(error)) from error
     axes = {key: _axis(place, number, key, value) for key, value in (entry.model_extra or {}).items()}
     if clash := next((key for key in axes if key in base.given), None):
         raise place.error(("models", number, clash), f"{entry.model} gives it too; keep one")
@@ -253,13 +281,11 @@ def _specs(place: _Place, number: int, entry: _Models, file: _File) -> Iterator[
     context = Context(cache_dir=Path(), backbone=file.backbone)
     for values in product(*axes.values()):
         spec = base.replaced(**dict(zip(axes, values, strict=True)))
-        try:
+        with place.at(("models", number, "model")):
             seeded = _has_seed(spec, context)
             own = seeds or (general if seeded and "seed" not in spec.given else [])
             for each in [spec.replaced(seed=seed) for seed in own] or [spec]:
                 yield resolve(each, context).spec
-        except BenchError as error:
-            raise place.error(("models", number, "model"), str(error)) from error
 
 
 def _axis(place: _Place, number: int, key: str, value: Any) -> list[Value]:
@@ -287,16 +313,23 @@ def _has_seed(spec: Spec, context: Context) -> bool:
     return any(one.name == "seed" for one in declared(resolve(spec, context).entry))
 
 
-def _check_tasks(place: _Place, study: Study) -> None:
-    for key, names in (("suites", study.suites), ("tasks", study.tasks)):
-        if names:
-            try:
-                how = {"mode": study.mode, "classifier": study.classifier}
-                select(names if key == "suites" else (), names if key == "tasks" else (), **how)
-            except UsageError as error:
-                raise place.error((key,), str(error)) from error
-    if not (study.suites or study.tasks):
+def _scoring(place: _Place, number: int, entry: _Models, file: _File) -> Scoring:
+    """What an entry is scored on: what it names itself, else what the study names."""
+    own = entry.suites is not None or entry.tasks is not None
+    suites, tasks = (entry.suites or [], entry.tasks or []) if own else (file.suites, file.tasks)
+    mode, classifier = entry.mode or file.mode, entry.classifier or file.classifier
+    if not (suites or tasks):
         raise place.error(("suites",), "there are neither suites nor tasks, so nothing would be measured; name some")
+    checks: Mapping[str, Callable[[], object]] = {
+        "mode": lambda: pick("mode", MODES, mode),
+        "classifier": lambda: pick("classifier", CLASSIFIERS, classifier),
+        "suites": lambda: suites and select(suites, ()),
+        "tasks": lambda: tasks and select((), tasks),
+    }
+    for key, check in checks.items():
+        with place.at(("models", number, key) if getattr(entry, key) else (key,)):
+            check()
+    return Scoring(suites=tuple(suites), tasks=tuple(tasks), mode=mode, classifier=classifier)
 
 
 def _check_report(place: _Place, report: ReportWanted) -> None:
@@ -310,63 +343,5 @@ def _check_report(place: _Place, report: ReportWanted) -> None:
     }
     for key, check in checks.items():
         for name in getattr(report, key):
-            try:
+            with place.at(("report", key)):
                 check(name)
-            except UsageError as error:
-                raise place.error(("report", key), str(error)) from error
-
-
-def study_of(
-    title: str, wanted: Sequence[tuple[str, str, str]], context: Context, results_dir: Path = _RESULTS
-) -> Study:
-    """The study that measures some results: every encoder on every task that one of them needs.
-
-    Args:
-        title: for people.
-        wanted: encoder, task and protocol of each result.
-        context: the settings that encoders are built with.
-        results_dir: where the results are to be.
-
-    Raises:
-        UsageError: if nothing is wanted, there is no such encoder or task, or the probes' modes differ, which one study
-            cannot measure.
-    """
-    modes = dict.fromkeys(mode[1] for _, _, protocol in wanted if (mode := _MODE.search(protocol)))
-    if not wanted or len(modes) > 1:
-        found = (
-            f"probes of the modes {', '.join(modes)}; name their tables one by one" if modes else "nothing is missing"
-        )
-        raise UsageError(f"{title}: there is no study of it, {found}")
-    study = Study(
-        title=title,
-        specs=tuple(dict.fromkeys(str(resolve(encoder, context).spec) for encoder, _, _ in wanted)),
-        suites=(),
-        tasks=tuple(dict.fromkeys(task for _, task, _ in wanted)),
-        mode=next(iter(modes), "test"),
-        classifier="senteval",
-        device=context.device,
-        dtype=context.dtype,
-        results_dir=results_dir,
-        data_dir=context.data_dir,
-        cache_dir=context.cache_dir,
-        offline=context.offline,
-        report=ReportWanted(),
-        engines={},
-    )
-    tasks = {f"{task.name} ({task.protocol})": task for task in study.chosen_tasks()}
-    for _, task, protocol in wanted:
-        pick("task", tasks, f"{task} ({protocol})")
-    return study
-
-
-def write_study(path: Path, study: Study) -> None:
-    """Write what a study measures as a file; where and how is up to whoever runs it.
-
-    Raises:
-        WriteError: if the file cannot be written.
-    """
-    lines = [f"title = {json.dumps(study.title)}", f"tasks = {json.dumps(study.tasks)}"]
-    lines += [f"mode = {json.dumps(study.mode)}"] if study.mode != "test" else []
-    for spec in study.specs:
-        lines += ["", "[[models]]", f"model = {json.dumps(spec, ensure_ascii=False)}"]
-    files.replace(path, ("\n".join(lines) + "\n").encode())

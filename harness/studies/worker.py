@@ -3,7 +3,7 @@
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from harness.encoders.cached import CachedEncoder
@@ -41,21 +41,23 @@ def work(study: Study, *, device: str | None = None, threads: int | None = None)
         import torch
 
         torch.set_num_threads(threads)
-    work_here(Board(replace(study, device=device or study.device), cells_of(study)))
-
-
-def work_here(board: Board, progress: Progress = silent, on_cell: OnCell = ignore) -> None:
-    """Do all cells in this process, with progress bars and a call for each score."""
-    while _work_once(board, progress, on_cell):
+    board = Board(replace(study, device=device or study.device), cells_of(study))
+    while _work_once(board, board.cells, silent, ignore):
         pass
 
 
-def _work_once(board: Board, progress: Progress, on_cell: OnCell) -> bool:
-    """Do one cell, or wait a moment where others do all that can be done; whether there may be more."""
+def work_here(board: Board, progress: Progress, on_cell: OnCell) -> None:
+    """Do all cells in this process, with progress bars and a call for each score: no number waits for a training."""
+    scores_first = sorted(board.cells, key=lambda cell: cell.kind != "score")
+    while _work_once(board, scores_first, progress, on_cell):
+        pass
+
+
+def _work_once(board: Board, order: Sequence[Cell], progress: Progress, on_cell: OnCell) -> bool:
+    """Do the first cell that can be done, or wait a moment where others do them; whether there may be more."""
     states = board.states()
     left = board.open_cells(states)
-    ready = [cell for cell in left if all(states[need] == "done" for need in cell.needs)]
-    for cell in ready:
+    for cell in (one for one in order if one in left and all(states[need] == "done" for need in one.needs)):
         with board.claim(cell) as record:
             if record is not None:
                 board.finish(cell, _done(board.study, cell, record, progress, on_cell))
@@ -104,9 +106,7 @@ def _score(study: Study, cell: Cell, context: Context, on_cell: OnCell) -> list[
     """
     asked = [resolve(spec, context) for spec in cell.specs]
     models = [_built(one, context) for one in asked]
-    plan = Plan(
-        models=models, tasks=study.chosen_tasks(), results_dir=study.results_dir, context=context, on_cell=on_cell
-    )
+    plan = Plan(models=models, tasks=cell.tasks(), results_dir=study.results_dir, context=context, on_cell=on_cell)
     cells = run(plan)
     _note_rates(asked[0], models, cells, context)
     errors = [one.error for one in cells if one.error is not None]
