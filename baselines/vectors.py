@@ -15,7 +15,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from harness import files
 from harness.derived import Derived, recall
-from harness.errors import DataError, UsageError
+from harness.errors import DataError, UsageError, WriteError
 
 _log = logging.getLogger(__name__)
 
@@ -101,8 +101,13 @@ def open_vectors(path: Path, cache_dir: Path, member: str | None = None) -> Word
 
         def make() -> Derived:
             _log.info("%s: reading the word vectors, once", place)
-            with _unpacked(path, member) as file, _scratch(cache_dir) as scratch:
-                return _read(file, place, scratch, cache_dir)
+            try:
+                with _unpacked(path, member) as file, _scratch(cache_dir) as scratch:
+                    return _read(file, place, scratch, cache_dir)
+            except WriteError as error:
+                _log.warning("%s; the word vectors are read into memory", error)
+            with _unpacked(path, member) as file:
+                return _read(file, place, io.BytesIO(), cache_dir)
 
         stored = recall(cache_dir / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors", key, make)
     except _UNREADABLE as error:
@@ -157,8 +162,11 @@ def _scratch(folder: Path) -> Iterator[BinaryIO]:
     except OSError:
         yield io.BytesIO()
         return
-    with file:
+    try:
         yield cast(BinaryIO, file)
+    finally:
+        with suppress(OSError):  # what a full disk did not take is written once more, in vain
+            file.close()
 
 
 class _Hashed:
@@ -205,6 +213,7 @@ def _read(file: BinaryIO, place: str, scratch: BinaryIO, folder: Path) -> Derive
         keys.append(_digests(words))
         with files.writing(folder):
             scratch.write(values.tobytes())
+            scratch.flush()
         count, dim = count + len(words), values.shape[1]
     if not count or (promised is not None and promised[0] != count):
         raise DataError(
@@ -247,7 +256,6 @@ def _counts(line: bytes) -> tuple[int, int] | None:
 def _as_array(scratch: BinaryIO, shape: tuple[int, int]) -> NDArray[np.float32]:
     if isinstance(scratch, io.BytesIO):
         return np.frombuffer(scratch.getbuffer(), np.float32).reshape(shape)
-    scratch.flush()
     return np.memmap(scratch, np.float32, "r", shape=shape)
 
 

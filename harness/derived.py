@@ -82,11 +82,12 @@ def load(path: Path, key: str, *, warn: bool = True) -> Derived | None:
         with path.open("rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         found = _parse(content, key)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         if warn:
-            _log.warning("%s: cannot be used (%s); it is made anew", path, error)
+            reason = error.strerror if isinstance(error, OSError) else error
+            _log.warning("%s: cannot be used (%s); it is made anew", path, reason)
         return None
     _log.info("%s: found in the cache", path)
     return found

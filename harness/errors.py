@@ -35,6 +35,10 @@ class WriteError(BenchError):
     """A file or folder that cannot be written: a full disk, missing permission, a read-only file system."""
 
 
+class ReadError(BenchError):
+    """A file or folder that may not be read, or that the disk does not give."""
+
+
 _NEEDS_TORCH = {"torch", "transformers", "tokenizers"}
 
 

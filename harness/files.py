@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from harness.errors import WriteError
+from harness.errors import BenchError, ReadError, WriteError
 
 
 def sha256(path: Path) -> str:
@@ -152,6 +152,33 @@ def writing(path: Path) -> Iterator[None]:
         if type(error).__name__ != "SafetensorError":  # its writer reports a full disk so; it is not imported for that
             raise
         raise write_error(path, error) from error
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn a file or folder that may not be read into one sentence. Put only reads into the block.
+
+    Raises:
+        ReadError: in place of an OSError, naming the file that the error names, else `path`.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.strerror is None:  # raised by a library over the network, not by the file system
+            raise
+        raise read_error(path, error) from error
+
+
+def read_error(path: Path, error: OSError) -> ReadError:
+    """The sentence about a file or folder that cannot be read."""
+    place = path if error.filename is None else Path(os.fsdecode(error.filename))
+    return ReadError(f"{place}: cannot be read ({error.strerror}); check the path and its permissions")
+
+
+def system_error(error: OSError) -> BenchError:
+    """The sentence about whatever the system refuses where nothing closer to it says more."""
+    place = "a file" if error.filename is None else os.fsdecode(error.filename)
+    return BenchError(f"{place}: cannot be used ({error.strerror}); check the path, its permissions, and the disk")
 
 
 def write_error(path: Path, error: Exception) -> WriteError:

@@ -1,5 +1,6 @@
 """What the cache folder holds, by kind, and how to empty it."""
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ class Usage:
         kind: a folder of the cache, a key of `KINDS` or another's name.
         files: their number.
         bytes: their size together.
-        what: one line for people.
+        what: one line for people; it says so where not all can be read.
     """
 
     kind: str
@@ -45,9 +46,25 @@ def usage(cache_dir: Path) -> list[Usage]:
     """What there is, largest first; hidden files, such as drafts that a kill left, are counted too."""
     found = []
     for folder in sorted(path for path in cache_dir.glob("*") if path.is_dir()):
-        sizes = [path.lstat().st_size for path in folder.rglob("*") if not path.is_dir()]
-        found.append(Usage(folder.name, len(sizes), sum(sizes), KINDS.get(folder.name, "not known to bench")))
+        sizes, unreadable = _sizes(folder)
+        what = KINDS.get(folder.name, "not known to bench")
+        if unreadable:
+            what += f"; not all can be read ({unreadable[0].filename}: {unreadable[0].strerror})"
+        found.append(Usage(folder.name, len(sizes), sum(sizes), what))
     return sorted(found, key=lambda one: (-one.bytes, one.kind))
+
+
+def _sizes(folder: Path) -> tuple[list[int], list[OSError]]:
+    """Bytes of every file below a folder, and why some could not be looked at; those that are just deleted are none."""
+    sizes: list[int] = []
+    unreadable: list[OSError] = []
+    for place, _, names in os.walk(folder, onerror=unreadable.append):
+        for name in names:
+            try:
+                sizes.append(Path(place, name).lstat().st_size)
+            except OSError as error:
+                unreadable.append(error)
+    return sizes, [error for error in unreadable if not isinstance(error, FileNotFoundError)]
 
 
 def clear(cache_dir: Path, *, everything: bool = False) -> int:
@@ -64,9 +81,9 @@ def clear(cache_dir: Path, *, everything: bool = False) -> int:
     freed = 0
     for kind in (*_CHEAP, *_LARGE) if everything else _CHEAP:
         folder = cache_dir / kind
-        size = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
         if not folder.is_dir():
             continue
+        size = sum(_sizes(folder)[0])
         with files.writing(folder):
             shutil.rmtree(folder)
         freed += size

@@ -1,5 +1,6 @@
 """Fixtures: the measured data where they are present, a tiny random BERT, and a clean environment for every test."""
 
+import ctypes
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,14 +19,26 @@ WORDS = "a man is playing the guitar on stage woman dog runs in park while it ra
 
 @contextmanager
 def as_ordinary_user() -> Iterator[None]:
-    """Permissions do not bind root, as whom tests run in many containers."""
-    before = os.geteuid()
-    if before == 0:
-        os.seteuid(65534)
+    """Let permissions bind this thread of root's, as whom tests run in many containers.
+
+    It stays root, so that modules which are imported only now are within reach, but loses the capabilities that pass
+    by permissions: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH.
+    """
+    if os.geteuid() != 0:
+        yield
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3; this thread
+    before = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable, the low half and the high one
+    bound = (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, before) == 0, os.strerror(ctypes.get_errno())
+    bound[:] = before[:]
+    bound[0] &= ~0b110
+    assert libc.capset(header, bound) == 0, os.strerror(ctypes.get_errno())
     try:
         yield
     finally:
-        os.seteuid(before)
+        assert libc.capset(header, before) == 0, os.strerror(ctypes.get_errno())
 
 
 @pytest.fixture(scope="session", autouse=True)

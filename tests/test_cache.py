@@ -162,9 +162,10 @@ def test_a_damaged_shard_leaves_the_others_and_its_duplicates(tmp_path, caplog):
     assert found.tolist() == [False, True, True]
     assert np.array_equal(rows, rows_of(["b", "c"]))
     assert [record.getMessage() for record in caplog.records] == [
-        f"{shard}: the embedding cache file is damaged (its checksum does not match its content): its embeddings count "
-        "as not stored; delete it to stop this warning"
+        f"{shard}: is damaged (its checksum does not match its content); it is removed, and its sentences are encoded "
+        "again"
     ]
+    assert not shard.exists()
 
 
 @pytest.mark.parametrize(
@@ -181,16 +182,17 @@ def test_a_shard_of_the_wrong_size_is_ignored_and_named(tmp_path, caplog, size, 
     os.truncate(shard, size)
     assert not open_cache(tmp_path).lookup(["a", "b"])[0].any()
     assert [record.getMessage() for record in caplog.records] == [
-        f"{shard}: the embedding cache file is damaged ({found}): its embeddings count as not stored; delete it "
-        "to stop this warning"
+        f"{shard}: is damaged ({found}); it is removed, and its sentences are encoded again"
     ]
 
 
 def test_a_shard_truncated_after_its_keys_were_read_is_ignored(tmp_path):
     shard = filled(tmp_path, ["a"])
-    cache = open_cache(tmp_path)
-    assert_stored(cache, ["a"])
+    content = shard.read_bytes()
     for size in (40, 3, 0):
+        shard.write_bytes(content)
+        cache = open_cache(tmp_path)
+        assert_stored(cache, ["a"])
         os.truncate(shard, size)
         assert not cache.lookup(["a"])[0].any()
 

@@ -175,8 +175,8 @@ def test_a_finished_folder_without_its_weights_is_refused_and_one_with_left_over
     with pytest.raises(ResultError) as caught:
         train(job)
     assert str(caught.value) == (
-        f"{job.folder / 'model.safetensors'}: No such file or directory, expected what the training wrote; name "
-        "another folder, or delete this one and train again"
+        f"{job.folder / 'model.safetensors'}: cannot be read (No such file or directory), expected what the training "
+        "wrote; mend it, name another folder, or train again in an empty one"
     )
 
 
@@ -398,7 +398,7 @@ def test_a_cache_that_cannot_be_made(tmp_path):
     result = bench(tmp_path)
     assert result.exit_code == 2
     place, refusal = result.stderr.removeprefix("bench: ").split(": ", 1)
-    assert place.startswith(str(tmp_path / "cache" / "locks"))
+    assert place.startswith(str(tmp_path / "cache" / "trained"))
     assert refusal == (
         "cannot be written (Not a directory); make room or give write permission, or name another folder\n"
     )
@@ -447,8 +447,8 @@ def test_a_card_that_is_not_ours(tmp_path, text):
     with pytest.raises(ResultError) as caught:
         train(job)
     assert str(caught.value) == (
-        f"{job.folder / 'card.json'}: damaged or not ours, expected what the training wrote; name another folder, or "
-        "delete this one and train again"
+        f"{job.folder / 'card.json'}: damaged or not ours, expected what the training wrote; mend it, name another "
+        "folder, or train again in an empty one"
     )
 
 

@@ -142,6 +142,16 @@ def test_a_tracker_that_fails_ends_no_training(tmp_path, monkeypatch, caplog):
     assert len(events(tmp_path / "t")) == 2
 
 
+def test_a_folder_that_trackers_cannot_write_to_ends_no_work(tmp_path, caplog):
+    folder = write(tmp_path / "log.jsonl", 0, 10) or tmp_path / "log.jsonl"  # a file in the folder's place
+    with FollowedLog(["tensorboard"], folder, CARD, tmp_path / "log.jsonl") as log:
+        assert log.follow() == 2
+    said = [message.partition(": ")[2] for message in caplog.messages]
+    assert [one.startswith(start) for one, start in zip(said, ("tensorboard failed", "cannot be written"), strict=True)]
+    words = ("run", "-t", "mini-sts", "-m", "random", "--results-dir", tmp_path / "results")
+    assert call(*words, "--track", "tensorboard", "--track-dir", folder).exit_code == 0
+
+
 def test_an_evaluation_sends_its_main_scores(tmp_path):
     words = ("run", "-t", "mini-sts", "-m", "random", "--offline", "--json", "--results-dir", tmp_path / "results")
     done = call(*words, "--track", "tensorboard", "--track-dir", tmp_path / "t")

@@ -138,6 +138,15 @@ def test_a_cache_that_refuses_costs_time_and_no_vectors(tmp_path):
     assert open_vectors(write(tmp_path, TEXT), tmp_path / "cache").matrix[:7].tolist() == np.float32(VALUES).tolist()
 
 
+def test_a_cache_that_is_full_costs_time_and_no_vectors(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(vectors.tempfile, "TemporaryFile", lambda dir: Path("/dev/full").open("wb"))
+    assert open_vectors(write(tmp_path, TEXT), tmp_path / "cache").matrix[:7].tolist() == np.float32(VALUES).tolist()
+    assert caplog.messages == [
+        f"{tmp_path}/cache: cannot be written (No space left on device); make room or give write permission, or name "
+        "another folder; the word vectors are read into memory"
+    ]
+
+
 def in_binary(text, between=b"\n"):
     lines = [line.rsplit(" ", 3) for line in text.splitlines()]
     content = f"{len(lines)} 3\n".encode()

@@ -46,7 +46,7 @@ def verify(folder: Path, expected: Mapping[str, str]) -> None:
         try:
             found = files.sha256(path)
         except OSError as error:
-            raise Damage(f"{path}: {error.strerror}, expected what the training wrote") from error
+            raise Damage(f"{path}: cannot be read ({error.strerror}), expected what the training wrote") from error
         if found != digest:
             raise Damage(f"{path}: sha256 {found[:12]}, expected {digest[:12]} as the training wrote it")
 
@@ -70,7 +70,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         without = {name: value for name, value in values.items() if name != _SEAL}
     except OSError as error:
-        raise Damage(f"{path}: {error.strerror}, expected what the training wrote") from error
+        raise Damage(f"{path}: cannot be read ({error.strerror}), expected what the training wrote") from error
     except (ValueError, AttributeError) as error:
         raise Damage(f"{path}: damaged or not ours, expected what the training wrote") from error
     if (_SEAL in values or "files" in values) and values.get(_SEAL) != _digest(without):

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -32,7 +33,7 @@ from harness import files
 from harness.data.text import open_text
 from harness.derived import lock_of
 from harness.encoders.batching import pad_flat
-from harness.errors import DataError, UsageError
+from harness.errors import DataError, UsageError, WriteError
 from harness.progress import Progress
 
 _log = logging.getLogger(__name__)
@@ -110,12 +111,13 @@ def open_corpus(path: Path, tokenizer: Any, settings: Settings, cache: Path, pro
         path: see `reading.read_rows`.
         tokenizer: of the backbone.
         settings: method, positives, hard negatives and train_tokens and sentences decide what is read.
-        cache: the folder is made below it; several processes may ask at once, one works and the others wait.
+        cache: the folder is made below it; several processes may ask at once, one works and the others wait. Where the
+            disk refuses, a temporary folder takes what is then not kept.
         progress: told of rows.
 
     Raises:
-        DataError, UsageError: as `read_rows`; also if the file is missing or holds no row, or the cache is not
-            writable.
+        DataError, UsageError: as `read_rows`; also if the file is missing or holds no row.
+        WriteError: if the temporary folder takes nothing either.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file, expected training text; name a .txt or a .csv")
@@ -135,10 +137,8 @@ def open_corpus(path: Path, tokenizer: Any, settings: Settings, cache: Path, pro
     dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
     if roles.hard_negative_weight:
         next(read_rows(path, roles), None)  # the weight does not change the ids, but may not fit the columns
-    with files.writing(folder.parent), files.lock(lock_of(folder)):
-        known = _known(folder / "meta.json", dtype.itemsize)
-        if known is not None:
-            return Corpus(folder, path.name, sha256, known.facts, dtype)
+
+    def make(folder: Path) -> Corpus:
         draft = folder.with_suffix(".partial")
         facts = _tokenize(
             lambda: islice(read_rows(path, roles), settings.sentences),
@@ -150,6 +150,15 @@ def open_corpus(path: Path, tokenizer: Any, settings: Settings, cache: Path, pro
         shutil.rmtree(folder, ignore_errors=True)  # damaged, if it is there
         draft.replace(folder)
         return Corpus(folder, path.name, sha256, facts, dtype)
+
+    try:
+        with files.writing(folder.parent), files.lock_if_possible(lock_of(folder)):
+            known = _known(folder / "meta.json", dtype.itemsize)
+            return make(folder) if known is None else Corpus(folder, path.name, sha256, known.facts, dtype)
+    except WriteError as error:
+        _log.warning("%s; the tokenised text is not kept", error)
+    with TemporaryDirectory(prefix="bench-") as room, files.writing(Path(room)):
+        return make(Path(room) / folder.name)  # its files are open, and stay so when they are deleted
 
 
 def _tokenize(

@@ -1,11 +1,14 @@
 """The encoders of `simcse-unsup` and `simcse-sup`: released weights, or trained here if not there yet."""
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from baselines.simcse import devices
@@ -29,9 +32,11 @@ from harness.encoders.protocol import Encoder
 from harness.encoders.registry import Resolved, fill
 from harness.encoders.training import TrainingOptions, TrainingRun
 from harness.encoders.transformer import Backbone, TransformerEncoder, build_transformer
-from harness.errors import UsageError
+from harness.errors import UsageError, WriteError
 from harness.integrations.trackers import FollowedLog
 from harness.names import STS_B_DEV, Spec, Value
+
+_log = logging.getLogger(__name__)
 
 # https://github.com/princeton-nlp/SimCSE/blob/49fa580/README.md?plain=1#L52-L63
 _RELEASED = ("bert-base-uncased", "bert-large-uncased", "roberta-base", "roberta-large")
@@ -119,6 +124,26 @@ def train_once(job: Job, cache_dir: Path) -> dict[str, Any]:
         return train(job)
 
 
+def _trained(job: Job, cache_dir: Path) -> Path:
+    """The folder of the trained model: in the cache, or where that takes nothing in a temporary one."""
+    try:
+        train_once(job, cache_dir)
+        return job.folder
+    except WriteError as error:
+        if devices.size() > 1:  # each would have a folder of its own
+            raise
+        _log.warning("%s; the model is trained in a temporary folder and not kept", error)
+    folder = Path(_room().name) / job.folder.name
+    train_once(replace(job, folder=folder), cache_dir)
+    return folder
+
+
+@cache
+def _room() -> "TemporaryDirectory[str]":
+    """A folder that is there as long as this process."""
+    return TemporaryDirectory(prefix="bench-")
+
+
 def train_spec(asked: Resolved, context: Context, options: TrainingOptions) -> TrainingRun:
     """Train what the specification says: the entry point `bench.trainers`.
 
@@ -190,11 +215,11 @@ def build_simcse(spec: Spec, chosen: Settings, context: Context) -> Encoder:
     if _wants_release(spec, chosen):
         return _build_released(spec, chosen, context)
     job = make_job(chosen, context)
-    train_once(job, context.cache_dir)
+    folder = _trained(job, context.cache_dir)
     encoder = build_transformer(
         str(spec),
         spec.name,
-        open_checkpoint(job.folder, str(job.folder)),
+        open_checkpoint(folder, str(folder)),
         context,
         pooling=job.settings.pooling,
         parameters=asdict(job.settings),

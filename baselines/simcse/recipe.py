@@ -315,7 +315,7 @@ def _finished(job: Job) -> dict[str, Any] | None:
         return None if card is None else _same_run(job, card)
     except checkpoint.Damage as damage:
         if not job.in_cache or devices.size() > 1:
-            raise ResultError(f"{damage}; name another folder, or delete this one and train again") from damage
+            raise ResultError(f"{damage}; mend it, name another folder, or train again in an empty one") from damage
         _log.warning("%s; the model is trained anew", damage)
         shutil.rmtree(job.folder)
         return None

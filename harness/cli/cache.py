@@ -6,7 +6,8 @@ import typer
 
 from harness.cli import options
 from harness.cli.console import Rows, show_rows
-from harness.cli.options import command
+from harness.cli.options import command, report_error
+from harness.errors import ResultError
 
 cache_app = typer.Typer(no_args_is_help=True, help="Show what the cache folder holds, or empty it.")
 
@@ -23,9 +24,12 @@ def info(cache_dir: options.CacheDir = None, json: options.Json = False) -> None
         {"kind": one.kind, "files": one.files, "MiB": round(one.bytes / 2**20, 1), "what": one.what}
         for one in usage(root)
     ]
-    encoders: Rows = [
-        {"encoder": e.encoder, "sentences": e.rows, "MiB": round(e.bytes / 2**20, 1)} for e in stat(root / "embeddings")
-    ]
+    try:
+        stored = stat(root / "embeddings")
+    except ResultError as error:  # the kinds are shown all the same
+        report_error(error)
+        stored = []
+    encoders: Rows = [{"encoder": e.encoder, "sentences": e.rows, "MiB": round(e.bytes / 2**20, 1)} for e in stored]
     if json:
         from harness.cli.console import print_json
 

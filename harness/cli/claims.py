@@ -12,7 +12,7 @@ from harness.cli import completion, options
 from harness.cli.choice import choice_of
 from harness.cli.completion import one_of
 from harness.cli.console import err, out, print_json
-from harness.cli.options import command
+from harness.cli.options import command, told_results
 
 _STYLES = {"holds": "green", "does not hold": "red", "undecided": "yellow", "not measured": "dim"}
 
@@ -49,17 +49,14 @@ def claims(
     """
     from harness import files
     from harness.reports.claims import RULE, count, judge, markdown
-    from harness.results.store import read_all
 
-    results, problems = read_all(results_dir)
+    results = told_results(results_dir)
     findings = judge(paper, results, choice_of(backbone, seeds, {"nli": nli, "wiki": wiki}, fit, parameters), split)
     if output is not None:
         files.replace(output, markdown(paper, findings).encode())
     if json:
         print_json([asdict(finding) for finding in findings])
         return
-    for problem in problems:
-        err.print(f"bench: left out: {problem}", markup=False, soft_wrap=True)
     table = Table(show_lines=True)
     for head in ("claim", "verdict", "evidence"):
         table.add_column(head, overflow="fold")

@@ -11,7 +11,7 @@ import typer
 from harness.cli import options
 from harness.cli.completion import complete_measured
 from harness.cli.console import err, out, print_json
-from harness.cli.options import command
+from harness.cli.options import command, told_results
 from harness.cli.scores import Line, print_scores
 from harness.errors import ResultError, UsageError
 from harness.names import pick, short_task
@@ -40,9 +40,8 @@ def compare(
     For example: bench compare minilm bag-of-words
     """
     from harness.reports.comparison import compare as compared
-    from harness.results.store import read_all
 
-    results, _ = read_all(results_dir)
+    results = told_results(results_dir)
     one, other = (_measured(name, beside, results, results_dir, backbone) for name, beside in ((a, b), (b, a)))
     if one == other:
         raise UsageError(f"compare {a} {b}: both are {one}, expected two encoders; name another one")

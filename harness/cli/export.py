@@ -8,7 +8,7 @@ import typer
 from harness.cli import completion, options
 from harness.cli.completion import one_of
 from harness.cli.console import err, print_json
-from harness.cli.options import command, context_of, notice
+from harness.cli.options import command, context_of, notice, told_results
 from harness.errors import UsageError
 from harness.names import pick, split_specs
 
@@ -77,9 +77,8 @@ def _write_scores(folder: Path, card: "EncoderCard", layout: str, results_dir: P
     """Put what was measured of the encoder into the folder's card; returns how many scores that are."""
     from harness import files
     from harness.reports.modelcard import EVAL_RESULTS, eval_results, has_score, with_scores
-    from harness.results.store import read_all
 
-    found = read_all(results_dir)[0] if results_dir.is_dir() else []
+    found = told_results(results_dir) if results_dir.is_dir() else []
     own = [result for result in found if result.encoder.identity == card.identity and has_score(result)]
     if own:
         readme = folder / "README.md"

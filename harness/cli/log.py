@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from harness import files
 from harness.cli import options
 from harness.cli.console import err
 from harness.cli.options import command
@@ -30,6 +31,8 @@ def log(
         card = json_.loads((run / "card.json").read_bytes())
         with FollowedLog(names, track_dir, card, run / "log.jsonl") as followed:
             sent = followed.follow()
+    except PermissionError as error:
+        raise files.read_error(run, error) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"{run}: holds no finished training, expected card.json and log.jsonl as training writes them"

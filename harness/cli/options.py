@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness import files
 from harness.cli import completion
 from harness.cli.completion import LEVELS, one_of, some_of
 from harness.cli.console import err, log_lines
@@ -24,6 +25,7 @@ from harness.names import pick, split_names
 
 if TYPE_CHECKING:
     from harness.encoders.context import Context
+    from harness.results.record import Result
 
 _log = logging.getLogger(__name__)
 
@@ -339,7 +341,7 @@ def _let_typed_tasks_win(context: typer.Context, given: dict[str, Any]) -> None:
 
 @contextmanager
 def endings() -> Iterator[None]:
-    """Our errors become one sentence on stderr and their exit code; Ctrl-C becomes 130; a bug keeps its traceback."""
+    """Our errors and the system's become one sentence on stderr and an exit code; a bug keeps its traceback."""
     try:
         yield
     except BenchError as error:
@@ -350,6 +352,15 @@ def endings() -> Iterator[None]:
             raise
         report_error(said)
         raise typer.Exit(said.exit_code) from None
+    except OSError as error:
+        if error.strerror is None:  # of a library, not of the system
+            raise
+        refused = files.system_error(error)
+        report_error(refused)
+        raise typer.Exit(refused.exit_code) from None
+    except MemoryError:
+        notice("the memory of this machine is not enough; give it more, or do less at once")
+        raise typer.Exit(2) from None
     except KeyboardInterrupt:
         err.print("bench: interrupted; what is finished is kept, the same command goes on from there", soft_wrap=True)
         raise typer.Exit(130) from None
@@ -363,3 +374,13 @@ def report_error(error: BenchError) -> None:
 def notice(sentence: str) -> None:
     """One line on stderr, as it is: no wrapping, no markup."""
     err.print(f"bench: {sentence}", markup=False, soft_wrap=True)
+
+
+def told_results(folder: Path) -> "list[Result]":
+    """Every readable result of a folder; each that is left out is told."""
+    from harness.results.store import read_all
+
+    results, problems = read_all(folder)
+    for problem in problems:
+        notice(f"left out: {problem}")
+    return results

@@ -13,7 +13,7 @@ from harness.cli import completion, options
 from harness.cli.choice import choice_of
 from harness.cli.completion import complete_target, one_of, some_of
 from harness.cli.console import Rows, err, out, print_json, print_table, show_rows
-from harness.cli.options import command, notice
+from harness.cli.options import command, notice, told_results
 from harness.errors import BenchError
 from harness.names import pick, split_names
 
@@ -89,7 +89,7 @@ def paper(
 
     known = load_paper(name)
     choice = choice_of(computation.backbone, seeds, {"nli": nli, "wiki": wiki, "captions": captions}, fit, parameters)
-    results = _readable(results_dir)
+    results = told_results(results_dir)
     overview = list_ or not (table or figure)
     if overview or no_run:
         choice = _as_measured(known, choice, results)
@@ -120,16 +120,6 @@ def paper(
     _show(filled, paths, json=json, quiet=quiet)
     if code or not all(whole for _, whole in drawn):
         raise typer.Exit(code or 1)
-
-
-def _readable(results_dir: Path) -> "list[Result]":
-    """The results; those that cannot be read are told."""
-    from harness.results.store import read_all
-
-    results, problems = read_all(results_dir)
-    for problem in problems:
-        notice(f"left out: {problem}")
-    return results
 
 
 def _as_measured(paper: "Paper", choice: "Choice", results: "Sequence[Result]") -> "Choice":

@@ -12,7 +12,7 @@ import typer
 from harness.cli import completion, options
 from harness.cli.completion import one_of, some_of
 from harness.cli.console import err, print_json
-from harness.cli.options import command, notice, report_error, shared
+from harness.cli.options import command, notice, report_error, shared, told_results
 from harness.errors import BenchError, ResultError, UsageError
 from harness.names import Spec, pick, split_specs
 
@@ -243,12 +243,9 @@ def _table(name: str, width: str, results_dir: Path) -> "Table":
     from harness.reports.figures.canvas import WIDTHS
     from harness.reports.runs import Estimates
     from harness.reports.suite import build
-    from harness.results.store import read_all
 
     pick("width", WIDTHS, width)
-    results, problems = read_all(results_dir)
-    for problem in problems:
-        notice(f"left out: {problem}")
+    results = told_results(results_dir)
     return pick("table", {table.name: table for table in build(results, estimates=Estimates())}, name)
 
 

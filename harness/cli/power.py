@@ -9,7 +9,7 @@ import typer
 from harness.cli import options
 from harness.cli.completion import complete_measured
 from harness.cli.console import Rows, err, out, print_json, show_rows
-from harness.cli.options import command
+from harness.cli.options import command, told_results
 from harness.errors import ResultError
 from harness.names import STS, split_names
 
@@ -51,10 +51,9 @@ def power(
     For example: bench power --gain 0.5 --encoder simcse-unsup
     """
     from harness.reports.power import plan_power, runs_of
-    from harness.results.store import read_all
 
     chosen = _tasks(suite, tasks)
-    results, _ = read_all(results_dir)
+    results = told_results(results_dir)
     own = runs_of(encoder, backbone or "", results, chosen)
     other = runs_of(against, backbone or "", results, chosen) if against else None
     if other is not None and not other.estimates:

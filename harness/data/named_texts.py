@@ -78,6 +78,10 @@ def find_text(name: str, context: Surroundings, first: int | None = None) -> Tex
         )
     path = Path(name).expanduser()
     if not path.is_file():
+        note = _note(name, context.cache_dir)
+        with files.reading(note):  # a name that may not be looked up is not unknown
+            if "/" not in name and note.exists():
+                note.read_bytes()
         names = [*NAMED, *given_names(context.cache_dir)]
         raise UsageError(f"{name}: no such text, expected a file of sentences, or a name; {nearest(name, names)}")
     return Text(path.name, (open_text(path),), first, by_path=True)
@@ -152,14 +156,17 @@ def file_named(name: str, cache_dir: Path) -> Path | None:
 
     Raises:
         DataError: if the file is gone or has changed since.
+        ReadError: if it may not be read.
     """
     facts = _facts(_note(name, cache_dir)) if "/" not in name else {}
     if not facts:
         return None
     path, again = Path(facts["path"]), "name a file" if "@" in name else f"run `bench data add {name} FILE`"
-    if not path.is_file():
+    with files.reading(path):
+        found = files.sha256(path) if path.is_file() else None
+    if found is None:
         raise DataError(f"{path}: no such file, expected the one named {name}; {again}")
-    if (found := files.sha256(path)) != facts["sha256"]:
+    if found != facts["sha256"]:
         raise DataError(
             f"{path}: sha256 is {found}, expected {facts['sha256']} as when it was named {name}; get the file back, or "
             f"{again}"

@@ -89,20 +89,22 @@ class Checkpoint:
         Raises:
             EncoderError: if a file is no weight file but, for instance, a Git LFS pointer.
         """
-        paths = weight_files(self)
-        check_weights(paths)
-        return weights_digest(paths)
+        with files.reading(self.folder):
+            paths = weight_files(self)
+            check_weights(paths)
+            return weights_digest(paths)
 
     @cached_property
     def content(self) -> dict[str, Value | None]:
         """Digests of every file that decides the vectors, for the card; read once."""
         adapter = [self.model.adapter / name for name in _ADAPTER_FILES] if self.model.adapter else []
-        return {
-            "weights": self.weights_sha256,
-            "config": _digest([self.transformer / "config.json"]),
-            "tokenizer": _digest([self.tokenizer / name for name in TOKENIZER_FILES]),
-            "adapter": _digest(adapter) if adapter else None,
-        }
+        with files.reading(self.folder):
+            return {
+                "weights": self.weights_sha256,
+                "config": _digest([self.transformer / "config.json"]),
+                "tokenizer": _digest([self.tokenizer / name for name in TOKENIZER_FILES]),
+                "adapter": _digest(adapter) if adapter else None,
+            }
 
 
 @dataclass(slots=True)
@@ -128,7 +130,8 @@ def open_checkpoint(folder: Path, name: str, *, pooling_is_given: bool = False) 
     Raises:
         UsageError: as `find_checkpoint`.
     """
-    return _complete(Checkpoint(name, read_folder(folder, pooling_is_given=pooling_is_given)), offline=True)
+    with files.reading(folder):
+        return _complete(Checkpoint(name, read_folder(folder, pooling_is_given=pooling_is_given)), offline=True)
 
 
 def find_checkpoint(name: str, *, offline: bool, pooling_is_given: bool = False) -> Checkpoint:
@@ -142,13 +145,15 @@ def find_checkpoint(name: str, *, offline: bool, pooling_is_given: bool = False)
     Raises:
         UsageError: if the folder is not a checkpoint or holds what is not understood, or nothing of that name can be
             had.
+        ReadError: if a file of it may not be read.
     """
     if not name:
         raise UsageError("hf: names no checkpoint, expected a folder or a hub repository, such as hf:org/model")
     folder = Path(name).expanduser()
-    if folder.is_dir():
-        found = Checkpoint(str(folder), read_folder(folder, pooling_is_given=pooling_is_given))
-        return _complete(found, offline=offline)
+    with files.reading(folder):
+        if folder.is_dir():
+            found = Checkpoint(str(folder), read_folder(folder, pooling_is_given=pooling_is_given))
+            return _complete(found, offline=offline)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UsageError(f"{name}: no such folder; expected a checkpoint folder or a hub repository such as org/model")
     repository, folder = download(name, offline=offline)
@@ -240,9 +245,11 @@ def library_content(checkpoint: Checkpoint) -> dict[str, Value | None]:
     """Digests of every file of a folder that sentence-transformers reads by itself."""
     names = (MODULES, MAIN, *SENTENCE_CONFIGS)
     read = {".json", ".txt", ".model", ".safetensors", ".bin", ".spm"}
-    paths = [path for path in checkpoint.folder.rglob("*") if path.suffix in read and path.is_file()]
-    kept = [path for path in paths if path.parent != checkpoint.folder or path.name not in ("README.md", "card.json")]
-    return {"library": _digest([*(checkpoint.folder / name for name in names), *sorted(kept)], checkpoint.folder)}
+    folder = checkpoint.folder
+    with files.reading(folder):
+        paths = [path for path in folder.rglob("*") if path.suffix in read and path.is_file()]
+        kept = [path for path in paths if path.parent != folder or path.name not in ("README.md", "card.json")]
+        return {"library": _digest([*(folder / name for name in names), *sorted(kept)], folder)}
 
 
 def _digest(paths: list[Path], root: Path | None = None) -> str:

@@ -156,7 +156,7 @@ def read_training_card(folder: Path) -> dict[str, Any] | None:
     """
     try:
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return None
     ours = isinstance(card, dict) and "fingerprint" in card and isinstance(card.get("pooling"), str)
     modules = folder / MODULES

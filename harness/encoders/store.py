@@ -88,8 +88,8 @@ class EmbeddingStore:
     def lookup(self, sentences: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """Find stored rows, those that other processes have added since the last call included.
 
-        A damaged shard is named in one warning and counts as absent: its sentences are simply not found. In a folder
-        that cannot be read none is.
+        A damaged shard is named in one warning and removed: its sentences are simply not found. In a folder that
+        cannot be read none is.
 
         Args:
             sentences: n texts; repetitions are allowed.
@@ -287,14 +287,21 @@ def _read_rows(path: Path) -> NDArray[np.float32]:
 
 
 def _unless_damaged(read: Callable[[Path], T], path: Path) -> T | None:
-    """What `read` makes of the file; None where it is gone, and None with a warning where it is damaged."""
+    """What `read` makes of the file; None where it is gone, and None with a warning where it is damaged or unreadable.
+
+    A damaged file is removed: what it held is encoded again.
+    """
     try:
         return read(path)
     except FileNotFoundError:  # another process has cleared the cache
         return None
-    except (OSError, ValueError, struct.error) as error:
-        advice = "its embeddings count as not stored; delete it to stop this warning"
-        _log.warning("%s: the embedding cache file is damaged (%s): %s", path, error, advice)
+    except OSError as error:
+        _log.warning("%s: cannot be read (%s); its sentences are encoded again", path, error.strerror)
+        return None
+    except (ValueError, struct.error) as error:
+        _log.warning("%s: is damaged (%s); it is removed, and its sentences are encoded again", path, error)
+        with suppress(OSError):  # a read-only folder
+            path.unlink()
         return None
 
 

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from harness import files
-from harness.errors import UsageError
+from harness.errors import UsageError, WriteError
 from harness.names import pick
 from harness.results import layout
 from harness.results.record import Result
@@ -140,10 +140,10 @@ class Trackers:
         """
         self._run = run
         self._open: dict[str, Any] = {}
-        folder.mkdir(parents=True, exist_ok=True)
         _know_this_process_alone()
         for name in names:
             with self._watched(name):
+                folder.mkdir(parents=True, exist_ok=True)
                 self._open[name] = TRACKERS[name](run, folder, settings)
 
     def send(self, values: Mapping[str, float], step: int, names: Sequence[str]) -> list[str]:
@@ -191,6 +191,7 @@ class FollowedLog:
         self._sent = self._read_sent()
         self._trackers: Trackers | None = None
         self._position = 0  # bytes of the log that were read
+        self._unnoted = False  # whether it was told that what was sent cannot be noted
 
     def __enter__(self) -> Self:
         return self
@@ -217,8 +218,16 @@ class FollowedLog:
                 self._trackers = Trackers(self._names, self._folder, self._run, self._settings)
             values = {name: value for name, value in line.items() if value is not None}
             self._sent |= dict.fromkeys(self._trackers.send(values, step, new), step)
-            files.replace(self._sent_file, json.dumps(self._sent).encode())
+            self._note_sent()
         return bool(new)
+
+    def _note_sent(self) -> None:
+        try:
+            files.replace(self._sent_file, json.dumps(self._sent).encode())
+        except WriteError as error:
+            if not self._unnoted:
+                _log.warning("%s; a training that is resumed sends these lines again", error)
+            self._unnoted = True
 
     def _read_sent(self) -> dict[str, int]:
         try:

@@ -39,6 +39,12 @@ def _orphans(root: Path) -> Iterator[str]:
 def _index(root: Path) -> Iterator[str]:
     results = store.scan(root, check=False)[0]
     place = root / layout.INDEX
-    found = place.read_text(encoding="utf-8", errors="replace") if place.exists() else ""
+    try:
+        found = place.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        found = ""
+    except OSError as error:
+        yield str(documents.unreadable(place, error))
+        return
     if results and found != layout.index_of(results):
         yield f"{place}: is not what the results give; delete it, and the next run makes it anew"

@@ -146,7 +146,7 @@ def is_there(path: Path, *, unless: bool | None = None) -> bool:
 
 def unreadable(path: Path, error: OSError) -> ResultError:
     """The sentence about a file or folder that cannot be read."""
-    return ResultError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions")
+    return ResultError(str(files.read_error(path, error)))
 
 
 def _signed(document: dict[str, Any]) -> bytes:

@@ -181,6 +181,8 @@ def from_parquet(path: Path) -> dict[str, Any]:
         return {name: _values(table[name].combine_chunks()) for name in table.column_names}
     except FileNotFoundError:
         raise ResultError(f"{path}: is missing; run the task again") from None
+    except PermissionError as error:  # whose message is a paragraph
+        raise ResultError(f"{path}: cannot be read (Permission denied); check the path and its permissions") from error
     except (OSError, ValueError, TypeError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ResultError(f"{path}: cannot be read as Parquet ({reason}); run the task again") from error

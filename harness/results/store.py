@@ -256,9 +256,10 @@ def _is_whole(place: Path, expected: str) -> bool:
 
 
 def _write_index(root: Path, result: Result) -> None:
-    """Add a result to the index; where that is missing or damaged, make it anew from all results."""
-    place = root / layout.INDEX
-    before = place.read_text(encoding="utf-8", errors="replace") if place.exists() else ""
+    """Add a result to the index; where that is missing, damaged or unreadable, make it anew from all results."""
+    place, before = root / layout.INDEX, ""
+    with contextlib.suppress(OSError):
+        before = place.read_text(encoding="utf-8", errors="replace")
     content = layout.index_with(before, result) or layout.index_of(scan(root, check=False)[0])
     files.replace(place, content.encode())
 
