@@ -50,6 +50,15 @@ def test_a_shard_that_is_none_is_one_sentence(tmp_path, shard):
     assert done.stderr == f"bench: --shard {shard}: expected I/N with I from 1 to N, for instance --shard 1/4\n"
 
 
+def test_seeds_make_an_encoder_of_each_that_takes_one(tmp_path):
+    words = ["run", "-t", "mini-sts", "--results-dir", str(tmp_path), "--offline", "-q", "--json"]
+    done = CliRunner().invoke(app, [*words, "-m", "random,random[seed=7]", "--seeds", "0-2"])
+    names = [cell["encoder"] for cell in json.loads(done.stdout)]
+    assert names == ["random", "random[seed=1]", "random[seed=2]", "random[seed=7]"]
+    done = CliRunner().invoke(app, [*words, "-m", "minilm", "--seeds", "0-2"])
+    assert done.stderr == "bench: --seeds 0-2: none of minilm takes a seed; name one, or drop the option\n"
+
+
 def limited_run(tmp_path, *more):
     words = ("run", "-m", "random", "--limit", "40", "--results-dir", str(tmp_path), "--offline", "--quiet", *more)
     return CliRunner().invoke(app, words)

@@ -173,7 +173,9 @@ def test_a_folder_of_mteb_gives_our_tasks_and_names_the_others(tmp_path):
         ),
         ({**CURRENT, "scores": {"test": [ENTRY, ENTRY]}}, "subset 'default' of split 'test' is there twice, expected"),
         ({**CURRENT, "scores": {"test": [ENTRY | {"hf_subset": "en-de"}]}}, "subset 'en-de' of split 'test' is not"),
-        ({**CURRENT, "scores": {}}, "no scores, expected a list for each split; download the file again"),
+        ({**CURRENT, "scores": {}}, "no scores, expected some for each split; download the file again"),
+        ({**OLD, "test": None}, "no scores, expected some for each split; download the file again"),
+        ({**CURRENT, "task_name": ["STS12"]}, "task ['STS12'] is none of ours, expected STS12"),
         ({**OLD, "test": {"cos_sim": {"spearman": 0.7}}}, "cosine_pearson of split 'test' is None, expected a number"),
     ],
 )
@@ -183,6 +185,15 @@ def test_a_bad_file_of_mteb_is_one_sentence_and_nothing_is_imported(tmp_path, do
     output = tmp_path / "own.csv"
     assert sentence(bench("import", "mteb", tmp_path / "results", "--output", output)).startswith(f"{path}: {said}")
     assert not output.exists()
+
+
+@pytest.mark.parametrize("key", ["experiment_kwargs", "loader_kwargs"])
+def test_settings_of_a_model_that_are_no_object_are_one_sentence(tmp_path, key):
+    beside = mteb_file(tmp_path, CURRENT, "STS12").parent / "model_meta.json"
+    beside.write_text(json.dumps({"name": "org/model", key: ["dim"]}))
+    assert sentence(bench("import", "mteb", tmp_path / "results")) == (
+        f"{beside}: {key} is ['dim'], expected an object of settings; download the file again"
+    )
 
 
 def test_files_out_of_place_are_named(tmp_path):

@@ -16,10 +16,10 @@ from rich.table import Table
 from harness.cli import completion, options
 from harness.cli.completion import one_of
 from harness.cli.console import err, out, print_json, show_rows
-from harness.cli.options import command, report_error
+from harness.cli.options import command, report_error, shared
 from harness.cli.scores import SYMBOLS, Line, print_scores
 from harness.errors import BenchError, UsageError
-from harness.names import short_task, split_names, split_specs
+from harness.names import Spec, short_task, split_names, split_specs
 from harness.progress import BESIDE, take_timings, timed
 
 if TYPE_CHECKING:
@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 @command
 def run(
     models: options.Models = "",
+    seeds: Annotated[
+        str,
+        shared(
+            "--seeds", help="Each encoder that has a seed once for every one of these: 0,1,2 or 0-4, ends included."
+        ),
+    ] = "",
     suite: options.Suite = "",
     tasks: options.Tasks = "",
     mode: options.Mode = "test",
@@ -73,7 +79,7 @@ def run(
     with _timings(show=timings):
         from harness.encoders.registry import resolve
 
-        names = _named(models, shard)
+        names = _part(_named(models, seeds), shard)
         for name in names:  # a wrong name is said before the seconds that torch takes
             resolve(name)
         with timed("imports"):
@@ -119,15 +125,37 @@ def _chosen(suite: str, tasks: str, mode: str, classifier: str, limit: int | Non
     return chosen if limit is None else [limited(task, limit) for task in chosen]
 
 
-def _named(models: str, shard: str) -> list[str]:
-    """The encoders, or part I of N of them: the parts of one list, in whatever order, are disjoint and the whole.
+def _named(models: str, seeds: str) -> list[str]:
+    """The encoders; those that have a seed, and were given none, once for each of the seeds.
 
     Raises:
-        UsageError: if nothing is named, or `shard` is not I/N with I from 1 to N.
+        UsageError: if no encoder is named, or there are seeds and no encoder takes one.
     """
+    from harness.encoders.entry import declared
+    from harness.encoders.registry import resolve
+
     names = split_specs(models) if models else []
     if not names:
         raise UsageError("--models: nothing to evaluate; name encoders, `bench list models` shows what there is")
+    numbers = options.parse_seeds(seeds)
+    if not numbers:
+        return names
+    found: list[str] = []
+    for name in names:
+        spec = Spec.parse(name)
+        seeded = "seed" not in spec.given and any(p.name == "seed" for p in declared(resolve(name).entry))
+        found += [str(spec.replaced(seed=number)) for number in numbers] if seeded else [name]
+    if found == names:
+        raise UsageError(f"--seeds {seeds}: none of {', '.join(names)} takes a seed; name one, or drop the option")
+    return found
+
+
+def _part(names: list[str], shard: str) -> list[str]:
+    """Part I of N of the encoders: the parts of one list, in whatever order, are disjoint and the whole.
+
+    Raises:
+        UsageError: if `shard` is not I/N with I from 1 to N.
+    """
     if not shard:
         return names
     part, slash, parts = shard.partition("/")

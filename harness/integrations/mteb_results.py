@@ -85,17 +85,17 @@ def _numbers(path: Path, model: str) -> Iterable[Published]:
 def _scores(path: Path, document: Mapping[str, Any]) -> tuple[str, str, dict[str, Mapping[str, Any]]]:
     """Task, mteb's version, and split -> the entry of its one subset, in any of the three shapes."""
     task = document.get("task_name", document.get("mteb_dataset_name"))
-    if task not in TASKS:
+    if not isinstance(task, str) or task not in TASKS:
         raise UsageError(f"{path}: task {task!r} is none of ours, expected {', '.join(TASKS)}")
     old = "mteb_dataset_name" in document
     made_by = document.get("mteb_version", _OLD if old else None)
     if made_by != _OLD and not _VERSION.fullmatch(str(made_by)):
         raise UsageError(f"{path}: mteb_version {made_by!r}, expected 0, 1 or 2 and so on; its layout is not known")
-    if old:
-        return task, str(made_by), {split: entry for split, entry in document.items() if isinstance(entry, dict)}
-    splits = document.get("scores")
+    splits = {key: each for key, each in document.items() if isinstance(each, dict)} if old else document.get("scores")
     if not isinstance(splits, dict) or not splits:
-        raise UsageError(f"{path}: no scores, expected a list for each split; download the file again")
+        raise UsageError(f"{path}: no scores, expected some for each split; download the file again")
+    if old:
+        return task, str(made_by), splits
     return task, str(made_by), {split: _one_subset(path, split, entries) for split, entries in splits.items()}
 
 
@@ -144,8 +144,8 @@ def _model(path: Path, given: str) -> tuple[str, str, Mapping[str, Any], str]:
     if beside.is_file():
         meta = read_object(beside)
         name, revision = given or str(meta.get("name") or ""), str(meta.get("revision") or "")
-        ours = (meta.get("loader_kwargs") or {}).get(_PARAMETER, "")
-        settings = meta.get("experiment_kwargs") or {}
+        ours = str(_object(beside, meta, "loader_kwargs").get(_PARAMETER, ""))
+        settings = _object(beside, meta, "experiment_kwargs")
     else:
         organisation, between, rest = path.resolve().parent.parent.name.partition("__")
         name, revision = given or f"{organisation}/{rest}" * bool(between), path.resolve().parent.name * bool(between)
@@ -156,6 +156,14 @@ def _model(path: Path, given: str) -> tuple[str, str, Mapping[str, Any], str]:
             "is not known; name it with --model"
         )
     return name, revision, settings, ours
+
+
+def _object(path: Path, meta: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """An object of settings, empty where it is missing or null."""
+    found = meta.get(key) or {}
+    if not isinstance(found, dict):
+        raise UsageError(f"{path}: {key} is {found!r}, expected an object of settings; download the file again")
+    return found
 
 
 def _specs(name: str) -> str:
