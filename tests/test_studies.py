@@ -290,6 +290,33 @@ def test_deleted_results_are_measured_again(study, tmp_path):
     assert list(board.states().values()) == ["waiting", "done"]
 
 
+def test_a_file_that_has_changed_makes_another_cell(study, tmp_path):
+    (tmp_path / "my.txt").write_text("A man is playing.\nA dog runs.\n")
+    text = 'tasks = ["mini-sts"]\nbackbone = "tiny"\n[[models]]\nmodel = "bert-whitening"\nfit = "my.txt"\n'
+    first = [cell.key for cell in cells_of(study(text))]
+    assert [cell.key for cell in cells_of(study(text))] == first
+    (tmp_path / "my.txt").write_text("A man is playing.\nA dog runs fast.\n")
+    assert not set(first) & {cell.key for cell in cells_of(study(text))}
+
+
+def test_an_error_is_told_once(study):
+    study('tasks = ["mini-sts"]\n[[models]]\nmodel = "bert"\nbackbone = "./none"\n')
+    done = bench("study", "study.toml", "--offline", "--cache-dir", "cache")
+    assert done.exit_code == 2
+    assert done.stderr.count("no such folder") == 1
+
+
+def test_a_damaged_result_is_no_result(study, tmp_path):
+    study(CONTROLS)
+    bench("study", "study.toml")
+    next((tmp_path / "results").glob("random_*/mini-sts*.json")).write_text("{")
+    board = Board(found := study(CONTROLS), cells_of(found))
+    assert list(board.states().values()) == ["waiting", "done"]
+    done = bench("study", "study.toml")
+    assert done.exit_code == 2
+    assert "mini-sts" in done.stderr
+
+
 def test_a_plan_counts_what_is_to_do_and_changes_nothing(study, tmp_path):
     study(
         'tasks = ["mini-sts", "STS12"]\nbackbone = "tiny"\nseeds = [0]\n'

@@ -18,6 +18,7 @@ from harness.names import pick
 from harness.progress import Progress, bars
 
 if TYPE_CHECKING:
+    from harness.run import Cell as RunCell
     from harness.studies.cells import Board
     from harness.studies.engines import Alive
     from harness.studies.study import Study
@@ -93,7 +94,6 @@ def study(
 
 
 def _run(board: "Board", engine: str, workers: int, *, json: bool, quiet: bool) -> None:
-    from harness.cli.run import tell_cell
     from harness.studies.engines import ENGINES
     from harness.studies.plan import make_plan
     from harness.studies.worker import work_here
@@ -104,11 +104,19 @@ def _run(board: "Board", engine: str, workers: int, *, json: bool, quiet: bool) 
         if board.open_cells(board.states()):
             make_plan(board, progress=progress).check_disk(board.study.cache_dir)
         if engine == "local" and workers == 1:
-            work_here(board, progress, partial(tell_cell, quiet=quiet or json))
+            work_here(board, progress, partial(_tell_result, quiet=quiet or json))
         else:
             with chosen(board.study, workers) as alive:
                 _watch(board, alive, progress, quiet=quiet)
     _end(board, json=json, quiet=quiet)
+
+
+def _tell_result(cell: "RunCell", *, quiet: bool) -> None:
+    """A line for a score; errors are told at the end, each once."""
+    from harness.cli.run import tell_cell
+
+    if cell.error is None:
+        tell_cell(cell, quiet=quiet)
 
 
 def _show_plan(board: "Board", workers: int, *, json: bool) -> None:

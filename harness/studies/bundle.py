@@ -31,6 +31,7 @@ from harness.encoders.registry import resolve
 from harness.errors import DataError, UsageError
 from harness.results.machine import packages
 from harness.run import build_cached
+from harness.studies.cells import named_in
 from harness.studies.study import Study
 
 _TOP = "bundle"
@@ -67,7 +68,7 @@ def pack(file: Path, study: Study, output: Path) -> list[str]:
     for path in opened:
         members |= _member(path, {name: root.absolute() for name, root in roots.items()})
     texts: dict[str, str] = {}
-    for value in _values(study):
+    for value in dict.fromkeys(value for spec in study.specs for value in named_in(spec)):
         members |= _own_files(value)
         if (given := file_named(value, study.cache_dir)) is not None:
             texts[value] = f"texts/{value}/{given.name}"
@@ -169,15 +170,6 @@ def _member(path: Path, roots: dict[str, Path]) -> dict[str, Path]:
 
 def _files_below(folder: Path, root: Path, name: str) -> dict[str, Path]:
     return {f"{name}/{path.relative_to(root).as_posix()}": path for path in folder.rglob("*") if path.is_file()}
-
-
-def _values(study: Study) -> list[str]:
-    """Every text in a specification that may name a file or a text."""
-    found: dict[str, None] = {}
-    for spec in study.specs:
-        asked = resolve(spec)
-        found |= {str(value): None for value in asked.spec.given.values()} | {asked.spec.name.partition("hf:")[2]: None}
-    return [value for value in found if value]
 
 
 def _own_files(value: str) -> dict[str, Path]:

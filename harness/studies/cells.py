@@ -15,6 +15,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from harness import files
@@ -94,10 +95,24 @@ def _backbone_of(asked: Resolved, work: Work | None) -> str:
 def _cell(
     study: Study, kind: Kind, specs: Sequence[str], needs: tuple[str, ...], scoring: Scoring | None = None
 ) -> Cell:
-    what = [kind, *specs, study.dtype]
+    what = [kind, *specs, study.dtype, *(stamp for spec in specs for stamp in _stamps(spec))]
     if scoring is not None:
         what += [scoring.mode, scoring.classifier, *(task.name for task in scoring.chosen())]
     return Cell(kind, tuple(specs), needs, hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16], scoring)
+
+
+def named_in(spec: str) -> list[str]:
+    """Every text in a specification that may name a file, a folder or a text."""
+    asked = resolve(spec)
+    values = [*map(str, asked.spec.given.values()), asked.spec.name.partition("hf:")[2]]
+    return [value for value in values if value]
+
+
+def _stamps(spec: str) -> list[str]:
+    """What is seen at a glance of the user's own files that an encoder is made of: a change makes another cell."""
+    roots = [path for path in map(Path, named_in(spec)) if path.exists()]
+    own = [(file, file.stat()) for root in roots for file in ([root] if root.is_file() else sorted(root.rglob("*")))]
+    return [f"{file} {facts.st_size} {facts.st_mtime_ns}" for file, facts in own]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,10 +153,13 @@ class Board:
         self.study = study
         self.cells = cells
         self.folder = study.results_dir / FOLDER
+        self._damaged = set[str]()  # keys of cells that were done and have results that cannot be read
+        done = {cell.key: record.files for cell in cells if (record := self.record(cell)).state == "done"}
+        results, _ = store.read_all(study.results_dir, check=False)
         # What was measured before, by this study or not; names of texts by path are only known once they are read.
-        self.measured = {
-            (one.encoder.name, one.task, one.protocol) for one in store.read_all(study.results_dir, check=False)[0]
-        }
+        self.measured = {(one.encoder.name, one.task, one.protocol) for one in results}
+        read = {str(one.file.relative_to(study.results_dir)) for one in results if one.file is not None}
+        self._damaged.update(key for key, names in done.items() if not read.issuperset(names))
 
     def open(self) -> None:
         """Make the folder, refuse one without locks, and let cells that failed earlier be tried again.
@@ -164,8 +182,9 @@ class Board:
             record = Record(**{**said, "files": tuple(said["files"])})
         except (OSError, ValueError, TypeError, KeyError):
             return Record(label=cell.label)
-        if record.state == "done" and not all((self.study.results_dir / name).is_file() for name in record.files):
-            return Record(label=cell.label)  # its results were deleted
+        there = all((self.study.results_dir / name).is_file() for name in record.files)
+        if record.state == "done" and (cell.key in self._damaged or not there):
+            return Record(label=cell.label)  # its results were deleted, or damaged
         return record
 
     def states(self) -> dict[str, State]:
@@ -245,6 +264,7 @@ class Board:
             return True
 
     def _write(self, cell: Cell, record: Record) -> None:
+        self._damaged.discard(cell.key)
         try:
             files.replace(self.folder / f"{cell.key}.json", (json.dumps(asdict(record), indent=1) + "\n").encode())
         except WriteError:
