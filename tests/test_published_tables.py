@@ -78,6 +78,9 @@ def test_a_table_of_ones_own_needs_four_columns_and_takes_the_heads_of_tables(wr
             "paper,model,task,value,split\nP,m,STS12,70,dev\n",
             ":2: split 'dev' of STS12, expected test; numbers of splits do not compare",
         ),
+        ("paper,model,task,value,metric\nP,m,STS12,70,accuracy\n", ":2: accuracy of STS12, expected spearman"),
+        ("paper,model,task,value,value\n", ": a column is twice in the header paper, model, task, value, value; keep"),
+        ("paper,model,task,value,prefer\nP,m,STS12,70,yes\n", ":2: prefer is 'yes', expected 1 for the row to show"),
         (HEADER + ROW + ROW, ": spearman of minilm on STS12 is there twice (72.37 and 72.37, both from My paper,"),
     ],
 )

@@ -148,6 +148,8 @@ def checked(number: Published, where: str) -> Published:
     if metric not in _METRICS or aggregation not in _METRICS[metric]:
         found = "/".join(filter(None, (metric, aggregation)))
         raise UsageError(f"{where}: no score is named {found}, expected accuracy, or spearman or pearson with all")
+    if (metric in _CORRELATIONS) != (usual[0] in _CORRELATIONS) and task != AVERAGE:
+        raise UsageError(f"{where}: {metric} of {task}, expected {usual[0]}")
     if split != usual[2] and task != AVERAGE:
         raise UsageError(f"{where}: split {split!r} of {task}, expected {usual[2]}; numbers of splits do not compare")
     if split not in _SPLITS:
@@ -173,6 +175,8 @@ def _check_columns(path: Path, found: Iterable[str]) -> None:
     unknown = [name for name in names if name not in COLUMNS]
     if unknown:
         raise UsageError(f"{path}: unknown column {unknown[0]!r}; {nearest(unknown[0], COLUMNS)}")
+    if len(set(names)) < len(names):
+        raise UsageError(f"{path}: a column is twice in the header {', '.join(names)}; keep one")
 
 
 def _number(where: str, row: Mapping[str | None, str | None]) -> Published:
@@ -186,6 +190,8 @@ def _number(where: str, row: Mapping[str | None, str | None]) -> Published:
         value = float(given["value"])
     except ValueError:
         raise UsageError(f"{where}: value {given['value']!r} is no number, expected percent") from None
+    if given.get(_PREFER, "1") not in ("0", "1"):
+        raise UsageError(f"{where}: {_PREFER} is {given[_PREFER]!r}, expected 1 for the row to show, else 0")
     texts = {"metric": "", "aggregation": "", "split": ""} | {name: given[name] for name in _TEXTS if name in given}
     number = Published(**texts, value=value, preferred=given.get(_PREFER) != "0")
     return checked(number, where)
