@@ -126,7 +126,7 @@ def test_one_run_of_a_database_goes_on_in_another_process(tmp_path, tracker, rea
 def test_a_tracker_that_fails_ends_no_training(tmp_path, monkeypatch, caplog):
     class Broken:
         def log(self, values, step):
-            raise OSError("no room")
+            raise OSError("no room\nsee https://disk")
 
         finish = log
 

@@ -167,8 +167,8 @@ class Trackers:
                 yield
         except Exception as error:  # whatever another program's library raises
             self._open.pop(name, None)
-            kind = type(error).__name__
-            _log.warning("%s: %s failed with %s: %s; it is sent nothing more", self._run, name, kind, error)
+            what = f"{type(error).__name__}: {error}".partition("\n")[0]
+            _log.warning("%s: %s failed with %s; it is sent nothing more", self._run, name, what)
 
 
 class FollowedLog:
