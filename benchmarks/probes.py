@@ -21,9 +21,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harness.tasks.probes.folds import stratified
 from harness.tasks.probes.heads import L2_GRID, Problem, table, train_heads
-from harness.tasks.probes.schemes import kfold_then_test, nested_kfold, train_dev_test
+from harness.tasks.probes.schemes import kfold_then_test, nested_kfold, stratified, train_dev_test
 from harness.tasks.probes.settings import MODES, Examples, ProbeSettings
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

@@ -136,7 +136,7 @@ def linear_layers(root: Path, cache: Path) -> dict:
     """The floor: packed float32 matrix products of random numbers, of the model's shapes and number."""
     import torch
 
-    from harness.encoders.packed_linear import PackedLinear
+    from harness.encoders.fast_bert import PackedLinear
 
     blocks = [[PackedLinear(torch.nn.Linear(n, k)) for n, k in SHAPES] for _ in range(LAYERS)]
     inputs = {n: torch.randn(512, n) for n, _ in SHAPES}

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from harness.cli.main import app
 from harness.data import sts
-from harness.data.files import Copy, TextFile
 from harness.data.locate import BUNDLED
+from harness.data.manifest import Copy, TextFile
 from harness.data.records import Pairs, SimilarityData
 from harness.data.sts import SEMEVAL_SUBSETS
 from harness.encoders.context import Context

@@ -16,10 +16,10 @@ from harness.encoders.registry import build
 from harness.errors import ResultError
 from harness.names import STS_B_DEV
 from harness.results import store
-from harness.results.check import check
 from harness.results.correlation import spearman
 from harness.results.items import columns
 from harness.results.migration import migrate
+from harness.results.store import find_problems
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,7 +56,7 @@ def test_scores_items_and_provenance_are_the_same(tmp_path):
     (result,) = store.read_all(tmp_path / "new")[0]
     assert result.scores == {"spearman/all/test": spearman(items.gold, items.cosine)}
     assert (result.items(), result.run, result.flags) == (items, RUN, ("a flag",))
-    assert check(tmp_path / "new") == []
+    assert find_problems(tmp_path / "new") == []
     with pytest.raises(ResultError, match="is the folder to convert, expected another one"):
         migrate(tmp_path / "new", tmp_path / "new", lambda card: card)
 
@@ -128,4 +128,4 @@ def test_trained_weights_keep_their_own_identity_and_name_their_text(tmp_path):
 
 @pytest.mark.skipif(not (ROOT / "results" / "index.csv").exists(), reason="an installed package has no results")
 def test_the_committed_results_are_whole():
-    assert check(ROOT / "results") == []
+    assert find_problems(ROOT / "results") == []

@@ -19,10 +19,10 @@ from harness import files
 from harness.errors import ResultError, WriteError
 from harness.names import EncoderCard
 from harness.results import layout, machine, store
-from harness.results.check import check
 from harness.results.collection import Results
 from harness.results.items import PairItems, RowItems, columns, to_parquet
 from harness.results.record import Result, Run
+from harness.results.store import find_problems
 
 CARD = EncoderCard(
     name="bert[pooling=avg,backbone=tiny]",
@@ -157,7 +157,7 @@ def test_items_that_no_result_needs_any_more_go(tmp_path):
     assert len(list(tmp_path.glob("items/*"))) == 1
     store.write(RESULT, tmp_path)
     assert not list((tmp_path / f"bert_tiny_{CARD.identity[:8]}").glob("*.parquet"))
-    assert check(tmp_path) == []
+    assert find_problems(tmp_path) == []
 
 
 def test_names_are_short_plain_and_distinct(tmp_path):
@@ -314,9 +314,9 @@ def test_damaged_items_are_named_and_the_result_is_not_finished(tmp_path, which,
     damage(file)
     assert refusal(written.file).startswith(f"{file}: ")
     assert store.finished(tmp_path, "STS12", "sts", CARD, RESULT.data) is None
-    assert [problem for problem in check(tmp_path) if problem.startswith(f"{file}: ")]
+    assert [problem for problem in find_problems(tmp_path) if problem.startswith(f"{file}: ")]
     store.write(FULL, tmp_path)
-    assert store.read_all(tmp_path) == ([written], []) and check(tmp_path) == []
+    assert store.read_all(tmp_path) == ([written], []) and find_problems(tmp_path) == []
 
 
 def test_a_kill_between_the_two_writes_leaves_a_result_that_is_not_finished(tmp_path, monkeypatch):
@@ -336,7 +336,7 @@ def test_a_kill_between_the_two_writes_leaves_a_result_that_is_not_finished(tmp_
     assert store.finished(tmp_path, "STS12", "sts", CARD, RESULT.data) is None
     assert "is not the file that STS12.sts.json was written with" in store.read_all(tmp_path)[1][0]
     store.write(later, tmp_path)
-    assert store.read_all(tmp_path)[0] == [later] and check(tmp_path) == []
+    assert store.read_all(tmp_path)[0] == [later] and find_problems(tmp_path) == []
 
 
 def test_a_folder_in_a_wrong_place_is_named_and_left_out(tmp_path):
@@ -381,7 +381,7 @@ def test_of_two_encoders_with_one_name_the_newest_counts(tmp_path):
     assert results == [new]
     assert (
         problems
-        == check(tmp_path)
+        == find_problems(tmp_path)
         == [
             f"{old.file.parent}: holds earlier results of {CARD.name}, made with other vectors than those in "
             f"{new.file.parent.name}; they are left out, delete one of the folders"
@@ -411,7 +411,7 @@ def test_a_finished_result_is_one_of_the_same_data(tmp_path):
 
 def test_the_check_names_what_nobody_names(tmp_path):
     written = store.write(FULL, tmp_path)
-    assert check(tmp_path) == []
+    assert find_problems(tmp_path) == []
     folder = written.file.parent
     orphans = [
         tmp_path / "items" / f"STS13.sts.{'0' * 12}.parquet",
@@ -422,10 +422,10 @@ def test_the_check_names_what_nobody_names(tmp_path):
         orphan.write_text("")
     index = tmp_path / "index.csv"
     index.write_text(index.read_text().replace("1.0", "0.9"))
-    problems = check(tmp_path)
+    problems = find_problems(tmp_path)
     assert [problem.partition(": ")[0] for problem in problems] == sorted(map(str, [*orphans, index]))
     written.file.unlink()
-    assert f"{folder}: holds an encoder's card and no result; delete it" in check(tmp_path)
+    assert f"{folder}: holds an encoder's card and no result; delete it" in find_problems(tmp_path)
 
 
 def test_a_lost_index_is_made_anew_and_never_believed(tmp_path):
@@ -433,10 +433,10 @@ def test_a_lost_index_is_made_anew_and_never_believed(tmp_path):
     whole = (tmp_path / "index.csv").read_text()
     for damage in ("", "nonsense", whole[:-10], "encoder\n"):
         (tmp_path / "index.csv").write_text(damage)
-        assert (store.read_all(tmp_path)[0][0], check(tmp_path)[0].count("index.csv")) == (FULL, 1)
+        assert (store.read_all(tmp_path)[0][0], find_problems(tmp_path)[0].count("index.csv")) == (FULL, 1)
         store.write(replace(FULL, task="STS13"), tmp_path)
         assert len((tmp_path / "index.csv").read_text().splitlines()) == 3
-        assert check(tmp_path) == []
+        assert find_problems(tmp_path) == []
 
 
 def test_a_frame_has_a_line_per_score(tmp_path):
@@ -511,7 +511,7 @@ def test_writers_side_by_side_lose_nothing(tmp_path):
         writer.start()
     for writer in writers:
         writer.join()
-    assert len(store.read_all(tmp_path)[0]) == 12 and check(tmp_path) == []
+    assert len(store.read_all(tmp_path)[0]) == 12 and find_problems(tmp_path) == []
     assert len((tmp_path / "index.csv").read_text().splitlines()) == 13
 
 

@@ -22,9 +22,9 @@ def check(
 
     Every score is computed again from its per-item scores. Exit code 1 if anything is wrong.
     """
-    from harness.results.check import check as problems_of
+    from harness.results.store import find_problems
 
-    problems = problems_of(results_dir)
+    problems = find_problems(results_dir)
     if json:
         print_json(problems)
     else:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from harness.data.files import TextFile, read_text_file
+from harness.data.manifest import TextFile, read_text_file
 from harness.data.records import parse_fields, provenance
 from harness.errors import DataError
 

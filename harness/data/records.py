@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.data.files import Copy, TextFile
+from harness.data.manifest import Copy, TextFile
 from harness.errors import DataError
 
 

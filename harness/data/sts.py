@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from harness.data.files import Copy, TextFile, read_text_file
-from harness.data.manifest import facts_of
+from harness.data.manifest import Copy, TextFile, facts_of, read_text_file
 from harness.data.records import Pairs, SimilarityData, parse_fields, parse_gold, provenance
 from harness.errors import DataError
 

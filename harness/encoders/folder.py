@@ -120,11 +120,6 @@ class ModelFolder:
     declares_modules: bool = False
     library: str = ""
 
-    @property
-    def normalizes(self) -> bool:
-        """Whether vectors have length 1 as they come out."""
-        return bool(self.modules) and self.modules[-1].kind == "Normalize" and self.truncate_dim is None
-
 
 def read_folder(root: Path, *, pooling_is_given: bool = False) -> ModelFolder:
     """Describe a model folder.

@@ -81,12 +81,6 @@ def migrate(old: Path, new: Path, identify: Callable[[EncoderCard], EncoderCard]
     return Migration(len(written), tuple(problems), tuple(names.items()))
 
 
-def same_scores(old: Path, result: Result) -> bool:
-    """Whether a converted result has, bit for bit, the scores of the old file that it was made from."""
-    before = json.loads(old.read_bytes())
-    return dict(result.scores) == before["scores"] and list(result.scores) == list(before["scores"])
-
-
 def _read(path: Path) -> Result:
     """Read and check a result of schema 1 with its per-item scores.
 

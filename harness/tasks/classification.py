@@ -118,7 +118,7 @@ class ClassificationTask:
 
     def _fit(self, examples: Sequence[Examples], context: Context) -> ProbeScore:
         # Here and not above, so that tasks can be listed and their data checked without torch.
-        from harness.tasks.probes.cores import probe_device
+        from harness.tasks.cores import probe_device
         from harness.tasks.probes.schemes import kfold_then_test, nested_kfold, train_dev_test
 
         def tell(done: int, total: int, epoch: int) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import TaskError
-from harness.tasks.blocks import blas, in_threads
+from harness.tasks.cores import blas, in_threads
 from harness.tasks.metrics import Matrix, Vector
 
 Doubles = NDArray[np.float64]

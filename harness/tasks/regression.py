@@ -60,7 +60,7 @@ class RegressionTask:
 
     def _score(self, splits: tuple[Pairs, ...], encoder: Encoder, context: Context) -> Outcome:
         # Here and not above, so that tasks can be listed and their data checked without torch.
-        from harness.tasks.probes.cores import probe_device
+        from harness.tasks.cores import probe_device
         from harness.tasks.probes.relatedness import MOST_PASSES, Scored, relatedness
 
         def scored(split: Pairs) -> Scored:

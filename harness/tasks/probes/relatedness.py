@@ -12,9 +12,8 @@ from torch import Tensor
 
 from harness.errors import DataError
 from harness.results.correlation import METRICS
-from harness.tasks.probes.cores import one_core_each
-from harness.tasks.probes.heads import initial_weights, with_constant
-from harness.tasks.probes.optimizers import Adam
+from harness.tasks.cores import one_core_each
+from harness.tasks.probes.heads import Adam, initial_weights, with_constant
 from harness.tasks.probes.settings import Features, Progress, check_rows
 
 _CLASSES = 5
