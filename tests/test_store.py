@@ -458,6 +458,18 @@ def write_for_ever(root: Path, seed: int) -> None:
         store.write(made, root)
 
 
+def test_scores_of_another_length_are_those_of_a_killed_writer(tmp_path):
+    file = store.write(FULL, tmp_path / "one").file
+    order = [0.1, 0.2, 0.3, 0.4, 0.5]
+    longer = store.write(RESULT.with_items(pairs(order, gold=order)), tmp_path / "other").file
+    scores = layout.scores_file(file)
+    scores.write_bytes(layout.scores_file(longer).read_bytes())
+    assert store.read_all(tmp_path / "one") == (
+        [],
+        [f"{scores}: is not the file that {file.name} was written with; run the task again"],
+    )
+
+
 def test_killed_writers_never_leave_a_result_that_is_wrong(tmp_path):
     store.write(FULL, tmp_path)
     pause, seen = random.Random(0), set()

@@ -134,9 +134,14 @@ def read_items(result: Result, shared: Shared | None = None) -> Items:
     if place not in shared:
         shared[place] = _checked(place, result.shared_sha256)
     scores = layout.scores_file(result.file)
-    items = from_columns({**shared[place], **from_parquet(scores)})
+    own = from_parquet(scores)
+    strange = f"{scores}: is not the file that {result.file.name} was written with; run the task again"
+    try:
+        items = from_columns({**shared[place], **own})
+    except ResultError as error:  # another number of items
+        raise ResultError(strange) from error
     if digest_of_all(items, result.shared_sha256) != result.items_sha256:
-        raise ResultError(f"{scores}: is not the file that {result.file.name} was written with; run the task again")
+        raise ResultError(strange)
     return items
 
 
