@@ -471,16 +471,19 @@ def test_scores_of_another_length_are_those_of_a_killed_writer(tmp_path):
 
 
 def test_killed_writers_never_leave_a_result_that_is_wrong(tmp_path):
-    store.write(FULL, tmp_path)
+    scores = layout.scores_file(store.write(FULL, tmp_path).file)
     pause, seen = random.Random(0), set()
     for round_ in range(10):
+        before = scores.read_bytes()
         writers = [
             multiprocessing.get_context("fork").Process(target=write_for_ever, args=(tmp_path, 2 * round_ + i))
             for i in range(2)
         ]
         for writer in writers:
             writer.start()
-        time.sleep(0.03 + 0.05 * pause.random())
+        while scores.read_bytes() == before:
+            time.sleep(0.001)
+        time.sleep(0.05 * pause.random())
         for writer in writers:
             writer.kill()
             writer.join()
