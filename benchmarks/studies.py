@@ -8,10 +8,12 @@ real ones do; a worker's start is added once. It knows nothing of a disk or a ne
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.studies.cells import FOLDER, Cell
@@ -22,18 +24,22 @@ _COPIES = 20  # of the measured study: as many settings
 
 
 def pool(study: Path) -> None:
-    """Wall times of a worker's start, of one process, and of two."""
-    started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import harness.studies.worker, torch"], check=True)
-    print(f"a worker's start (interpreter, torch, this package): {time.perf_counter() - started:.1f} s")
+    """Wall and CPU times of a worker's start, of one process, and of two."""
+    _timed("a worker's start", [sys.executable, "-c", "import harness.studies.worker, torch"])
     for workers in (1, 2):
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "harness", "study", str(study.resolve()), "-q", "-n", str(workers)]
-            started = time.perf_counter()
-            subprocess.run(
-                [*command, "--results-dir", f"{folder}/results", "--cache-dir", f"{folder}/cache"], check=True
-            )
-            print(f"{workers} worker{'s' * (workers > 1)}: {time.perf_counter() - started:.1f} s")
+            folders = ["--results-dir", f"{folder}/results", "--cache-dir", f"{folder}/cache"]
+            _timed(f"{workers} worker{'s' * (workers > 1)}", [*command, *folders])
+
+
+def _timed(what: str, command: Sequence[str]) -> None:
+    """CPU time is that of the command and all of its processes; load is of the machine, over the last minute."""
+    before, started = os.times(), time.perf_counter()
+    subprocess.run(command, check=True)
+    after, wall = os.times(), time.perf_counter() - started
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    print(f"{what}: {wall:.1f} s, {cpu:.1f} s of CPU time, load {os.getloadavg()[0]:.1f}", flush=True)
 
 
 def simulate_from(results: Path, start: float) -> None:

@@ -79,7 +79,7 @@ class _Pass:
 
 
 class Lines:
-    """Writes at most a line a minute, so that a log shows that work goes on, and how long it will take."""
+    """Writes at most a line a minute of each kind of work: a log shows that it goes on, and how long it will take."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin the first minute.
@@ -89,18 +89,19 @@ class Lines:
         """
         self._clock = clock
         self._passes: dict[str, _Pass] = {}
-        self._last = clock()
+        self._begun = clock()
+        self._last: dict[str, float] = {}
 
     def __call__(self, what: str, done: int, total: int, detail: str = "", /) -> None:
-        """Write a line, if the last one is a minute old."""
+        """Write a line, if the last one of this kind is a minute old."""
         now = self._clock()
         current = self._passes.get(what)
         if current is None or done < current.done:  # work that was resumed begins in its middle
             current = self._passes[what] = _Pass(now, done, done)
         current.done = done
-        if now - self._last < _SECONDS_BETWEEN_LINES:
+        if now - self._last.get(what, self._begun) < _SECONDS_BETWEEN_LINES:
             return
-        self._last = now
+        self._last[what] = now
         parts = [f"{done:,} of {total:,}" if total else f"{done:,}", detail, _time_left(current, now, total)]
         with contextlib.suppress(OSError, ValueError):  # a notice that cannot be written ends no work
             sys.stderr.write(f"bench: {what}: {', '.join(filter(None, parts))}\n")

@@ -195,6 +195,14 @@ def test_a_study_is_measured_once(study, tmp_path):
     assert (tmp_path / "reports/report.md").is_file()
 
 
+def test_a_log_file_says_how_far_the_study_is(study, monkeypatch):
+    monkeypatch.setattr("harness.progress._SECONDS_BETWEEN_LINES", 0)
+    study(CONTROLS)
+    said = bench("study", "study.toml").stderr
+    assert "bench: cells: 0 of 2, 0 running, 0 failed\n" in said
+    assert "bench: cells: 1 of 2, 0 running, 0 failed, less than a minute left\n" in said
+
+
 def test_a_report_draws_the_figures_that_the_study_wants(study, tmp_path, monkeypatch):
     monkeypatch.setattr(canvas, "_FORMATS", {})
     assert [*FIGURES] == [one.name for one in plot_app.registered_commands]

@@ -1,7 +1,6 @@
 """`bench study`."""
 
 import time
-from collections import Counter
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from harness.studies.study import Study
 
 _PAUSE = 0.5  # seconds between two looks at the records
-_LINE_SECONDS = 60.0
 
 
 @command
@@ -107,7 +105,7 @@ def _run(board: "Board", engine: str, workers: int, *, json: bool, quiet: bool) 
             work_here(board, progress, partial(_tell_result, quiet=quiet or json))
         else:
             with chosen(board.study, workers) as alive:
-                _watch(board, alive, progress, quiet=quiet)
+                _watch(board, alive, progress)
     _end(board, json=json, quiet=quiet)
 
 
@@ -170,23 +168,14 @@ def _duration(seconds: float) -> str:
     )
 
 
-def _watch(board: "Board", alive: "Alive", progress: Progress, *, quiet: bool) -> None:
-    """Show how many cells have ended until all have or no worker is left: a bar, or a line a minute in a log file."""
-    started = last = time.monotonic()
-    before = 0
+def _watch(board: "Board", alive: "Alive", progress: Progress) -> None:
+    """Show how many cells have ended until all have or no worker is left."""
+    from harness.studies.worker import show_states
+
     while True:
         at_work = alive()
         states = board.states()
-        counts = Counter(states.values())
-        ended, now = counts["done"] + counts["failed"], time.monotonic()
-        before = before or ended
-        if err.is_terminal:
-            progress("cells", ended, len(board.cells))
-        elif not quiet and now - last >= _LINE_SECONDS:
-            last, rate = now, (ended - before) / (now - started)
-            left = f", about {(len(board.cells) - ended) / rate / 60:.0f} min left" if rate else ""
-            told = ", ".join(f"{counts[state]} {state}" for state in ("done", "running", "failed"))
-            notice(f"{len(board.cells)} cells: {told}{left}")
+        show_states(states, progress)
         if not board.open_cells(states) or not at_work:
             return
         time.sleep(_PAUSE)

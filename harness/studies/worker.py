@@ -3,7 +3,8 @@
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from harness.encoders.cached import CachedEncoder
@@ -17,7 +18,7 @@ from harness.progress import Progress, silent
 from harness.results.record import Result
 from harness.run import Cell as RunCell
 from harness.run import Plan, build_cached, ignore, run
-from harness.studies.cells import Board, Cell, Record, cells_of
+from harness.studies.cells import Board, Cell, Record, State, cells_of
 from harness.studies.rates import Rate, note, rate_name
 from harness.studies.study import Study
 
@@ -53,9 +54,17 @@ def work_here(board: Board, progress: Progress, on_cell: OnCell) -> None:
         pass
 
 
+def show_states(states: Mapping[str, State], progress: Progress) -> None:
+    """Show how far the study is."""
+    counts = Counter(states.values())
+    ended = counts["done"] + counts["failed"]
+    progress("cells", ended, len(states), f"{counts['running']} running, {counts['failed']} failed")
+
+
 def _work_once(board: Board, order: Sequence[Cell], progress: Progress, on_cell: OnCell) -> bool:
     """Do the first cell that can be done, or wait a moment where others do them; whether there may be more."""
     states = board.states()
+    show_states(states, progress)
     left = board.open_cells(states)
     for cell in (one for one in order if one in left and all(states[need] == "done" for need in one.needs)):
         with board.claim(cell) as record:
