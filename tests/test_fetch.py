@@ -309,13 +309,16 @@ def test_download_with_other_bytes_is_thrown_away(hub, tmp_path):
     assert fetch_senteval(tmp_path / "cache", offline=False).revision == COMMIT
 
 
-def test_no_network(hub, tmp_path, monkeypatch):
+def test_no_network(hub, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")  # nobody listens on port 1
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
     assert sentence(tmp_path / "cache") == (
         "http://127.0.0.1:1/datasets/princeton-nlp/datasets-for-simcse/resolve/main/senteval.tar: the connection"
         " failed ([Errno 111] Connection refused), expected an answer; check the network, the proxy and HF_ENDPOINT"
         f" and run the command again, or {LAYOUT}"
     )
+    lines = [one.getMessage() for one in caplog.records if one.name.startswith("huggingface_hub")]
+    assert len(lines) == 1 and lines[0].endswith("; asked again, five times at the most")
 
 
 @pytest.mark.parametrize("switch", ["argument", "HF_HUB_OFFLINE"])

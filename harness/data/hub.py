@@ -128,7 +128,8 @@ def patiently(ask: Callable[[], str]) -> Path:
 
     for wait in (*_WAITS, None):
         try:
-            return Path(ask())
+            with _one_line_of_retries():
+                return Path(ask())
         except (HfHubHTTPError, LocalEntryNotFoundError) as error:
             # The library says of a refusal, too, that the file is not in the cache.
             cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
@@ -139,6 +140,23 @@ def patiently(ask: Callable[[], str]) -> Path:
                 raise cause from error
             time.sleep(_seconds(response.headers.get("Retry-After"), wait))
     raise AssertionError("the last attempt returns or raises")
+
+
+@contextmanager
+def _one_line_of_retries() -> Iterator[None]:
+    """Of the library's two lines for each of its attempts, only the first is written."""
+    logger, told = logging.getLogger("huggingface_hub.utils._http"), list[logging.LogRecord]()
+
+    def is_first(record: logging.LogRecord) -> bool:
+        told.append(record)
+        record.msg, record.args = f"{record.getMessage()}; asked again, five times at the most", ()
+        return len(told) == 1
+
+    logger.addFilter(is_first)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_first)
 
 
 def _seconds(retry_after: str | None, otherwise: float) -> float:
