@@ -110,12 +110,12 @@ def test_models_are_listed_and_completed_without_torch():
 import sys
 from typer.testing import CliRunner
 from harness.cli.main import app
-from harness.cli.completion import models, some_of
+from harness.cli.completion import MODELS, some_of
 
 for words in (["list", "models"], ["list", "models", "bert-flow"], ["run", "--help"]):
     assert CliRunner().invoke(app, words).exit_code == 0, words
 heavy = {"torch", "transformers", "scipy", "sklearn", "pandas"}
-print(some_of(models)(None, "minilm,bert-w"), sorted(heavy & set(sys.modules)))
+print(some_of(MODELS)(None, "minilm,bert-w"), sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['minilm,bert-whitening'] []"

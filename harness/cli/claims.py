@@ -19,7 +19,7 @@ _STYLES = {"holds": "green", "does not hold": "red", "undecided": "yellow", "not
 
 @command
 def claims(
-    paper: Annotated[str, typer.Argument(help="simcse.", autocompletion=one_of(completion.papers))] = "simcse",
+    paper: Annotated[str, typer.Argument(help="simcse.", autocompletion=one_of(completion.PAPERS))] = "simcse",
     seeds: options.Seeds = "",
     nli: options.Nli = "",
     wiki: options.Wiki = "",
@@ -30,7 +30,7 @@ def claims(
         typer.Option(
             "--split",
             help="Split of STS-B for geometry: test, or all.",
-            autocompletion=one_of(lambda: ("test", "all")),
+            autocompletion=one_of(("test", "all")),
         ),
     ] = "test",
     backbone: options.Backbone = None,

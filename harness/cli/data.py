@@ -29,7 +29,7 @@ def check(
         typer.Option(
             *("--suite", "-s"),
             help="Only what these suites need; absence is an error.",
-            autocompletion=some_of(completion.suites),
+            autocompletion=some_of(completion.SUITES),
         ),
     ] = "",
     data_dir: options.DataDir = None,

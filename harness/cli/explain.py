@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @command
 def explain(
     model: Annotated[
-        str, typer.Option("--model", "-m", help="One encoder.", autocompletion=one_of(completion.models))
+        str, typer.Option("--model", "-m", help="One encoder.", autocompletion=one_of(completion.MODELS))
     ] = "minilm",
     published: Annotated[
         str,
@@ -40,7 +40,7 @@ def explain(
         typer.Option(
             *("--tasks", "-t"),
             help="Similarity tasks or classification tasks; else all published.",
-            autocompletion=some_of(completion.tasks),
+            autocompletion=some_of(completion.TASKS),
         ),
     ] = "",
     score: Annotated[

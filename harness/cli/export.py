@@ -24,7 +24,7 @@ def model(
     model: Annotated[
         str,
         typer.Argument(
-            help="An encoder over one checkpoint, as for `bench run`.", autocompletion=one_of(completion.models)
+            help="An encoder over one checkpoint, as for `bench run`.", autocompletion=one_of(completion.MODELS)
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the model.")],
@@ -34,7 +34,7 @@ def model(
             "--format",
             "-f",
             help="sentence-transformers or huggingface.",
-            autocompletion=one_of(lambda: completion.MODEL_FORMATS),
+            autocompletion=one_of(completion.MODEL_FORMATS),
         ),
     ] = "sentence-transformers",
     data_dir: options.DataDir = None,
@@ -99,7 +99,7 @@ def results(
             "--format",
             "-f",
             help="mteb: its public results layout.",
-            autocompletion=one_of(lambda: ("mteb",)),
+            autocompletion=one_of(("mteb",)),
         ),
     ] = "mteb",
     models: options.Models = "",

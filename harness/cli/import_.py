@@ -45,7 +45,7 @@ def mteb(
 @command
 def simcse(
     file: Annotated[Path, typer.Argument(help="The output of SimCSE's evaluation.py.")],
-    model: Annotated[str, typer.Option("--model", "-m", help=_MODEL, autocompletion=one_of(completion.models))],
+    model: Annotated[str, typer.Option("--model", "-m", help=_MODEL, autocompletion=one_of(completion.MODELS))],
     output: Output = Path("published.csv"),
     json: options.Json = False,
     quiet: options.Quiet = False,

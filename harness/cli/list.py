@@ -18,7 +18,7 @@ def list_(
         typer.Argument(help="models, suites, tasks or published.", autocompletion=one_of(lambda: _LISTS)),
     ] = "models",
     name: Annotated[
-        str, typer.Argument(help="One model, to see its parameters.", autocompletion=one_of(completion.models))
+        str, typer.Argument(help="One model, to see its parameters.", autocompletion=one_of(completion.MODELS))
     ] = "",
     json: options.Json = False,
 ) -> None:

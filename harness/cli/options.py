@@ -64,7 +64,7 @@ Device = Annotated[
         "--device",
         help="cpu, cuda, cuda:1, mps, or auto.",
         panel=_COMPUTE,
-        autocompletion=one_of(lambda: completion.DEVICES),
+        autocompletion=one_of(completion.DEVICES),
     ),
 ]
 Dtype = Annotated[
@@ -73,7 +73,7 @@ Dtype = Annotated[
         "--dtype",
         help="Arithmetic of the forward pass: float32, bfloat16 or float16.",
         panel=_COMPUTE,
-        autocompletion=one_of(lambda: completion.DTYPES),
+        autocompletion=one_of(completion.DTYPES),
     ),
 ]
 Backbone = Annotated[
@@ -82,7 +82,7 @@ Backbone = Annotated[
         "--backbone",
         help="Backbone of every model that has one: tiny, a hub name, or a folder.",
         panel=_COMPUTE,
-        autocompletion=one_of(completion.backbones),
+        autocompletion=one_of("harness.reports.targets:BUNDLED"),
     ),
 ]
 Offline = Annotated[bool, shared("--offline", help="Never use the network.", panel=_COMPUTE)]
@@ -104,7 +104,7 @@ LogLevel = Annotated[
         "--log-level",
         help="Log on stderr from this level on: debug (as -vv), info (as -v), warning or error.",
         panel=_OUTPUT,
-        autocompletion=one_of(lambda: LEVELS),
+        autocompletion=one_of(LEVELS),
     ),
 ]
 Track = Annotated[
@@ -113,7 +113,7 @@ Track = Annotated[
         "--track",
         help="Trackers that are told as well: tensorboard, wandb, mlflow, trackio; comma-separated.",
         panel=_OUTPUT,
-        autocompletion=some_of(completion.trackers),
+        autocompletion=some_of("harness.integrations.trackers:TRACKERS"),
     ),
 ]
 TrackDir = Annotated[Path, shared("--track-dir", help="Folder that trackers write to.", panel=_FOLDERS)]
@@ -139,7 +139,7 @@ Models = Annotated[
     shared(
         *("--models", "-m"),
         help="Encoders, separated by commas: see `bench list models`.",
-        autocompletion=some_of(completion.models),
+        autocompletion=some_of(completion.MODELS),
     ),
 ]
 Suite = Annotated[
@@ -147,7 +147,7 @@ Suite = Annotated[
     shared(
         *("--suite", "-s"),
         help="Suites of tasks: see `bench list suites`.",
-        autocompletion=some_of(completion.suites),
+        autocompletion=some_of(completion.SUITES),
     ),
 ]
 Tasks = Annotated[
@@ -155,7 +155,7 @@ Tasks = Annotated[
     shared(
         *("--tasks", "-t"),
         help="Single tasks instead: see `bench list tasks`.",
-        autocompletion=some_of(completion.tasks),
+        autocompletion=some_of(completion.TASKS),
     ),
 ]
 Mode = Annotated[
@@ -163,7 +163,7 @@ Mode = Annotated[
     shared(
         "--mode",
         help="Mode of the probes: test (10 folds), fasttest (5 folds), or dev.",
-        autocompletion=one_of(completion.modes),
+        autocompletion=one_of("harness.tasks.probes.settings:MODES"),
     ),
 ]
 Published = Annotated[
@@ -172,7 +172,7 @@ Published = Annotated[
         "--published",
         help="Papers to compare with (`bench list published`), and tables of your own as FILE.csv; comma-separated.",
         panel=_OUTPUT,
-        autocompletion=some_of(completion.sources),
+        autocompletion=some_of(completion.SOURCES),
     ),
 ]
 
@@ -183,7 +183,7 @@ Nli = Annotated[
         "--nli",
         help="Triplets to train and fit on, instead of the paper's.",
         panel=_PAPER,
-        autocompletion=one_of(completion.texts),
+        autocompletion=one_of(completion.TEXTS),
     ),
 ]
 Wiki = Annotated[
@@ -192,7 +192,7 @@ Wiki = Annotated[
         "--wiki",
         help="Sentences to train on, instead of the paper's.",
         panel=_PAPER,
-        autocompletion=one_of(completion.texts),
+        autocompletion=one_of(completion.TEXTS),
     ),
 ]
 Fit = Annotated[
@@ -201,7 +201,7 @@ Fit = Annotated[
         "--fit",
         help="Text that post-processing is fitted on, instead of that of --nli.",
         panel=_PAPER,
-        autocompletion=one_of(completion.texts),
+        autocompletion=one_of(completion.TEXTS),
     ),
 ]
 Set = Annotated[

@@ -29,7 +29,7 @@ _ENDINGS = {"md": "md", "latex": "tex", "csv": "csv", "json": "json"}  # format 
 @command
 def paper(
     name: Annotated[
-        str, typer.Argument(help="The paper: simcse.", autocompletion=one_of(completion.papers))
+        str, typer.Argument(help="The paper: simcse.", autocompletion=one_of(completion.PAPERS))
     ] = "simcse",
     list_: Annotated[bool, typer.Option("--list", help="Show tables and figures, and what is measured.")] = False,
     table: Annotated[
@@ -68,7 +68,7 @@ def paper(
             "--format",
             "-f",
             help="md, latex, csv, json, separated by commas.",
-            autocompletion=some_of(lambda: _ENDINGS),
+            autocompletion=some_of(_ENDINGS),
         ),
     ] = "md,latex,csv",
     results_dir: options.ResultsDir = Path("results"),

@@ -27,7 +27,7 @@ Models = Annotated[
     shared(
         *("--models", "-m"),
         help="Encoders, separated by commas; else all with a result.",
-        autocompletion=some_of(completion.models),
+        autocompletion=some_of(completion.MODELS),
     ),
 ]
 Output = Annotated[Path, shared("--output", "-o", help="Folder for .pdf, .svg, .png and .csv.", group="plot")]
@@ -37,7 +37,7 @@ Width = Annotated[
         "--width",
         help="Width of the figure: column (3.3 in) or page (6.8 in).",
         group="plot",
-        autocompletion=one_of(completion.widths),
+        autocompletion=one_of("harness.reports.figures.canvas:WIDTHS"),
     ),
 ]
 TaskName = Annotated[
@@ -46,7 +46,7 @@ TaskName = Annotated[
         "--task",
         help="geometry-stsb or mini-geometry.",
         group="plot",
-        autocompletion=one_of(completion.figure_tasks),
+        autocompletion=one_of("harness.reports.figures.measured:DATA"),
     ),
 ]
 Split = Annotated[
@@ -55,7 +55,7 @@ Split = Annotated[
         "--split",
         help="test; with geometry-stsb also dev, train or all.",
         group="plot",
-        autocompletion=one_of(completion.figure_splits),
+        autocompletion=one_of("harness.reports.figures.measured:SPLITS"),
     ),
 ]
 TableName = Annotated[
@@ -84,13 +84,15 @@ def alignment_uniformity(
     positives: Annotated[
         str,
         typer.Option(
-            help="Gold score of positive pairs: gt4, ge4 or eq5.", autocompletion=one_of(completion.positives)
+            help="Gold score of positive pairs: gt4, ge4 or eq5.",
+            autocompletion=one_of("harness.reports.figures.measured:POSITIVES"),
         ),
     ] = "gt4",
     sentences: Annotated[
         str,
         typer.Option(
-            help="Sentences of uniformity: unique or occurrences.", autocompletion=one_of(completion.sentences)
+            help="Sentences of uniformity: unique or occurrences.",
+            autocompletion=one_of("harness.reports.figures.measured:SENTENCES"),
         ),
     ] = "unique",
     results_dir: options.ResultsDir = Path("results"),

@@ -23,7 +23,7 @@ def report(
             "-f",
             help="Comma-separated: md, html (one page each), latex, csv, json (a file per table, json with the lines "
             "of csv as objects), model-card (a README.md for the hub per encoder).",
-            autocompletion=some_of(completion.report_formats),
+            autocompletion=some_of("harness.reports.report:FORMATS"),
         ),
     ] = "md,latex,csv",
     published: options.Published = "",

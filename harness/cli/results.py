@@ -78,7 +78,7 @@ def migrate(
 @command
 def schema(
     kind: Annotated[
-        str, typer.Argument(help="result, or encoder.", autocompletion=one_of(lambda: ("result", "encoder")))
+        str, typer.Argument(help="result, or encoder.", autocompletion=one_of(("result", "encoder")))
     ] = "result",
 ) -> None:
     """Print the JSON schema of a result's file, or of an encoder's card beside it."""

@@ -13,7 +13,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from harness.cli import completion, options
+from harness.cli import options
 from harness.cli.completion import one_of
 from harness.cli.console import err, out, print_json, show_rows
 from harness.cli.options import command, report_error, shared
@@ -45,7 +45,7 @@ def run(
         typer.Option(
             "--classifier",
             help="Classifier of the probes: senteval, or senteval-sklearn.",
-            autocompletion=one_of(completion.classifiers),
+            autocompletion=one_of("harness.tasks.suites:CLASSIFIERS"),
         ),
     ] = "senteval",
     force: Annotated[bool, typer.Option("--force", help="Compute finished results again and replace them.")] = False,

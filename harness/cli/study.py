@@ -37,7 +37,7 @@ def study(
     ] = False,
     engine: Annotated[
         str,
-        typer.Option("--engine", help="local, ray or slurm.", autocompletion=one_of(lambda: completion.ENGINES)),
+        typer.Option("--engine", help="local, ray or slurm.", autocompletion=one_of(completion.ENGINES)),
     ] = "local",
     workers: Annotated[
         int, typer.Option("--workers", "-n", min=1, help="How many; 1 of the local engine works in this process.")
@@ -52,7 +52,7 @@ def study(
         typer.Option(
             "--device",
             help="Instead of the study's: cpu, cuda, auto.",
-            autocompletion=one_of(lambda: completion.DEVICES),
+            autocompletion=one_of(completion.DEVICES),
         ),
     ] = "",
     offline: options.Offline = False,

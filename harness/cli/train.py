@@ -34,7 +34,7 @@ def train(
     data: Annotated[
         str,
         typer.Option(
-            "--data", help="Training text: a name, a .txt or a .csv.", autocompletion=one_of(completion.texts)
+            "--data", help="Training text: a name, a .txt or a .csv.", autocompletion=one_of(completion.TEXTS)
         ),
     ] = "",
     seeds: Annotated[str, shared("--seeds", help="One model for each seed: 0,1,2 or 0-4, ends included.")] = "",

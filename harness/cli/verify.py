@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @command
 def verify(
     models: Annotated[
-        str, typer.Option("--models", "-m", help="One encoder.", autocompletion=one_of(completion.models))
+        str, typer.Option("--models", "-m", help="One encoder.", autocompletion=one_of(completion.MODELS))
     ] = "minilm",
     suite: options.Suite = "",
     tasks: options.Tasks = "",
@@ -29,7 +29,7 @@ def verify(
         str,
         typer.Option(
             help="The other implementation: senteval, sentence-transformers, or mteb.",
-            autocompletion=one_of(lambda: completion.OTHERS),
+            autocompletion=one_of(completion.OTHERS),
         ),
     ] = "senteval",
     senteval: Annotated[
