@@ -18,6 +18,7 @@ from harness.reports.paper import PaperTable, Wanted, fill_words
 from harness.reports.targets import Choice, Paper, Target, filler_of
 from harness.run import Cell, build_cached
 from harness.studies.cells import Board, cells_of
+from harness.studies.plan import begin
 from harness.studies.report import OF_GEOMETRY
 from harness.studies.study import Study
 from harness.studies.wanted import study_of
@@ -92,7 +93,7 @@ def _failures(study: Study, places: Places, on_cell: Callable[[Cell], None]) -> 
     """Measure a study; the sentence and the exit code of whatever failed."""
     board = Board(study, cells_of(study))
     try:
-        board.open()
+        begin(board, places.context.progress)
         work_here(board, places.context.progress, on_cell)
     except BenchError as error:
         yield str(error), error.exit_code

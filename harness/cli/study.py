@@ -93,14 +93,12 @@ def study(
 
 def _run(board: "Board", engine: str, workers: int, *, json: bool, quiet: bool) -> None:
     from harness.studies.engines import ENGINES
-    from harness.studies.plan import make_plan
+    from harness.studies.plan import begin
     from harness.studies.worker import work_here
 
     chosen = pick("engine", ENGINES, engine)
-    board.open()
     with bars(quiet=quiet) as progress:
-        if board.open_cells(board.states()):
-            make_plan(board, progress=progress).check_disk(board.study.cache_dir)
+        begin(board, progress)
         if engine == "local" and workers == 1:
             work_here(board, progress, partial(_tell_result, quiet=quiet or json))
         else:

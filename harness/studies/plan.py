@@ -128,6 +128,17 @@ def make_plan(board: Board, workers: Sequence[int] = (1,), progress: Progress = 
     return plan
 
 
+def begin(board: Board, progress: Progress = silent) -> None:
+    """Open the board for work, and refuse a study that the disk cannot hold.
+
+    Raises:
+        WriteError: if there is too little room, or files cannot be written or locked in the results folder.
+    """
+    board.open()
+    if board.open_cells(board.states()):
+        make_plan(board, progress=progress).check_disk(board.study.cache_dir)
+
+
 def simulate(cells: Sequence[Cell], seconds: Mapping[str, float], workers: int) -> float:
     """The time until all cells are done, where each of some workers takes the first cell that can be done.
 
