@@ -64,9 +64,9 @@ def draft(path: Path) -> Iterator[BinaryIO]:
             os.close(folder)
 
 
-def sweep(folder: Path) -> None:
-    """Remove the drafts whose writers were killed."""
-    for place in folder.glob(".bench-*.tmp"):
+def sweep(folder: Path, pattern: str = ".bench-*.tmp") -> None:
+    """Remove the files that nobody has locked: drafts whose writers were killed, or locks that nobody holds."""
+    for place in folder.glob(pattern):
         with suppress(OSError), place.open("r+b") as file:  # it is complete meanwhile, or still written, or not ours
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             place.unlink()

@@ -1,9 +1,12 @@
 """What the cache folder holds, by kind, and how to empty it."""
 
+import errno
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness import files
 
@@ -70,7 +73,8 @@ def _sizes(folder: Path) -> tuple[list[int], list[OSError]]:
 def clear(cache_dir: Path, *, everything: bool = False) -> int:
     """Delete what can be made anew, and with `everything` trained models and downloads too.
 
-    A run that uses the cache meanwhile goes on: it makes again what it no longer finds.
+    A run that uses the cache meanwhile goes on: it makes again what it no longer finds, and keeps the locks that it
+    holds. What is written while this deletes may stay.
 
     Returns:
         The bytes freed.
@@ -85,6 +89,18 @@ def clear(cache_dir: Path, *, everything: bool = False) -> int:
             continue
         size = sum(_sizes(folder)[0])
         with files.writing(folder):
-            shutil.rmtree(folder)
+            if kind == "locks":
+                files.sweep(folder, "*.lock")
+                with suppress(OSError):  # some are held
+                    folder.rmdir()
+            else:
+                shutil.rmtree(folder, onerror=_unless_in_use)
         freed += size
     return freed
+
+
+def _unless_in_use(_: Any, path: str, raised: Any) -> None:
+    """Pass by what another process has just deleted, or a folder that it has just written to."""
+    error = raised[1]
+    if not isinstance(error, FileNotFoundError) and error.errno != errno.ENOTEMPTY:
+        raise error

@@ -145,11 +145,18 @@ def test_a_damaged_model_is_trained_anew_in_the_cache_and_refused_elsewhere(job,
     assert train(cached)["files"] == expected["files"] and len(caplog.messages) == 1
 
 
-def test_a_card_from_before_there_were_digests_is_taken_as_it_is(job, caplog):
-    card = train(job)
-    old = {name: value for name, value in card.items() if name not in ("files", "sha256")}
-    (job.folder / "card.json").write_text(json.dumps(old))
-    assert train(replace(job, in_cache=True)) == old and not caplog.messages
+def test_a_card_without_digests_is_not_believed(job, caplog):
+    expected = train(job)
+    card = {name: value for name, value in expected.items() if name not in ("files", "sha256")}
+    (job.folder / "card.json").write_text(json.dumps(card))
+    weights = job.folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-20] + bytes(20))
+    with pytest.raises(ResultError):
+        train(job)
+    assert train(replace(job, in_cache=True))["files"] == expected["files"]
+    assert caplog.messages == [
+        f"{job.folder}/card.json: damaged or not ours, expected what the training wrote; the model is trained anew"
+    ]
 
 
 def test_an_unfinished_run_belongs_to_its_settings_before_its_first_checkpoint(job):

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from harness import files
 from harness.encoders.training import training_facts
-from harness.errors import ResultError, UsageError
+from harness.errors import UsageError, WriteError
 
 CARD, LOG, WEIGHTS = "card.json", "log.jsonl", "model.safetensors"
 WORK = ".training"  # holds the checkpoint until the run is finished
-_SAID = {"settings", "backbone", "data", "steps", "selected", "pooling"}  # of every card
+_SAID = {"settings", "backbone", "data", "steps", "selected", "pooling", "files"}  # of every card
 _SELECTED, _MODULES = "selected.json", "modules.json"
 _MOMENTS, _SEAL = ("exp_avg", "exp_avg_sq"), "sha256"
 
@@ -61,8 +61,6 @@ def write_sealed(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
 def read_sealed(path: Path) -> dict[str, Any]:
     """What `write_sealed` wrote.
 
-    A card without any digest is one that was written before there were digests; it is taken as it is.
-
     Raises:
         Damage: if the file is missing or changed.
     """
@@ -73,8 +71,8 @@ def read_sealed(path: Path) -> dict[str, Any]:
         raise Damage(f"{path}: cannot be read ({error.strerror}), expected what the training wrote") from error
     except (ValueError, AttributeError) as error:
         raise Damage(f"{path}: damaged or not ours, expected what the training wrote") from error
-    if (_SEAL in values or "files" in values) and values.get(_SEAL) != _digest(without):
-        raise Damage(f"{path}: damaged, expected what the training wrote")
+    if values.get(_SEAL) != _digest(without):
+        raise Damage(f"{path}: damaged or not ours, expected what the training wrote")
     return values
 
 
@@ -116,7 +114,7 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     card = read_sealed(path)
     if not (isinstance(card.get("fingerprint"), str) and _SAID <= card.keys()):
         raise Damage(f"{path}: damaged or not ours, expected what the training wrote")
-    verify(folder, card.get("files", {}))
+    verify(folder, card["files"])
     if not (folder / WEIGHTS).is_file():
         raise Damage(f"{folder / WEIGHTS}: missing, expected the weights of the finished run")
     return card
@@ -269,7 +267,7 @@ def save_checkpoint(path: Path, module: nn.Module, optimizer: torch.optim.Optimi
     """Write weights, the optimiser's moments and the state; a kill leaves the old file or the new one.
 
     Raises:
-        ResultError: if the disk refuses.
+        WriteError: if the disk refuses.
     """
     tensors = {f"weights/{name}": p.detach() for name, p in module.named_parameters()}
     for name, parameter in module.named_parameters():
@@ -286,7 +284,7 @@ def save_checkpoint(path: Path, module: nn.Module, optimizer: torch.optim.Optimi
             os.fsync(file.fileno())
         draft.replace(path)
     except (OSError, SafetensorError) as error:
-        raise ResultError(f"{path}: the checkpoint cannot be written ({error}); free space or name another") from error
+        raise WriteError(f"{path}: the checkpoint cannot be written ({error}); free space or name another") from error
 
 
 def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> State:
