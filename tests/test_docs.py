@@ -52,6 +52,15 @@ def test_every_file_of_the_architecture_is_there():
         assert (ROOT / name).exists(), name
 
 
+def test_the_picture_of_the_architecture_names_every_folder_and_module():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    picture = text.partition("## One picture")[2].partition("## The packages")[0]
+    there = {
+        path.stem for path in (ROOT / "harness").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert there - {"__init__", "__main__"} <= set(re.findall(r"\w+", picture))
+
+
 def test_the_layers_of_the_architecture_are_those_of_the_test():
     from test_layers import MAY_IMPORT
 
