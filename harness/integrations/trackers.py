@@ -82,9 +82,8 @@ def _trackio(run: str, folder: Path, settings: Mapping[str, Any]) -> Any:
     quiet = {"embed": False, "auto_log_cpu": False, "auto_log_gpu": False}
     tracker = TrackioTracker(PROJECT, name=run, resume="allow", config=dict(settings), **quiet)
     tracker.start()
-    tracker.finish = (
-        trackio.finish
-    )  # its own leaves trackio to end the run again when the process ends, and to print so
+    # Its own leaves trackio to end the run once more when the process ends, and to print so.
+    tracker.finish = trackio.finish
     return tracker
 
 
