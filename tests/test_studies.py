@@ -302,6 +302,7 @@ def test_a_file_that_has_changed_makes_another_cell(study, tmp_path):
     (tmp_path / "my.txt").write_text("A man is playing.\nA dog runs.\n")
     text = 'tasks = ["mini-sts"]\nbackbone = "tiny"\n[[models]]\nmodel = "bert-whitening"\nfit = "my.txt"\n'
     first = [cell.key for cell in cells_of(study(text))]
+    os.utime(tmp_path / "my.txt", (0, 0))  # as on a machine that has a copy
     assert [cell.key for cell in cells_of(study(text))] == first
     (tmp_path / "my.txt").write_text("A man is playing.\nA dog runs fast.\n")
     assert not set(first) & {cell.key for cell in cells_of(study(text))}

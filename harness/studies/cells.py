@@ -15,6 +15,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -95,7 +96,7 @@ def _backbone_of(asked: Resolved, work: Work | None) -> str:
 def _cell(
     study: Study, kind: Kind, specs: Sequence[str], needs: tuple[str, ...], scoring: Scoring | None = None
 ) -> Cell:
-    what = [kind, *specs, study.dtype, *(stamp for spec in specs for stamp in _stamps(spec))]
+    what = [kind, *specs, study.dtype, *(digest for spec in specs for digest in _contents(spec))]
     if scoring is not None:
         what += [scoring.mode, scoring.classifier, *(task.name for task in scoring.chosen())]
     return Cell(kind, tuple(specs), needs, hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16], scoring)
@@ -108,11 +109,16 @@ def named_in(spec: str) -> list[str]:
     return [value for value in values if value]
 
 
-def _stamps(spec: str) -> list[str]:
-    """What is seen at a glance of the user's own files that an encoder is made of: a change makes another cell."""
+def _contents(spec: str) -> list[str]:
+    """Digests of the user's own files that an encoder is made of: a change makes another cell, on any machine."""
     roots = [path for path in map(Path, named_in(spec)) if path.exists()]
-    own = [(file, file.stat()) for root in roots for file in ([root] if root.is_file() else sorted(root.rglob("*")))]
-    return [f"{file} {facts.st_size} {facts.st_mtime_ns}" for file, facts in own]
+    own = [file for root in roots for file in ([root] if root.is_file() else sorted(root.rglob("*"))) if file.is_file()]
+    return [_sha256(file, facts.st_size, facts.st_mtime_ns) for file, facts in ((file, file.stat()) for file in own)]
+
+
+@cache
+def _sha256(file: Path, size: int, changed: int) -> str:
+    return files.sha256(file)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
