@@ -4,8 +4,8 @@ import shutil
 from urllib.parse import parse_qs
 
 import pytest
+from report_cases import card
 from test_page import NASTY, SENTENCES, pairs, stored
-from test_reports import card
 
 from harness.reports.report import ReportOptions, report
 from harness.results.items import text_id

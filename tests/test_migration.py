@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_store import CARD, RUN, pairs
+from result_cases import CARD, RUN, pairs
 
 from harness import identify
 from harness.encoders.context import Context

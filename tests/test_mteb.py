@@ -4,8 +4,8 @@ import json
 from importlib.resources import files
 
 import pytest
+from report_cases import card, result
 from test_published_tables import bench, sentence
-from test_reports import card, result
 
 import harness
 from harness.errors import UsageError

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from report_cases import card, result
 from scipy.stats import rankdata, spearmanr
-from test_reports import card, result
 from typer.testing import CliRunner
 
 from harness.cli.main import app

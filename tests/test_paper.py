@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict, replace
 
 import pytest
-from test_reports import card, result
+from report_cases import card, result
 
 from baselines.simcse.settings import SimcseSup, SimcseUnsup
 from baselines.simcse.settings import published as published_settings

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from report_cases import result
 from test_paper import RERUN_OPTIONS, STS, dev, rerun, rerun_results
-from test_reports import result
 from typer.testing import CliRunner
 
 from harness.cli.main import app

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from test_reports import MINILM, card, sts
+from report_cases import MINILM, card, sts
 from typer.testing import CliRunner
 
 from harness.cli.main import app

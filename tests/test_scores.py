@@ -8,8 +8,8 @@ import sys
 from dataclasses import replace
 
 import pytest
+from report_cases import MINILM, card, result, sts
 from test_layers import ROOT
-from test_reports import MINILM, card, result, sts
 
 from harness.cli.run import print_cells
 from harness.cli.scores import Line, laid_out
