@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -62,6 +63,42 @@ def draft(path: Path) -> Iterator[BinaryIO]:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextmanager
+def draft_folder(path: Path) -> Iterator[Path]:
+    """Give a new folder to fill, which becomes `path`, new or empty, at the end of the block; else see `draft`.
+
+    Raises:
+        OSError: if the disk refuses.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(".bench-*.new"):
+        with suppress(OSError), _locked_folder(left):
+            shutil.rmtree(left)
+    place = path.parent / f".bench-{secrets.token_hex(8)}.new"
+    place.mkdir()
+    try:
+        with _locked_folder(place):
+            yield place
+            place.replace(path)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def _locked_folder(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder itself.
+
+    Raises:
+        OSError: if another process holds it.
+    """
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(held)
 
 
 def sweep(folder: Path, pattern: str = ".bench-*.tmp") -> None:

@@ -40,6 +40,8 @@ class HubServer:
     answer: int | None = None  # this status to everything
     next_answers: list[int] = field(default_factory=list)  # these statuses to the next requests, with Retry-After: 3
     next_content_answers: list[int] = field(default_factory=list)  # likewise, to the next requests for content
+    page: bytes | None = None  # this web page to everything
+    loops: bool = False  # send every request back to where it came from
     bare: bool = False  # leave out what makes a hub of a web server
     other_size: int | None = None  # announce this size, and send what there is
     other_sha256: str | None = None  # announce this sha256
@@ -98,6 +100,10 @@ class _Handler(BaseHTTPRequestHandler):
         )
         if hub.answer is not None:
             self._empty(hub.answer)
+        elif hub.loops:
+            self._empty(302, {"Location": self.path})
+        elif hub.page is not None:
+            self._send(hub.page, "text/html")
         elif hub.next_answers and self.path != "/api/agent-harnesses":  # which the library asks for once
             self._empty(hub.next_answers.pop(0), {"Retry-After": "3"})
         elif hub.next_content_answers and self.path.startswith("/cdn/"):
@@ -122,9 +128,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._json([{"type": "file", "path": name, "size": sizes[name], "oid": oids[name]} for name in hub.files])
 
     def _json(self, answer: object) -> None:
-        content = json.dumps(answer).encode()
+        self._send(json.dumps(answer).encode(), "application/json")
+
+    def _send(self, content: bytes, kind: str) -> None:
         self.send_response(200)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)

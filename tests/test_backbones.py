@@ -20,7 +20,7 @@ from harness.encoders.context import Context
 from harness.encoders.entry import declared
 from harness.encoders.protocol import embed
 from harness.encoders.registry import build, known_encoders, resolve
-from harness.errors import UsageError
+from harness.errors import EncoderError, UsageError
 
 
 def test_small_is_a_bert_of_six_layers(tmp_path):
@@ -207,6 +207,38 @@ def test_offline_with_nothing_cached(hub, tmp_path, name):
         "folder, or run once with a network"
     )
     assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "value", "said"),
+    [
+        ("page", b"<!doctype html><html>Log in to this network</html>", "what answered is no Hugging Face hub ("),
+        ("loops", True, "the connection to the hub failed ("),
+    ],
+)
+def test_a_server_that_is_no_hub(hub, tmp_path, fault, value, said):
+    setattr(hub, fault, value)
+    with pytest.raises(UsageError) as caught:
+        build("declutr", Context(cache_dir=tmp_path))
+    assert str(caught.value).startswith(f"{RELEASED['declutr'][0]}: {said}")
+    assert str(caught.value).endswith("; check the network, the proxy and HF_ENDPOINT")
+
+
+def test_weights_that_are_not_what_the_hub_announced_are_removed(hub, tmp_path):
+    hub.repo, _, kind, form = RELEASED["sbert"]
+    hub.files = files_of(make_release(tmp_path / "made", kind, form))
+    context = Context(cache_dir=tmp_path / "cache")
+    expected = build("sbert", context).card
+    (weights,) = (tmp_path / "hub").rglob("snapshots/*/model.safetensors")
+    blob = weights.resolve()
+    content = bytearray(blob.read_bytes())
+    content[-8:] = bytes(8)
+    blob.write_bytes(content)
+    with pytest.raises(EncoderError) as caught:
+        build("sbert", context)
+    assert str(caught.value).startswith(f"{weights}: the download has sha256 ")
+    assert not blob.exists() and not weights.exists()
+    assert build("sbert", context).card == expected
 
 
 def test_a_repository_that_the_hub_does_not_have(hub, tmp_path):

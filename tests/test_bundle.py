@@ -13,6 +13,7 @@ import pytest
 from test_studies import bench, study  # noqa: F401  a fixture
 
 from harness.results.store import read_all
+from harness.studies import bundle
 
 NO_SOCKETS = """
 import socket, sys
@@ -145,6 +146,19 @@ def test_a_changed_file_is_named(study, tmp_path):  # noqa: F811
     assert not (tmp_path / "e").exists()
     lost = repacked(whole, tmp_path / "l.tar", lambda m, c: None if m.name.endswith("study.toml") else c)
     assert "study.toml is only in its manifest; pack again" in bench("unpack", lost, "--output", "l").stderr
+
+
+def test_a_bundle_appears_when_every_file_is_verified(study, tmp_path, monkeypatch):  # noqa: F811
+    whole, seen = small_bundle(study, tmp_path), []
+    verify = bundle._verify
+
+    def watched(*given):
+        seen.append((tmp_path / "here").exists())
+        verify(*given)
+
+    monkeypatch.setattr(bundle, "_verify", watched)
+    assert bench("unpack", whole, "--output", "here").exit_code == 0
+    assert seen == [False] and [path.name for path in (tmp_path / "here").iterdir()] == ["bundle"]
 
 
 def test_a_bundle_is_unpacked_into_a_new_folder_and_nowhere_else(study, tmp_path):  # noqa: F811

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from harness import files
 from harness.derived import Derived, load, recall, store
 from harness.errors import WriteError
 
@@ -161,3 +162,22 @@ def test_arrays_that_were_read_cannot_be_written_to(path):
     store(path, "key", CONTENT)
     with pytest.raises(ValueError, match="read-only"):
         load(path, "key").arrays["wide"][0, 0] = 1
+
+
+def test_a_folder_appears_whole_or_not_at_all_and_what_a_kill_left_is_swept(tmp_path):
+    left = tmp_path / ".bench-0123456789abcdef.new"  # by a kill
+    left.mkdir()
+    (left / "half").write_bytes(b"1")
+    with files.draft_folder(tmp_path / "one") as one:
+        assert not left.exists()
+        (one / "file").write_bytes(b"1")
+        with files.draft_folder(tmp_path / "two") as two:
+            (two / "file").write_bytes(b"2")
+        assert [path.name for path in tmp_path.iterdir() if path.name in ("one", "two")] == ["two"]
+    assert {path.parent.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == {
+        "one": b"1",
+        "two": b"2",
+    }
+    with pytest.raises(ZeroDivisionError), files.draft_folder(tmp_path / "three") as three:
+        (three / "file").write_bytes(bytes(1 // 0))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]

@@ -7,8 +7,7 @@ import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import copymode, rmtree
-from tempfile import mkdtemp
+from shutil import copymode
 
 import torch
 from huggingface_hub.repocard import metadata_load
@@ -66,15 +65,8 @@ def export(encoder: TransformerEncoder, output: Path, layout: str) -> Path:
             "copy its folder instead"
         )
     loaded = load(encoder.backbone.checkpoint, dtype=torch.float32)
-    with files.writing(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-        try:
-            _write_folder(encoder, loaded, draft, layout)
-            draft.chmod(0o755)  # a temporary folder is the owner's alone
-            draft.replace(output)  # an empty folder may be there
-        finally:
-            rmtree(draft, ignore_errors=True)
+    with files.writing(output), files.draft_folder(output) as draft:
+        _write_folder(encoder, loaded, draft, layout)
     return output
 
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from harness import files
 from harness.data.hub import patiently
 from harness.errors import UsageError
 
@@ -44,7 +45,8 @@ def download(name: str, *, offline: bool) -> tuple[str, Path]:
             )
 
         _log.info("%s: looking for a snapshot in %s, or downloading it", name, constants.HF_HUB_CACHE)
-        path = _answered(name, fetch)
+        with files.writing(Path(constants.HF_HUB_CACHE)):
+            path = _answered(name, fetch)
         if any(path.glob(weights)) or any(path.glob(f"*/{weights}")):
             return repository, path
     if offline or constants.HF_HUB_OFFLINE:
@@ -57,7 +59,13 @@ def download(name: str, *, offline: bool) -> tuple[str, Path]:
 
 def _answered(name: str, fetch: Callable[[], str]) -> Path:
     """The folder that the hub's library gives; a busy hub is asked again when it says that it may be."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is that of the httpx it uses
+        HfHubHTTPError,
+        HFValidationError,
+        HTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+    )
 
     try:
         return patiently(fetch)
@@ -71,6 +79,21 @@ def _answered(name: str, fetch: Callable[[], str]) -> Path:
     except HfHubHTTPError as error:
         status = error.response.status_code
         raise UsageError(f"{name}: the hub answers {status}; {_advice(status)}") from error
+    except HTTPError as error:
+        raise UsageError(
+            f"{name}: the connection to the hub failed ({error}); check the network, the proxy and HF_ENDPOINT"
+        ) from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # the library reads whatever page came
+        raise UsageError(
+            f"{name}: what answered is no Hugging Face hub ({type(error).__name__} while its answer was read); check "
+            "the network, the proxy and HF_ENDPOINT"
+        ) from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise UsageError(  # huggingface_hub's own check of the size
+            f"{name}: the download is not what the hub announced ({str(error).splitlines()[0]}); run the command again"
+        ) from error
 
 
 def _advice(status: int) -> str:

@@ -1,7 +1,9 @@
 """Weight files of a model folder: chosen by the loader's rule, checked before they are parsed, digested as read."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -81,9 +83,27 @@ def check_weights(paths: Iterable[Path]) -> None:
 
 
 def weights_digest(paths: Iterable[Path]) -> str:
-    """Sha256 (hex) of the weight file; of several, the digest of their digests in name order."""
-    digests = [files.sha256(path) for path in paths]
+    """Sha256 (hex) of the weight file; of several, the digest of their digests in name order.
+
+    Raises:
+        EncoderError: if a file of the hub's cache is not what the hub announced; it is removed.
+    """
+    digests = [_as_announced(path, files.sha256(path)) for path in paths]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _as_announced(path: Path, digest: str) -> str:
+    """The digest, which is the name that the hub's cache gives to a large file."""
+    blob = path.resolve()
+    if re.fullmatch("[0-9a-f]{64}", blob.name) and blob.name != digest:
+        with suppress(OSError):
+            blob.unlink()
+            path.unlink(missing_ok=True)
+        raise EncoderError(
+            f"{path}: the download has sha256 {digest}, expected {blob.name} as the hub announced; it is removed, run "
+            "the command again"
+        )
+    return digest
 
 
 def read_tensors(path: Path, prefixes: tuple[str, ...] = ("",)) -> Mapping[str, Tensor]:

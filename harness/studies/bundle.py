@@ -11,6 +11,7 @@ What a study reads is found by looking: everything that could be read of data, h
 plan, and what was opened is packed. Weights of the hub are whole snapshots.
 """
 
+import io
 import json
 import os
 import shutil
@@ -95,19 +96,16 @@ def unpack_bundle(archive: Path, folder: Path) -> Path:
     if folder.exists():
         raise UsageError(f"{folder}: exists already, expected a new folder; name another --output")
     expected = Expected("a bundle's", "bundle/study.toml", "pack the study again", most_bytes=_size(archive))
-    with files.writing(folder):
-        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-    root = unpack(archive, folder, holding=_TOP, expected=expected) / _TOP
-    try:
-        _verify(archive, root)
-    except DataError:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return root
+    with files.writing(folder), files.draft_folder(folder.absolute()) as draft:
+        root = unpack(archive, draft / "unpacked", holding=_TOP, expected=expected)
+        _verify(archive, root / _TOP, folder / _TOP)
+        (root / _TOP).replace(draft / _TOP)
+        shutil.rmtree(draft / "unpacked")
+    return folder / _TOP
 
 
-def _verify(archive: Path, root: Path) -> None:
-    """Hold every file against the manifest, and let the names of texts stand for their files."""
+def _verify(archive: Path, root: Path, place: Path) -> None:
+    """Hold every file against the manifest, and let the names of texts stand for their files at `place`."""
     try:
         manifest = json.loads((root / _MANIFEST).read_bytes())
         digests, texts = dict(manifest["files"]), dict(manifest["texts"])
@@ -120,7 +118,7 @@ def _verify(archive: Path, root: Path) -> None:
         if files.sha256(root / name) != digest:
             raise DataError(f"{archive}: {name} has another sha256 than its manifest says; copy the archive again")
     for name, member in texts.items():
-        keep_name(name, root / member, digests[member], root / "cache")
+        keep_name(name, place / member, digests[member], root / "cache")
 
 
 def _open_everything(study: Study, context: Context) -> None:
@@ -188,19 +186,17 @@ def _write(output: Path, members: dict[str, Path], texts: dict[str, str], title:
     """The tar file, the same bytes for the same content; it appears whole or not at all."""
     digests = {name: files.sha256(path) for name, path in sorted(members.items())}
     manifest = {"title": title, "versions": packages(), "texts": texts, "files": digests}
-    note = output.with_name(f".{output.name}.manifest")
-    draft = output.with_name(f".{output.name}.tmp")
-    with files.writing(output):
-        output.absolute().parent.mkdir(parents=True, exist_ok=True)
-        try:
-            note.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-            with tarfile.open(draft, "w", dereference=True) as tar:
-                for name, path in {_MANIFEST: note, **dict(sorted(members.items()))}.items():
-                    tar.add(path, f"{_TOP}/{name}", recursive=False, filter=_plain)
-            draft.replace(output)
-        finally:
-            draft.unlink(missing_ok=True)
-            note.unlink(missing_ok=True)
+    note = (json.dumps(manifest, indent=1) + "\n").encode()
+    first = _plain(tarfile.TarInfo(f"{_TOP}/{_MANIFEST}"))
+    first.size = len(note)
+    with (
+        files.writing(output),
+        files.draft(output.absolute()) as file,
+        tarfile.open(fileobj=file, mode="w", dereference=True) as tar,
+    ):
+        tar.addfile(first, io.BytesIO(note))
+        for name, path in sorted(members.items()):
+            tar.add(path, f"{_TOP}/{name}", recursive=False, filter=_plain)
 
 
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
