@@ -23,7 +23,7 @@ from hub_server import HubServer
 pytestmark = pytest.mark.slow
 
 _KILLS = 4
-_LEFT_OVER = ("*.tmp", "*.partial", "*.incomplete", ".training", "draft")
+_LEFT_OVER = ("*.tmp", "*.new", "*.partial", "*.incomplete", ".training", "draft")
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,10 @@ VICTIMS = {
         lambda f: ("plot", "scores", "--table", "mini", "--results-dir", f / "results", "--output", f / "plot"),
         lambda f: contents(f / "plot"),
         prepared=True,
+    ),
+    "export": Victim(
+        lambda f: ("export", "model", "bert[backbone=tiny,pooling=avg]", "--output", f / "model"),
+        lambda f: contents(f / "model"),
     ),
     "fetch": Victim(lambda f: ("data", "fetch", "sts"), lambda f: contents(next(f.glob("cache/senteval-*/")))),
 }
