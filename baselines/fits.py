@@ -195,10 +195,10 @@ class FlowFit:
         if self.dropout:
             assert isinstance(base.encoder, TransformerEncoder)
             return DropoutVectors(base.encoder, sentences, context)
-        return _gathered(lambda: _blocks(base, sentences), context.cache_dir / "fits")
+        return _gather(lambda: _blocks(base, sentences), context.cache_dir / "fits")
 
 
-def _gathered(blocks: Callable[[], Iterable[Embeddings]], folder: Path) -> Embeddings:
+def _gather(blocks: Callable[[], Iterable[Embeddings]], folder: Path) -> Embeddings:
     """All blocks as one array: in a file of the folder that has no name, or in memory where the disk refuses."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

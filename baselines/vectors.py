@@ -102,11 +102,11 @@ def open_vectors(path: Path, cache_dir: Path, member: str | None = None) -> Word
         def make() -> Derived:
             _log.info("%s: reading the word vectors, once", place)
             try:
-                with _unpacked(path, member) as file, _scratch(cache_dir) as scratch:
+                with _unpack(path, member) as file, _scratch(cache_dir) as scratch:
                     return _read(file, place, scratch, cache_dir)
             except WriteError as error:
                 _log.warning("%s; the word vectors are read into memory", error)
-            with _unpacked(path, member) as file:
+            with _unpack(path, member) as file:
                 return _read(file, place, io.BytesIO(), cache_dir)
 
         stored = recall(cache_dir / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors", key, make)
@@ -138,7 +138,7 @@ def _choose_member(path: Path, member: str | None) -> str | None:
 
 
 @contextmanager
-def _unpacked(path: Path, member: str | None) -> Iterator[BinaryIO]:
+def _unpack(path: Path, member: str | None) -> Iterator[BinaryIO]:
     """The content of the file as a stream of bytes."""
     with ExitStack() as stack:
         raw: BinaryIO = stack.enter_context(path.open("rb", buffering=_HEAD_BYTES))

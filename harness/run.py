@@ -250,7 +250,7 @@ def _score_pending(built: Built, pending: Sequence[tuple[Task, Prepared]], plan:
 
 def _score(encoder: Built, task: Task, data: Prepared, encoding_seconds: float, plan: Plan) -> Result:
     started, clock = datetime.now(UTC), time.perf_counter()
-    fitted = _fitted(encoder, task, data)
+    fitted = _fit(encoder, task, data)
     with timed("scoring"):
         outcome: Outcome = data.score(fitted, plan.context)
     result = Result(
@@ -275,7 +275,7 @@ def _score(encoder: Built, task: Task, data: Prepared, encoding_seconds: float, 
         return store.write(result.with_items(outcome.items), plan.results_dir)
 
 
-def _fitted(encoder: Built, task: Task, data: Prepared) -> Encoder:
+def _fit(encoder: Built, task: Task, data: Prepared) -> Encoder:
     if not isinstance(encoder, Transductive):
         return encoder
     with foreign(encoder.card.name, f"fitting on {task.name}"), timed("fitting"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.reports.crossed import Side
-from harness.reports.letters import SENTENCE, holm, letters, told_apart
+from harness.reports.letters import SENTENCE, find_differences, holm, letters
 from harness.reports.uncertainty import Estimate, Sharing
 
 
@@ -53,13 +53,13 @@ def side(name, value, seeds=(), seed=0):
 def test_the_noise_of_seeds_keeps_encoders_together():
     """Two seeds tell little of their noise, so that Student's t and not the normal distribution decides."""
     scores = {"a": side("a", 0.60), "b": side("b", 0.55, seed=1)}
-    assert told_apart(scores) == [("b", "a")]
+    assert find_differences(scores) == [("b", "a")]
     wide = {"a": side("a", 0.60, (-0.02, 0.02)), "b": side("b", 0.55, (-0.02, 0.02), seed=1)}
-    assert told_apart(wide) == []
+    assert find_differences(wide) == []
     shifts = (-0.012, 0.012)
     two = {"a": side("a", 0.60, shifts), "b": side("b", 0.55, shifts, seed=1)}
     five = {"a": side("a", 0.60, shifts * 4), "b": side("b", 0.55, shifts * 4, seed=1)}
-    assert (told_apart(two), told_apart(five)) == ([], [("b", "a")])
+    assert (find_differences(two), find_differences(five)) == ([], [("b", "a")])
 
 
 def test_letters_say_of_what_they_are_for_encoders_trained_once():

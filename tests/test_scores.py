@@ -12,7 +12,7 @@ from report_cases import MINILM, card, result, sts
 from test_layers import ROOT
 
 from harness.cli.run import print_cells
-from harness.cli.scores import Line, laid_out
+from harness.cli.scores import Line, lay_out
 from harness.reports.layouts import LAYOUTS
 from harness.results import store
 from harness.run import Cell
@@ -23,7 +23,7 @@ LONG = "simcse-unsup[backbone=tiny,data=sentences-100k.txt,dev=sts-b,seed=0,augm
 
 
 def shown(width, lines, heads=HEADS):
-    return [text for text, _ in laid_out(Line("encoder", heads), lines, width)]
+    return [text for text, _ in lay_out(Line("encoder", heads), lines, width)]
 
 
 @pytest.mark.parametrize("width", [10, 40, 60, 80, 120, 200])

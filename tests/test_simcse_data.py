@@ -11,7 +11,7 @@ from simcse_models import WORDS, random_bert, sentences
 from baselines.simcse import SIMCSE_SUP, SIMCSE_UNSUP
 from baselines.simcse import data as data_module
 from baselines.simcse.ablations import crop, delete, make_augment, read_thesaurus
-from baselines.simcse.data import Batches, open_corpus, shuffled
+from baselines.simcse.data import Batches, open_corpus, shuffle_positions
 from baselines.simcse.settings import SimcseSup, SimcseUnsup, published
 from harness.encoders.checkpoint import load_tokenizer
 from harness.encoders.registry import fill
@@ -84,7 +84,7 @@ def test_an_interrupted_tokenisation_goes_on(write, tmp_path, tokenizer, monkeyp
 
 @pytest.mark.parametrize("n", [1, 2, 3, 64, 1000])
 def test_shuffled_is_a_permutation(n):
-    assert sorted(shuffled(np.arange(n), n, 5)) == list(range(n))
+    assert sorted(shuffle_positions(np.arange(n), n, 5)) == list(range(n))
 
 
 def test_orders_differ_between_epochs_and_cover_the_data(write, tmp_path, tokenizer):

@@ -68,12 +68,12 @@ def make_augment(
         case "next":
             return lambda corpus, rows, rng: _next(corpus, rows, rng, reach=int(number or 1))
         case "crop":
-            return _edited(lambda words, rng: crop(words, share, rng), tokenizer)
+            return _edit_each(lambda words, rng: crop(words, share, rng), tokenizer)
         case "delete":
-            return _edited(lambda words, rng: delete(words, share, rng), tokenizer)
+            return _edit_each(lambda words, rng: delete(words, share, rng), tokenizer)
         case "synonym":
             known = read_thesaurus(thesaurus, tokenizer)
-            return _edited(lambda words, rng: replace_one(words, known, rng), tokenizer)
+            return _edit_each(lambda words, rng: replace_one(words, known, rng), tokenizer)
         case "mlm":
             return predict_words(checkpoint, tokenizer, share, device)
     return None
@@ -153,7 +153,7 @@ def _word_ids(tokenizer: Any, word: str) -> Ids:
     return np.asarray(tokenizer(f" {word}", add_special_tokens=False)["input_ids"], dtype=np.int64)
 
 
-def _edited(edit: Edit, tokenizer: Any) -> Augment:
+def _edit_each(edit: Edit, tokenizer: Any) -> Augment:
     continues = _continuations(tokenizer)
 
     def augment(corpus: Views, rows: Ids, rng: np.random.Generator) -> tuple[Ids, Ids]:

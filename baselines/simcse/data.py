@@ -153,7 +153,7 @@ def open_corpus(path: Path, tokenizer: Any, settings: Settings, cache: Path, pro
 
     try:
         with files.writing(folder.parent), files.lock_if_possible(lock_of(folder)):
-            known = _known(folder / "meta.json", dtype.itemsize)
+            known = _read_note(folder / "meta.json", dtype.itemsize)
             return make(folder) if known is None else Corpus(folder, path.name, sha256, known.facts, dtype)
     except WriteError as error:
         _log.warning("%s; the tokenised text is not kept", error)
@@ -166,7 +166,7 @@ def _tokenize(
 ) -> Facts:
     draft.mkdir(parents=True, exist_ok=True)
     dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
-    done = _known(draft / "state.json", dtype.itemsize) or _Written()
+    done = _read_note(draft / "state.json", dtype.itemsize) or _Written()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     with (draft / "tokens.bin").open("ab") as tokens, (draft / "ends.bin").open("ab") as ends:
         for file, size in zip((tokens, ends), done.sizes(dtype.itemsize), strict=True):
@@ -228,7 +228,7 @@ class _Written:
         files.replace(path, (json.dumps(asdict(self.facts) | {"sha256": self.hex()}) + "\n").encode())
 
 
-def _known(note: Path, itemsize: int) -> _Written | None:
+def _read_note(note: Path, itemsize: int) -> _Written | None:
     """What a note says was written, if the files beside it begin with just that; else it is named in one warning."""
     if not note.is_file():
         return None
@@ -268,7 +268,7 @@ def draw_seed(seed: int, stream: int, *numbers: int) -> int:
     return int(np.random.SeedSequence([seed, stream, *numbers]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def shuffled(positions: Ids, n: int, key: int) -> Ids:
+def shuffle_positions(positions: Ids, n: int, key: int) -> Ids:
     """What a random permutation of 0..n-1 has at these positions, in constant memory.
 
     It is a cipher and not `Generator.permutation` because another order would give the seeds of the committed results
@@ -339,7 +339,7 @@ class Batches:
         epoch, place = divmod(step, self.per_epoch)
         start = place * self._batch_size
         stop = min(start + self._batch_size, len(self._corpus))
-        return shuffled(np.arange(start, stop), len(self._corpus), draw_seed(self._seed, ORDER, epoch))
+        return shuffle_positions(np.arange(start, stop), len(self._corpus), draw_seed(self._seed, ORDER, epoch))
 
     def sizes(self, step: int) -> list[int]:
         """How many of the step's examples each process has."""
@@ -354,7 +354,7 @@ class Batches:
             views = [first, first if self._augment is None else self._second(rows, step)]
         longest = max(int(lengths.max()) for _, lengths in views)
         width = min(-(-longest // self.quantum) * self.quantum, max(longest, self._longest))
-        return _padded(views, self._pad_id, width)
+        return _pad_views(views, self._pad_id, width)
 
     def _second(self, rows: Ids, step: int) -> tuple[Ids, Ids]:
         assert self._augment is not None
@@ -362,7 +362,7 @@ class Batches:
         return self._augment(self._corpus, rows, rng)
 
 
-def _padded(views: list[tuple[Ids, Ids]], pad_id: int, width: int) -> Batch:
+def _pad_views(views: list[tuple[Ids, Ids]], pad_id: int, width: int) -> Batch:
     padded = [pad_flat(tokens, lengths, pad_id, width) for tokens, lengths in views]
     ids, mask = (torch.stack(parts, dim=1) for parts in zip(*padded, strict=True))  # (b, c, s)
     return Batch(ids, mask)

@@ -163,7 +163,7 @@ def train_spec(asked: Resolved, context: Context, options: TrainingOptions) -> T
     if options.output is not None:
         check_folder(options.output)
     job = make_job(asked.parameters, context, options)
-    with _tracked(job, options) as tracked:
+    with _follow_log(job, options) as tracked:
         card = train_once(tracked, context.cache_dir)
     return TrainingRun(
         model=str(_without_paths(asked.spec, asked.parameters, context)[0]),
@@ -178,7 +178,7 @@ def train_spec(asked: Resolved, context: Context, options: TrainingOptions) -> T
 
 
 @contextmanager
-def _tracked(job: Job, options: TrainingOptions) -> Iterator[Job]:
+def _follow_log(job: Job, options: TrainingOptions) -> Iterator[Job]:
     """The job, whose log also goes to the trackers; of several processes one sends it."""
     if not (options.track and devices.is_leader()):
         yield job

@@ -214,9 +214,9 @@ class _Run:
         done = self.state.step
         for step, loss in enumerate(losses, start=done - len(losses)):
             if not math.isfinite(loss):
-                raise self._diverged(step, f"the loss is {loss}")
+                raise self._divergence(step, f"the loss is {loss}")
         if not torch.stack(torch._foreach_norm(list(self.trainee.parameters()))).isfinite().all():
-            raise self._diverged(done - 1, "the weights are not finite")
+            raise self._divergence(done - 1, "the weights are not finite")
         self.losses = []
         return {
             "step": done,
@@ -225,7 +225,7 @@ class _Run:
             "gradient_norm": float(self.norm),
         }
 
-    def _diverged(self, step: int, found: str) -> EncoderError:
+    def _divergence(self, step: int, found: str) -> EncoderError:
         good = f"{self.folder.checkpoint} (step {self.saved[0]})" if self.saved[0] else "none was written yet"
         return EncoderError(
             f"step {step + 1}: {found} at learning rate {self.optimizer.rate(step):.3g}, expected a number; lower the "
@@ -242,7 +242,7 @@ class _Run:
             return {}
         score = self.job.dev.score(self.trainee.first)
         if not math.isfinite(score.spearman):
-            raise self._diverged(self.state.step - 1, f"the score on {self.job.dev.name} dev is undefined")
+            raise self._divergence(self.state.step - 1, f"the score on {self.job.dev.name} dev is undefined")
         if self.state.best_score is None or score.spearman > self.state.best_score:
             self.state.best_score, self.state.best_step = score.spearman, self.state.step
             self.folder.keep(self.write, self.state)
@@ -302,13 +302,13 @@ def train(job: Job) -> dict[str, Any]:
     if not job.in_cache:
         checkpoint.check_folder(job.folder)
     with files.writing(job.folder):
-        card = _finished(job) or _train_or_restart(job)
+        card = _read_finished(job) or _train_or_restart(job)
         if devices.is_leader():
             shutil.rmtree(job.folder / checkpoint.WORK, ignore_errors=True)  # also what a kill behind the card has left
         return card
 
 
-def _finished(job: Job) -> dict[str, Any] | None:
+def _read_finished(job: Job) -> dict[str, Any] | None:
     """The card of the folder's run; None where there is none yet, or not any more because it was damaged."""
     try:
         card = checkpoint.read_card(job.folder)

@@ -117,12 +117,12 @@ def run(
 
 def _chosen(suite: str, tasks: str, mode: str, classifier: str, limit: int | None) -> "list[Task]":
     """The tasks that are named; with a limit, only the first rows of each."""
-    from harness.tasks.limit import limited
+    from harness.tasks.limit import limit_task
     from harness.tasks.suites import select
 
     suites, single = split_names(suite, "--suite") if suite else (), split_names(tasks, "--tasks") if tasks else ()
     chosen = select(suites, single, mode=mode, classifier=classifier)
-    return chosen if limit is None else [limited(task, limit) for task in chosen]
+    return chosen if limit is None else [limit_task(task, limit) for task in chosen]
 
 
 def _named(models: str, seeds: str) -> list[str]:

@@ -30,17 +30,17 @@ def print_scores(title: str, head: Line, lines: Sequence[Line]) -> None:
     rule = "-" if out.options.ascii_only else "─"
     # A label may be longer than the terminal is wide: the terminal wraps it, and a pipe gets it whole.
     out.print(Text(title, "italic"), soft_wrap=True)
-    for text, style in laid_out(head, lines, out.width, rule):
+    for text, style in lay_out(head, lines, out.width, rule):
         out.print(Text(text, style), soft_wrap=True)
 
 
-def laid_out(head: Line, lines: Sequence[Line], width: int, rule: str = "─") -> Iterator[tuple[str, str]]:
+def lay_out(head: Line, lines: Sequence[Line], width: int, rule: str = "─") -> Iterator[tuple[str, str]]:
     """The lines of the table with their styles.
 
     Columns that do not fit beside each other go into further blocks below, each with the labels again. A label that
     does not fit beside its cells has a line of its own above them.
     """
-    columns = [_aligned(cells) for cells in zip_longest(head.cells, *(line.cells for line in lines), fillvalue="")]
+    columns = [_align(cells) for cells in zip_longest(head.cells, *(line.cells for line in lines), fillvalue="")]
     needed = sum(_GAP + len(column[0]) for column in columns)
     room = max(width - needed, _LABELS)
     labels = [head.label, *(line.label for line in lines)]
@@ -58,7 +58,7 @@ def laid_out(head: Line, lines: Sequence[Line], width: int, rule: str = "─") -
                 yield rule * (beside + len(text)), ""
 
 
-def _aligned(cells: Sequence[str]) -> list[str]:
+def _align(cells: Sequence[str]) -> list[str]:
     """To one width, the digits below each other whatever the symbols behind them."""
     parts = [match.groups() for match in map(_MARKED.fullmatch, cells) if match]
     marks = max(len(mark) for _, mark in parts)

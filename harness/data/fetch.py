@@ -55,13 +55,13 @@ def fetch_senteval(cache_dir: Path, *, offline: bool, progress: bool = True) -> 
         DataError: if the archive cannot be had, is damaged or unsafe.
         WriteError: if a cache cannot be written.
     """
-    if (known := _unpacked(cache_dir)) is not None:
+    if (known := _find_unpacked(cache_dir)) is not None:
         return known
     archive = hub_file(
         SIMCSE_DATA, "senteval.tar", repo_type="dataset", instead="give --data-dir a folder in SentEval's layout"
     )
     with files.lock(cache_dir / ".senteval.lock"):
-        if (known := _unpacked(cache_dir)) is not None:  # by another process, while this one waited
+        if (known := _find_unpacked(cache_dir)) is not None:  # by another process, while this one waited
             return known
         path = cached(archive)
         if path is None and is_offline(offline):
@@ -101,7 +101,7 @@ def fetch_training_file(name: str, *, offline: bool, progress: bool = True) -> P
     return fetch_file(SIMCSE_DATA, TRAINING_FILES[name], offline=offline, progress=progress)
 
 
-def _unpacked(cache_dir: Path) -> Fetched | None:
+def _find_unpacked(cache_dir: Path) -> Fetched | None:
     """The archive that was unpacked last, if it is still there."""
     known = []
     for path in cache_dir.glob("senteval-*.json"):
@@ -128,5 +128,5 @@ def _unpack_senteval(archive: Path, cache_dir: Path) -> Fetched:
     folder = cache_dir / f"senteval-{revision[:12]}"
     data = unpack(archive, folder, holding="downstream")
     content = json.dumps(asdict(record), indent=2) + "\n"
-    files.replace(cache_dir / f"{folder.name}.json", content.encode())  # from now on `_unpacked` sees it
+    files.replace(cache_dir / f"{folder.name}.json", content.encode())  # from now on `_find_unpacked` sees it
     return Fetched(data, record.repo, revision, record.sha256)

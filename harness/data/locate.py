@@ -23,15 +23,15 @@ def data_root(given: Path | None, cache_dir: Path, *, offline: bool, progress: b
     """
     environment = os.environ.get("BENCH_DATA_DIR")
     if given is not None:
-        return _checked(given, "--data-dir")
+        return _check_layout(given, "--data-dir")
     if environment:
-        return _checked(Path(environment), "BENCH_DATA_DIR")
+        return _check_layout(Path(environment), "BENCH_DATA_DIR")
     fetched = fetch_senteval(cache_dir, offline=offline, progress=progress).path
     _log.info("%s: SentEval's data, as they were downloaded", fetched)
     return fetched
 
 
-def _checked(folder: Path, source: str) -> Path:
+def _check_layout(folder: Path, source: str) -> Path:
     try:
         next(folder.iterdir(), None)
     except (FileNotFoundError, NotADirectoryError):

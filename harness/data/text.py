@@ -100,7 +100,7 @@ class SentenceFile:
         written = [column.name for column in self.columns]
         places = [written.index(name) for name in names]
         _log.info("%s: reading %s of it as %s", self.path, ", ".join(names), self.kind)
-        with _opened(self.path) as file:
+        with _open(self.path) as file:
             found = islice(_READERS[self.kind](self, file), first)
             if places == list(range(len(written))):
                 yield from map(tuple, found)
@@ -201,12 +201,12 @@ def open_text(path: Path) -> SentenceFile:
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file, expected text; check the path")
-    with _opened(path) as file:
+    with _open(path) as file:
         head = file.read(_HEAD)
         kind = _kind(path, head)
     if kind == "lines":
         return SentenceFile(path, kind, (Column("sentence", "sentence"),))
-    with _opened(path) as file:
+    with _open(path) as file:
         return SentenceFile(path, kind, find_columns(path, _names(path, kind, file)))
 
 
@@ -239,13 +239,13 @@ def _is_object(line: bytes) -> bool:
 def _names(path: Path, kind: Kind, file: BinaryIO) -> list[str]:
     """What the first line that is not blank calls the columns."""
     if kind == "json lines":
-        first = next((line, number) for number, line in enumerate(_decoded(path, file), start=1) if line.strip())
+        first = next((line, number) for number, line in enumerate(_decode(path, file), start=1) if line.strip())
         return list(_object(path, first[1], first[0]))
     return next(filter(None, (cells for _, cells in _cells(path, kind, file))), [])
 
 
 def _read_lines(text: SentenceFile, file: BinaryIO) -> Iterator[Sequence[str]]:
-    return ((line.rstrip("\r\n"),) for line in _decoded(text.path, file))
+    return ((line.rstrip("\r\n"),) for line in _decode(text.path, file))
 
 
 def _read_table(text: SentenceFile, file: BinaryIO) -> Iterator[Sequence[str]]:
@@ -273,11 +273,11 @@ def _read_table(text: SentenceFile, file: BinaryIO) -> Iterator[Sequence[str]]:
 def _cells(path: Path, kind: Kind, file: BinaryIO) -> Iterator[tuple[int, list[str]]]:
     """Line numbers and cells; an empty line has none."""
     if kind == "tsv":
-        for number, line in enumerate(_decoded(path, file), start=1):
+        for number, line in enumerate(_decode(path, file), start=1):
             plain = line.rstrip("\r\n")
             yield number, plain.split("\t") if plain else []
         return
-    reader = csv.reader(_decoded(path, file), strict=True)
+    reader = csv.reader(_decode(path, file), strict=True)
     try:
         for cells in reader:
             yield reader.line_num, cells
@@ -287,7 +287,7 @@ def _cells(path: Path, kind: Kind, file: BinaryIO) -> Iterator[tuple[int, list[s
 
 def _read_objects(text: SentenceFile, file: BinaryIO) -> Iterator[Sequence[str]]:
     expected = text.sentence_columns
-    for number, line in enumerate(_decoded(text.path, file), start=1):
+    for number, line in enumerate(_decode(text.path, file), start=1):
         if not line.strip():
             continue
         texts = _object(text.path, number, line)
@@ -322,7 +322,7 @@ _READERS: dict[Kind, Callable[[SentenceFile, BinaryIO], Iterator[Sequence[str]]]
 }
 
 
-def _decoded(path: Path, file: BinaryIO) -> Iterator[str]:
+def _decode(path: Path, file: BinaryIO) -> Iterator[str]:
     text = io.TextIOWrapper(file, "utf-8-sig", newline="\n")
     try:
         for line in text:  # noqa: UP028  `yield from` closes the file when the reader stops early
@@ -336,7 +336,7 @@ def _decoded(path: Path, file: BinaryIO) -> Iterator[str]:
 
 def _not_utf8(path: Path) -> DataError:
     """The sentence about the first line that cannot be decoded; it is looked for from the start."""
-    with _opened(path) as file:
+    with _open(path) as file:
         for number, line in enumerate(file, start=1):
             try:
                 line.decode("utf-8")
@@ -346,7 +346,7 @@ def _not_utf8(path: Path) -> DataError:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _open(path: Path) -> Iterator[BinaryIO]:
     """The bytes of a file, unpacked where its content is gzip's, whatever its ending says."""
     with _reading(path), path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"

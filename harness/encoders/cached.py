@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.encoders.context import Context
 from harness.encoders.foreign import foreign
-from harness.encoders.protocol import Embeddings, Encoder, Releasable, checked, embed
+from harness.encoders.protocol import Embeddings, Encoder, Releasable, check_vectors, embed
 from harness.encoders.store import EmbeddingStore
 from harness.encoders.transformer import TransformerEncoder, encode_poolings
 from harness.names import EncoderCard
@@ -76,7 +76,7 @@ class CachedEncoder:
         if not isinstance(self.encoder, TransformerEncoder):
             for start in range(0, len(sentences), _PIECE):
                 piece = sentences[start : start + _PIECE]
-                x = checked(self.encoder.encode(piece), self.card, piece)
+                x = check_vectors(self.encoder.encode(piece), self.card, piece)
                 self._cache.append(piece, x)
                 yield list(range(start, start + len(piece))), x
             return
@@ -87,7 +87,7 @@ class CachedEncoder:
         with closing(encode_poolings(backbone, sentences, [self.encoder, *able.values()])) as batches:
             for positions, (x, *others) in _pieces(batches):
                 piece = [sentences[i] for i in positions]
-                self._cache.append(piece, checked(x, self.card, piece))
+                self._cache.append(piece, check_vectors(x, self.card, piece))
                 for companion, y in zip(able, others, strict=True):
                     if np.isfinite(y).all():
                         companion._cache.append(piece, y)

@@ -72,7 +72,7 @@ def _load_layer(module: Module) -> nn.Module:
     if module.kind == "Normalize":
         return _Normalize()
     if module.kind == "LayerNorm":
-        return _filled(nn.LayerNorm(module.width or 0), module.folder, "norm.").eval()
+        return _fill(nn.LayerNorm(module.width or 0), module.folder, "norm.").eval()
     tensors = _tensors(module.folder)
     weight = tensors.get("linear.weight")
     if weight is None or weight.ndim != 2:
@@ -82,10 +82,10 @@ def _load_layer(module: Module) -> nn.Module:
             f"{module.folder}: linear.weight has the shape {tuple(weight.shape)}, expected {module.width} rows"
         )
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=module.bias)
-    return nn.Sequential(_filled(linear, module.folder, "linear."), _activation(module)).eval()
+    return nn.Sequential(_fill(linear, module.folder, "linear."), _activation(module)).eval()
 
 
-def _filled(layer: nn.Module, folder: Path, prefix: str) -> nn.Module:
+def _fill(layer: nn.Module, folder: Path, prefix: str) -> nn.Module:
     """The layer with the weights of the folder, every tensor of which must have its place."""
     tensors = {key.removeprefix(prefix): value.float() for key, value in _tensors(folder).items()}
     try:

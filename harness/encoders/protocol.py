@@ -56,10 +56,10 @@ def embed(encoder: Encoder, sentences: Sequence[str]) -> Embeddings:
     Raises:
         EncoderError: if the matrix is not (n, d) float32, or holds a nan or an inf.
     """
-    return checked(encoder.encode(sentences), encoder.card, sentences)
+    return check_vectors(encoder.encode(sentences), encoder.card, sentences)
 
 
-def checked(x: Embeddings, card: EncoderCard, sentences: Sequence[str]) -> Embeddings:
+def check_vectors(x: Embeddings, card: EncoderCard, sentences: Sequence[str]) -> Embeddings:
     """The matrix itself, if it is what the card promises for these sentences.
 
     Raises:

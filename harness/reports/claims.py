@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from harness.names import EncoderCard, ScoreKey, Spec, pick
 from harness.packaged import packaged
-from harness.reports.crossed import Contrast, Side, contrast, pooled, side_of, stored_estimate
+from harness.reports.crossed import Contrast, Side, contrast, pool_spreads, side_of, stored_estimate
 from harness.reports.match import OWN_TEXT, Match, recipe_of
 from harness.reports.plain import markdown_text
 from harness.reports.published import backbone_of
@@ -283,7 +283,7 @@ class _Measured:
             [sum(values) / len(values) for values in runs.values() if len(values) == len(score.tasks)]
             for runs in recipes.values()
         ]
-        return replace(side, borrowed=pooled(groups))
+        return replace(side, borrowed=pool_spreads(groups))
 
     def known_noise(self, model: str, side: Side) -> bool:
         """Whether the noise of seeds is known: several runs, a spread to borrow, or no seed that decides."""

@@ -124,7 +124,7 @@ def _item_variance(a: Estimate, b: Estimate) -> float:
     return a.minus(b).variance if paired else a.variance + b.variance
 
 
-def pooled(groups: Sequence[Sequence[float]]) -> Spread | None:
+def pool_spreads(groups: Sequence[Sequence[float]]) -> Spread | None:
     """The spread of one run, pooled over recipes that have several; None where none has."""
     several = [group for group in groups if len(group) > 1]
     freedom = sum(len(group) - 1 for group in several)

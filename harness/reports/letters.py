@@ -45,7 +45,7 @@ def _letter(number: int) -> str:
     return alphabet[number] if number < len(alphabet) else f"({number})"
 
 
-def told_apart(sides: Mapping[str, Side]) -> list[tuple[str, str]]:
+def find_differences(sides: Mapping[str, Side]) -> list[tuple[str, str]]:
     """The pairs of encoders whose scores differ at 5 %, Holm's correction over all pairs.
 
     Args:

@@ -56,12 +56,12 @@ def grid(header: Sequence[str], body: Sequence[Sequence[str]], left: set[int]) -
     widths = [max(3, *(width(line[i]) for line in lines)) for i in range(len(header))]
     rule = [f":{'-' * (w - 1)}" if i in left else f"{'-' * (w - 1)}:" for i, w in enumerate(widths)]
     padded = [
-        [_padded(cell, widths[i], i in left) for i, cell in enumerate(line)] for line in (lines[0], rule, *lines[1:])
+        [_pad(cell, widths[i], i in left) for i, cell in enumerate(line)] for line in (lines[0], rule, *lines[1:])
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in padded)
 
 
-def _padded(text: str, to: int, left: bool) -> str:
+def _pad(text: str, to: int, left: bool) -> str:
     space = " " * (to - width(text))
     return text + space if left else space + text
 
@@ -219,7 +219,7 @@ def terminal(table: Table, room: int, rule: str = "─") -> Iterator[tuple[str, 
     lines = [[_TIGHT.sub(r"\1", visible(text)) for text in line] for line in lines]
     styles = ["bold", *("" if row.kind == "measured" else _STYLES.get(row.kind, "") for row in table.rows)]
     kinds = [column.kind for column in table.columns]
-    columns = [_aligned([line[i + 1] for line in lines], kind) for i, kind in enumerate(kinds)]
+    columns = [_align([line[i + 1] for line in lines], kind) for i, kind in enumerate(kinds)]
     labels = [line[0] for line in lines]
     gap, kept = _fitting(kinds, columns, room - _LABELS)
     yield visible(table.title), "italic"
@@ -248,7 +248,7 @@ def _fitting(kinds: Sequence[str], columns: Sequence[list[str]], room: int) -> t
     return _GAPS[1], fewer
 
 
-def _aligned(cells: Sequence[str], kind: str) -> list[str]:
+def _align(cells: Sequence[str], kind: str) -> list[str]:
     """To one width: words from the left, digits below each other whatever the marks behind them."""
     if kind == "words":
         room = max(map(width, cells))

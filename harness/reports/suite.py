@@ -6,9 +6,9 @@ from statistics import fmean
 
 from harness.names import EncoderCard
 from harness.reports import published, verdicts
-from harness.reports.crossed import pooled
+from harness.reports.crossed import pool_spreads
 from harness.reports.layouts import LAYOUTS, Layout
-from harness.reports.letters import SENTENCE, letters, told_apart
+from harness.reports.letters import SENTENCE, find_differences, letters
 from harness.reports.match import label_of_seeds, short_names
 from harness.reports.numbers import AVERAGE
 from harness.reports.published import PublishedRow
@@ -151,10 +151,12 @@ def _letters(lines: Sequence[Line]) -> dict[int, str]:
     for i, side in same.items():
         groups.setdefault(lines[i].runs[0].card.method, []).append(list(side.runs.values()))
     sides = {
-        str(i): replace(side, borrowed=pooled(groups[lines[i].runs[0].card.method])) if len(side.runs) > 1 else side
+        str(i): replace(side, borrowed=pool_spreads(groups[lines[i].runs[0].card.method]))
+        if len(side.runs) > 1
+        else side
         for i, side in same.items()
     }
-    found = letters(list(sides), told_apart(sides))
+    found = letters(list(sides), find_differences(sides))
     return {i: found.get(str(i), _NO_LETTER) for i in known}
 
 
@@ -173,7 +175,7 @@ def _best_of(lines: Sequence[Line], column: int) -> int | None:
     if len(ranked) < 2 or _data(lines[ranked[0]]) != _data(lines[ranked[1]]):
         return None
     sides = {str(i): side for i in ranked if (side := lines[i].side(column)) is not None}
-    return ranked[0] if len(sides) == 2 and told_apart(sides) else None
+    return ranked[0] if len(sides) == 2 and find_differences(sides) else None
 
 
 def _finished(row: Row, words: str = "", best: Sequence[bool] = ()) -> Row:

@@ -60,7 +60,7 @@ def result_bytes(result: Result) -> bytes:
     """The file of a result."""
     names = (name for name in _Document.__dataclass_fields__ if name not in ("schema", "encoder", "run"))
     document = {name: getattr(result, name) for name in names}
-    return _signed({"schema": SCHEMA, "encoder": result.encoder.identity, **document, "run": asdict(result.run)})
+    return _sign({"schema": SCHEMA, "encoder": result.encoder.identity, **document, "run": asdict(result.run)})
 
 
 def read_result(file: Path, card: EncoderCard) -> Result:
@@ -70,7 +70,7 @@ def read_result(file: Path, card: EncoderCard) -> Result:
         ResultError: if the file is missing, damaged, of another schema or another encoder, or was edited.
     """
     document = _load(file)
-    found = _validated(_RESULT, document, file)
+    found = _validate(_RESULT, document, file)
     check_finite(found.scores, f"{file}", _AGAIN)
     if found.encoder != card.identity:
         raise ResultError(f"{file}: belongs to another encoder than the card beside it; move it away, or {_AGAIN}")
@@ -89,7 +89,7 @@ def write_card(card: EncoderCard, file: Path) -> None:
             return
     except ResultError:
         pass
-    files.replace(file, _signed({"schema": SCHEMA, "identity": card.identity, **asdict(card)}))
+    files.replace(file, _sign({"schema": SCHEMA, "identity": card.identity, **asdict(card)}))
 
 
 def read_card(file: Path) -> EncoderCard:
@@ -101,7 +101,7 @@ def read_card(file: Path) -> EncoderCard:
     document = _load(file)
     identity = document.pop("identity", None)
     document.pop("schema", None)
-    card: EncoderCard = _validated(_CARD, document, file)
+    card: EncoderCard = _validate(_CARD, document, file)
     if card.identity != identity:
         raise ResultError(f"{file}: was edited after it was written; {_AGAIN}")
     return card
@@ -149,7 +149,7 @@ def unreadable(path: Path, error: OSError) -> ResultError:
     return ResultError(str(files.read_error(path, error)))
 
 
-def _signed(document: dict[str, Any]) -> bytes:
+def _sign(document: dict[str, Any]) -> bytes:
     return (json.dumps({**document, "checksum": _checksum(document)}, indent=2, allow_nan=False) + "\n").encode()
 
 
@@ -173,7 +173,7 @@ def _load(file: Path) -> dict[str, Any]:
     return document
 
 
-def _validated(reader: "TypeAdapter[Any]", document: Mapping[str, Any], file: Path) -> Any:
+def _validate(reader: "TypeAdapter[Any]", document: Mapping[str, Any], file: Path) -> Any:
     try:
         return reader.validate_json(json.dumps(document), strict=True, extra="forbid")
     except ValidationError as error:

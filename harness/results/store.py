@@ -132,7 +132,7 @@ def read_items(result: Result, shared: Shared | None = None) -> Items:
     place = layout.items_file(root, result.task, result.protocol, result.shared_sha256)
     shared = {} if shared is None else shared
     if place not in shared:
-        shared[place] = _checked(place, result.shared_sha256)
+        shared[place] = _read_shared(place, result.shared_sha256)
     scores = layout.scores_file(result.file)
     own = from_parquet(scores)
     strange = f"{scores}: is not the file that {result.file.name} was written with; run the task again"
@@ -245,7 +245,7 @@ def _newest(folders: list[list[Result]], problems: list[str]) -> list[Result]:
     return newest
 
 
-def _checked(place: Path, expected: str) -> Columns:
+def _read_shared(place: Path, expected: str) -> Columns:
     found: Columns = from_parquet(place)
     if digest(found) != expected:
         raise ResultError(f"{place}: does not hold the items that it is named after; run the task again")
@@ -254,7 +254,7 @@ def _checked(place: Path, expected: str) -> Columns:
 
 def _is_whole(place: Path, expected: str) -> bool:
     try:
-        _checked(place, expected)
+        _read_shared(place, expected)
     except ResultError:
         return False
     return True
@@ -284,10 +284,10 @@ def find_problems(root: Path) -> list[str]:
     Found are results that are damaged, edited or in a wrong place, whose per-item scores are missing or do not give
     their scores, and that repeat an encoder's name; files that no result names; and an index that is out of date.
     """
-    return sorted([*read_all(root)[1], *_unnamed(root), *_orphans(root), *_index(root)])
+    return sorted([*read_all(root)[1], *_find_unnamed(root), *_find_orphans(root), *_check_index(root)])
 
 
-def _unnamed(root: Path) -> Iterator[str]:
+def _find_unnamed(root: Path) -> Iterator[str]:
     named = {
         f"{result.stem}.{(documents.shared_digest(result) or '')[:12]}.parquet" for result in root.glob("*/*.json")
     }
@@ -296,7 +296,7 @@ def _unnamed(root: Path) -> Iterator[str]:
             yield f"{items}: is named by no result; delete it"
 
 
-def _orphans(root: Path) -> Iterator[str]:
+def _find_orphans(root: Path) -> Iterator[str]:
     for scores in root.glob("*/*.scores.parquet"):
         result = scores.with_name(scores.name.replace(".scores.parquet", ".json"))
         if not result.exists():
@@ -308,7 +308,7 @@ def _orphans(root: Path) -> Iterator[str]:
         yield f"{draft}: was left by a killed run; delete it"
 
 
-def _index(root: Path) -> Iterator[str]:
+def _check_index(root: Path) -> Iterator[str]:
     results = scan(root, check=False)[0]
     place = root / layout.INDEX
     try:

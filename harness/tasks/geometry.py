@@ -71,12 +71,12 @@ class GeometryTask:
     def prepare(self, root: Path) -> Prepared:
         """Read the data; see `Prepared`."""
         data = {split: load(root) for split, load in self.loads.items()}
-        splits = {split: _joined(one) for split, one in data.items()}
+        splits = {split: _join(one) for split, one in data.items()}
         return Prepared(
             files={path: digest for one in data.values() for path, digest in one.files.items()},
             other_copies=tuple(dict.fromkeys(path for one in data.values() for path in one.other_copies)),
             sentences=list(dict.fromkeys(s for split in splits.values() for s in split.sentences)),
-            target=_joined(self.load_target(root)).sentences,
+            target=_join(self.load_target(root)).sentences,
             score=partial(self._score, splits),
         )
 
@@ -116,7 +116,7 @@ class _Split:
     gold: Vector
 
 
-def _joined(data: SimilarityData) -> _Split:
+def _join(data: SimilarityData) -> _Split:
     left = [as_senteval_text(s) for subset in data.subsets for s in subset.left]
     right = [as_senteval_text(s) for subset in data.subsets for s in subset.right]
     return _Split([*left, *right], np.array([g for subset in data.subsets for g in subset.gold]))

@@ -17,7 +17,7 @@ from harness.tasks.similarity import SimilarityTask
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitedTask:
-    """The first rows of a task; see `limited`.
+    """The first rows of a task; see `limit_task`.
 
     Attributes:
         protocol: the task's own, with the number of rows: no result of the whole task has it.
@@ -40,7 +40,7 @@ class LimitedTask:
         return replace(data, flags=(*data.flags, self.flag))
 
 
-def limited(task: Task, rows: int) -> LimitedTask:
+def limit_task(task: Task, rows: int) -> LimitedTask:
     """The task on the first rows of each of its parts.
 
     Args:

@@ -35,10 +35,10 @@ def _cosine(x: Matrix, y: Matrix) -> tuple[Vector, NDArray[np.bool_]]:
     one, other = np.linalg.norm(x, axis=1), np.linalg.norm(y, axis=1)
     norms = one * other
     cosines: Vector = np.divide(dots, norms, out=np.zeros_like(dots), where=norms > 0)
-    return cosines, _measured(x, one) & _measured(y, other)
+    return cosines, _keeps_direction(x, one) & _keeps_direction(y, other)
 
 
-def _measured(x: Matrix, norms: Vector) -> NDArray[np.bool_]:
+def _keeps_direction(x: Matrix, norms: Vector) -> NDArray[np.bool_]:
     range_ = np.finfo(norms.dtype)
     in_range: NDArray[np.bool_] = (norms > np.sqrt(range_.tiny)) & np.isfinite(norms)
     if not in_range.all():
