@@ -15,8 +15,8 @@ import pytest
 from harness.encoders.cached import CachedEncoder
 from harness.encoders.context import Context
 from harness.encoders.registry import build
-from harness.encoders.store import CacheEntry, EmbeddingStore, clear, stat
-from harness.errors import ResultError, UsageError
+from harness.encoders.store import CacheEntry, EmbeddingStore, stat
+from harness.errors import ResultError
 
 DIM = 6
 ONE, TWO = "1" * 64, "2" * 64
@@ -306,8 +306,6 @@ def test_a_draft_that_another_process_completes_meanwhile_stops_nothing(tmp_path
     cache.append(["b"], rows_of(["b"]))
     assert_stored(cache, ["a", "b"])
     assert stat(tmp_path)[0].rows == 2
-    assert clear(tmp_path) > 0
-    assert stat(tmp_path) == []
 
 
 def test_stat_counts_rows_and_bytes_by_encoder(tmp_path):
@@ -322,37 +320,12 @@ def test_stat_counts_rows_and_bytes_by_encoder(tmp_path):
     ]
 
 
-def test_clear_one_then_all_and_nothing_that_is_not_the_caches(tmp_path):
-    for fingerprint in (ONE, TWO):
-        open_cache(tmp_path, fingerprint).append(["a"], rows_of(["a"]))
-    (tmp_path / ONE / ".bench-1.tmp").write_bytes(b"half a shard")
-    (tmp_path / TWO / "notes.txt").write_text("mine")
-    (tmp_path / "hub").mkdir()
-    bytes_before = {entry.fingerprint: entry.bytes for entry in stat(tmp_path)}
-    assert clear(tmp_path, ONE) == bytes_before[ONE]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [TWO, "hub"]
-    assert clear(tmp_path) == bytes_before[TWO]
-    assert [path.name for path in (tmp_path / TWO).iterdir()] == ["notes.txt"]
-    assert clear(tmp_path / "none") == 0
-
-
-@pytest.mark.parametrize("fingerprint", [TWO, "..", "hub"])
-def test_clear_of_an_unknown_fingerprint(tmp_path, fingerprint):
-    filled(tmp_path, ["a"])
-    with pytest.raises(UsageError) as caught:
-        clear(tmp_path, fingerprint)
-    assert str(caught.value) == (
-        f"{tmp_path}: no encoder is cached under the fingerprint {fingerprint!r}, expected one that `bench cache info` "
-        "lists"
-    )
-    assert stat(tmp_path)[0].rows == 1
-
-
 def test_a_run_goes_on_when_the_cache_is_cleared_under_it(tmp_path, caplog):
     filled(tmp_path, ["a"])
     cache = open_cache(tmp_path)
     assert_stored(cache, ["a"])
-    clear(tmp_path)
+    for path in (tmp_path / ONE).iterdir():
+        path.unlink()
     assert not cache.lookup(["a"])[0].any()
     cache.append(["a"], rows_of(["a"]))
     assert_stored(cache, ["a"])

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import files
-from harness.errors import ResultError, UsageError
+from harness.errors import ResultError
 from harness.progress import timed
 
 Keys = NDArray[np.bytes_]  # (n,) of S16: numpy sorts and searches them by their 16 bytes
@@ -40,7 +40,7 @@ _CHECKSUM = struct.Struct("<I")
 _MAGIC = b"EMBEDS01"
 _KEY_BYTES = 16
 _KEY = f"S{_KEY_BYTES}"
-_OWN = (".shard", ".tmp", "card.json")  # what `clear` may delete
+_OWN = (".shard", ".tmp", "card.json")  # the files of one encoder
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 _ROWS_PER_SHARD = 8192  # a shard is read whole, so this bounds what a lookup holds besides its answer
 
@@ -199,32 +199,6 @@ def stat(root: Path) -> list[CacheEntry]:
     """
     with _reporting(root, "read", "a readable folder"):
         return sorted(map(_entry, _folders(root)), key=lambda entry: (entry.encoder, entry.fingerprint))
-
-
-def clear(root: Path, fingerprint: str | None = None) -> int:
-    """Delete one encoder's rows, or all; files that are not the cache's own stay. Returns the bytes freed.
-
-    A run that is using the cache meanwhile goes on: it encodes again what it no longer finds.
-
-    Raises:
-        UsageError: if nothing is stored under the fingerprint.
-        ResultError: if a file cannot be deleted.
-    """
-    with _reporting(root, "cleared", "a folder whose files may be deleted"):
-        folders = [folder for folder in _folders(root) if fingerprint in (None, folder.name)]
-        if fingerprint is not None and not folders:
-            raise UsageError(
-                f"{root}: no encoder is cached under the fingerprint {fingerprint!r}, expected one that "
-                "`bench cache info` lists"
-            )
-        freed = 0
-        for folder in folders:
-            for path in _files(folder, *_OWN):
-                freed += _size(path)
-                path.unlink(missing_ok=True)
-            with suppress(OSError):  # not empty: somebody's own file, or a run that has just added rows
-                folder.rmdir()
-        return freed
 
 
 def _entry(folder: Path) -> CacheEntry:
