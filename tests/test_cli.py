@@ -294,3 +294,14 @@ def test_a_folder_name_that_is_too_long_is_one_sentence(folders):
     done = call("run", "-t", "mini-sts", "-m", "random", "--results-dir", "n" * 300, *folders[2:])
     assert done.exit_code == 2
     assert "File name too long" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_working_directory_that_is_gone_is_said(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    done = call("run", "-t", "mini-sts", "-m", "random")
+    assert done.exit_code == 2
+    assert done.stderr == (
+        "bench: the working directory is gone, expected a folder that is there; change to another one\n"
+    )

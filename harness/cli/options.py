@@ -343,6 +343,7 @@ def _let_typed_tasks_win(context: typer.Context, given: dict[str, Any]) -> None:
 def endings() -> Iterator[None]:
     """Our errors and the system's become one sentence on stderr and an exit code; a bug keeps its traceback."""
     try:
+        _check_working_directory()
         yield
     except BenchError as error:
         report_error(error)
@@ -364,6 +365,16 @@ def endings() -> Iterator[None]:
     except KeyboardInterrupt:
         err.print("bench: interrupted; what is finished is kept, the same command goes on from there", soft_wrap=True)
         raise typer.Exit(130) from None
+
+
+def _check_working_directory() -> None:
+    """Torch ends the process where there is none, and relative paths mean nothing there."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UsageError(
+            "the working directory is gone, expected a folder that is there; change to another one"
+        ) from None
 
 
 def report_error(error: BenchError) -> None:
