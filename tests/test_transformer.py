@@ -175,7 +175,7 @@ def test_a_broken_pass_ends_at_once(bert_folder, tmp_path, monkeypatch, no_threa
     one = CachedEncoder(encoder(bert_folder, tmp_path), tmp_path / "cache")
     one.encoder.encode(["dog"])  # loads, and tries some sentences alone and together
     monkeypatch.setattr(Backbone, "_forward", slow)
-    monkeypatch.setattr(cached, "checked", broken)
+    monkeypatch.setattr(cached, "check_vectors", broken)
     with no_thread_left(EncoderError):
         one.encode([f"{'the ' * i}dog" for i in range(40)])
     assert len(computed) < 40
