@@ -75,6 +75,7 @@ def test_the_command_runs_renders_and_keeps_what_failed_as_an_exit_code(tmp_path
     done = call(tmp_path, "--table", "3", "--backbone", "tiny", "--data-dir", tmp_path / "nothing")
     assert done.exit_code == 2
     assert len(set(done.stderr.splitlines())) == len(done.stderr.splitlines())
+    assert not list(tmp_path.rglob("trained"))  # nothing is trained for scores that have no data
     written = tmp_path / "reports" / "paper"
     assert sorted(path.name for path in written.iterdir()) == [f"simcse-table-3@tiny.{e}" for e in ("csv", "md", "tex")]
     assert "| ↳ measured on tiny |" in (written / "simcse-table-3@tiny.md").read_text()

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from harness.data.locate import BUNDLED
 from harness.encoders.cached import CachedEncoder
 from harness.encoders.context import Context
 from harness.encoders.entry import Built
@@ -21,6 +22,7 @@ from harness.run import Plan, build_cached, ignore, run
 from harness.studies.cells import Board, Cell, Record, State, cells_of
 from harness.studies.rates import Rate, note, rate_name
 from harness.studies.study import Study
+from harness.tasks.outcome import Task
 
 _PAUSE = 1.0  # seconds between two looks for a cell that can be done
 
@@ -69,19 +71,23 @@ def _work_once(board: Board, order: Sequence[Cell], progress: Progress, on_cell:
     for cell in (one for one in order if one in left and all(states[need] == "done" for need in one.needs)):
         with board.claim(cell) as record:
             if record is not None:
-                board.finish(cell, _done(board.study, cell, record, progress, on_cell))
+                board.finish(cell, _done(board, cell, record, progress, on_cell))
                 return True
     if left:
         time.sleep(_PAUSE)
     return bool(left)
 
 
-def _done(study: Study, cell: Cell, record: Record, progress: Progress, on_cell: OnCell) -> Record:
+def _done(board: Board, cell: Cell, record: Record, progress: Progress, on_cell: OnCell) -> Record:
     """Do the cell; how it ended. An error costs this cell, and a bug keeps its traceback on stderr."""
-    started = time.perf_counter()
+    started, study = time.perf_counter(), board.study
     try:
         context = study.context(progress=progress)
-        results = _score(study, cell, context, on_cell) if cell.kind == "score" else _make(cell, context)
+        if cell.kind == "score":
+            results = _score(study, cell, context, on_cell)
+        else:
+            _check_data([task for one in board.cells if cell.key in one.needs for task in one.tasks()], context)
+            results = _make(cell, context)
     except BenchError as error:
         return replace(record, state="failed", error=str(error), exit_code=error.exit_code)
     except Exception as error:
@@ -89,6 +95,23 @@ def _done(study: Study, cell: Cell, record: Record, progress: Progress, on_cell:
         return replace(record, state="failed", error=f"{cell.label}: {type(error).__name__}: {error}", exit_code=1)
     files = tuple(str(one.file.relative_to(study.results_dir)) for one in results if one.file is not None)
     return replace(record, state="done", seconds=time.perf_counter() - started, files=files)
+
+
+def _check_data(tasks: Sequence[Task], context: Context) -> None:
+    """Refuse to train or fit for scores of which none has its data, before the hours that it takes.
+
+    Raises:
+        BenchError: why the first task cannot be scored.
+    """
+    errors: list[BenchError] = []
+    for task in dict.fromkeys(tasks):
+        try:
+            task.prepare(BUNDLED if task.bundled else context.data_root())
+            return
+        except BenchError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def _make(cell: Cell, context: Context) -> list[Result]:
