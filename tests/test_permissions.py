@@ -136,5 +136,11 @@ def test_a_finished_training(tmp_path, forbid):
         f"bench: {tmp_path}/model/config.json: cannot be read (Permission denied), expected what the training wrote; "
         "mend it, name another folder, or train again in an empty one",
     )
-    forbid(tmp_path / "model" / "card.json")
-    assert bench("log", tmp_path / "model")[:2] == (2, f"bench: {tmp_path}/model/card.json: {SENTENCE}")
+
+
+def test_the_record_of_a_training(tmp_path, forbid):
+    pytest.importorskip("tensorboard")
+    (tmp_path / "card.json").write_text("{}")
+    (tmp_path / "log.jsonl").write_text("")
+    forbid(tmp_path / "card.json")
+    assert bench("log", tmp_path)[:2] == (2, f"bench: {tmp_path}/card.json: {SENTENCE}")

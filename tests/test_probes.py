@@ -288,7 +288,8 @@ class PlainRegressor:
             order = np.random.permutation(len(x))  # noqa: NPY002
             for start in range(0, len(x), 64):
                 batch = order[start : start + 64]
-                loss = torch.nn.functional.mse_loss(self.model(torch.from_numpy(x[batch])), target[batch])
+                found = self.model(torch.from_numpy(x[batch])).double()  # as the target is
+                loss = torch.nn.functional.mse_loss(found, target[batch])
                 self.optimizer.zero_grad()
                 loss.backward()
                 self.optimizer.step()

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -302,6 +304,8 @@ def test_interrupting_keeps_what_is_finished(tmp_path):
 def test_the_reference_scores_of_minilm(shared, tmp_path):
     """The golden file to 1e-5 (but see STS12 below), and SICK-R over all pairs as MTEB publishes it."""
     golden = json.loads((shared / "golden" / "sts_minilm.json").read_text())
+    pins = (Path(__file__).parents[1] / "constraints.txt").read_text()
+    pinned = f"torch=={version('torch').partition('+')[0]}\n" in pins
     tasks = [TASKS[name] for name in (*golden["spearman"], "STSBenchmark-dev", "SICKRelatedness-dev")]
     cells = running.run(
         plan(tmp_path, ["minilm"], tasks=(*tasks, TASKS["SICKRelatedness-full"]), root=shared / "data" / "senteval")
@@ -315,8 +319,10 @@ def test_the_reference_scores_of_minilm(shared, tmp_path):
             else:
                 score = found[task if key == "test" else f"{task}-dev"].scores[f"spearman/all/{key}"]
             # 79 pairs of STS12 are one sentence twice. Their cosines are 1 up to float32 rounding, and rounding alone
-            # ranks them: equally exact arithmetic gives a mean over subsets from 0.69997 to 0.70014.
-            tolerance = 2e-4 if task == "STS12" and key != "all" else 1e-5
+            # ranks them: equally exact arithmetic gives a mean over subsets from 0.69997 to 0.70014, and torch 2.6 and
+            # 2.10 give 0.72366 over all pairs where 2.13 and the golden file have 0.72371.
+            loose = 2e-4 if key != "all" else 1e-5 if pinned else 1e-4
+            tolerance = loose if task == "STS12" else 1e-5
             assert score == pytest.approx(expected, abs=tolerance), (task, key)
     assert found["SICKRelatedness-full"].scores["spearman/all/full"] == pytest.approx(0.77582, abs=1e-4)
 
