@@ -236,6 +236,18 @@ def test_missing_data_fail_their_cells_and_a_later_start_tries_again(study):
     assert bench("study", "study.toml", "--offline").exit_code == 2
 
 
+def test_nothing_is_fitted_for_scores_that_have_no_data(study, tmp_path):
+    text = 'tasks = ["STS12", "CR"]\n[[models]]\nmodel = "bert-whitening[backbone=tiny,fit=mini-wiki]"\n'
+    study(text)
+    words = ("study", "study.toml", "--offline", "--cache-dir", tmp_path / "cache")
+    assert bench(*words).exit_code == 2
+    assert not (tmp_path / "cache" / "fits").exists()
+    study(text.replace('"STS12", "CR"', '"mini-mr"'))
+    assert bench(*words).exit_code == 0
+    assert [one.task for one in read_all(tmp_path / "results")[0]] == ["mini-mr"]
+    assert [*(tmp_path / "cache" / "fits").iterdir()]
+
+
 def test_a_cell_is_held_by_one_and_free_again_when_its_holder_is_killed(study, tmp_path):
     board = Board(found := study(CONTROLS), cells_of(found))
     board.open()

@@ -104,7 +104,7 @@ def _check_data(tasks: Sequence[Task], context: Context) -> None:
         BenchError: why the first task cannot be scored.
     """
     errors: list[BenchError] = []
-    for task in dict.fromkeys(tasks):
+    for task in tasks:
         try:
             task.prepare(BUNDLED if task.bundled else context.data_root())
             return
