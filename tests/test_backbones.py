@@ -20,6 +20,7 @@ from harness.encoders.context import Context
 from harness.encoders.entry import declared
 from harness.encoders.protocol import embed
 from harness.encoders.registry import build, known_encoders, resolve
+from harness.encoders.weights import weights_digest
 from harness.errors import EncoderError, UsageError
 
 
@@ -239,6 +240,12 @@ def test_weights_that_are_not_what_the_hub_announced_are_removed(hub, tmp_path):
     assert str(caught.value).startswith(f"{weights}: the download has sha256 ")
     assert not blob.exists() and not weights.exists()
     assert build("sbert", context).card == expected
+    mine = tmp_path / ("ab" * 32)  # a user's own file, whatever its name, is nobody's to remove
+    mine.write_bytes(bytes(content))
+    link = tmp_path / "model.safetensors"
+    link.symlink_to(mine)
+    weights_digest([link])
+    assert mine.exists()
 
 
 def test_a_repository_that_the_hub_does_not_have(hub, tmp_path):

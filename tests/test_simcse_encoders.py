@@ -1,12 +1,14 @@
 """The registry's entries: what is trained, what is loaded, and what the card says."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from simcse_models import random_bert, sentences
 from transformers import AutoModel, AutoTokenizer
 
@@ -130,6 +132,11 @@ def test_a_trained_folder_says_what_it_is(tmp_path):
         f"- training text: data.txt, 40 examples, sha256 {told.card['data']['sha256']}\n"
         in (again / "README.md").read_text()
     )
+    tensors = load_file(told.folder / "model.safetensors")
+    changed = shutil.copytree(told.folder, tmp_path / "changed")
+    save_file({k: v * 1.5 for k, v in tensors.items()}, changed / "model.safetensors", metadata={"format": "pt"})
+    other = export(build(f"hf:{changed}", context), tmp_path / "other", "sentence-transformers")
+    assert "training text" not in (other / "README.md").read_text()  # the card is of other weights
     for folder in (told.folder, again):
         written = [path for path in folder.rglob("*") if path.is_file()]
         assert len(written) > 5 and not [path for path in written if str(tmp_path).encode() in path.read_bytes()]

@@ -184,8 +184,10 @@ def _model_card(encoder: TransformerEncoder, layout: str) -> str:
         "selected on": card.selected_on,
         "licence": licence or "not stated in the folder of the base model",
     }
-    if trained := read_training_card(source):
-        facts |= training_facts(trained)
+    said = read_training_card(source) or {}
+    trained = said.get("files", {}).get("model.safetensors") == card.weights_sha256  # else of weights changed since
+    if trained:
+        facts |= training_facts(said)
     parameters = {name: value for name, value in card.parameters.items() if value is not None}
     settings = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in parameters.items()}
     table = "".join(f"| {name} | {value} |\n" for name, value in settings.items())

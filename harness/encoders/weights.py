@@ -93,9 +93,10 @@ def weights_digest(paths: Iterable[Path]) -> str:
 
 
 def _as_announced(path: Path, digest: str) -> str:
-    """The digest, which is the name that the hub's cache gives to a large file."""
+    """The digest, which is the name that the hub's cache gives to a large file; nobody else's file is touched."""
     blob = path.resolve()
-    if re.fullmatch("[0-9a-f]{64}", blob.name) and blob.name != digest:
+    of_hub = path.is_symlink() and blob.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", blob.name)
+    if of_hub and blob.name != digest:
         with suppress(OSError):
             blob.unlink()
             path.unlink(missing_ok=True)
