@@ -9,8 +9,8 @@ from test_published_tables import bench, sentence
 
 import harness
 from harness.errors import UsageError
-from harness.integrations.mteb import Mteb, _local_task
-from harness.integrations.mteb_results import TASKS, data_digest, read_mteb, write_mteb
+from harness.integrations.imports import TASKS, read_mteb
+from harness.integrations.mteb import Mteb, _local_task, data_digest, write_mteb
 from harness.names import EncoderCard
 from harness.tasks.suites import TASKS as OURS
 from harness.tasks.suites import select

@@ -7,8 +7,7 @@ from report_cases import MINILM, card, sts
 from typer.testing import CliRunner
 
 from harness.cli.main import app
-from harness.integrations.mteb_results import read_mteb
-from harness.integrations.simcse_table import read_simcse
+from harness.integrations.imports import read_mteb, read_simcse
 from harness.names import EncoderCard
 from harness.reports.numbers import add_numbers, read_numbers
 from harness.reports.published import candidates, counterpart, find, load

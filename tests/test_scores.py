@@ -11,8 +11,8 @@ import pytest
 from report_cases import MINILM, card, result, sts
 from test_layers import ROOT
 
+from harness.cli.console import Line, lay_out
 from harness.cli.run import print_cells
-from harness.cli.scores import Line, lay_out
 from harness.reports.layouts import LAYOUTS
 from harness.results import store
 from harness.run import Cell

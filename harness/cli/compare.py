@@ -1,4 +1,4 @@
-"""`bench compare`."""
+"""`bench compare`, `bench check` and `bench power`: differences between encoders, and how certain they are."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,15 +10,15 @@ import typer
 
 from harness.cli import options
 from harness.cli.completion import complete_measured
-from harness.cli.console import err, out, print_json
-from harness.cli.options import command, told_results
-from harness.cli.scores import Line, print_scores
+from harness.cli.console import Line, Rows, err, out, print_json, print_scores, show_rows
+from harness.cli.options import command, notice, told_results
 from harness.errors import ResultError, UsageError
-from harness.names import pick, short_task
+from harness.names import STS, pick, short_task, split_names
 from harness.reports.match import without_seed
 
 if TYPE_CHECKING:
     from harness.reports.comparison import Comparison
+    from harness.reports.gate import Gate
     from harness.results.record import Result
 
 
@@ -51,7 +51,7 @@ def compare(
         return
     for sentence in found.left_out:
         err.print(f"bench: left out: {sentence}", markup=False, soft_wrap=True)
-    _show(found)
+    _show_comparison(found)
     for note in found.notes:
         out.print(note, markup=False, highlight=False, soft_wrap=True)
     if not quiet:
@@ -96,7 +96,7 @@ def _suites(encoder: str, results: "Sequence[Result]") -> str:
     return ",".join(name for name, tasks in SUITES.items() if measured.issuperset(tasks)) or "sts"
 
 
-def _show(found: "Comparison") -> None:
+def _show_comparison(found: "Comparison") -> None:
     lines = []
     for row in found.rows:
         several = sum(row.task == other.task for other in found.rows) > 1
@@ -116,3 +116,142 @@ def _show(found: "Comparison") -> None:
         for name, n in zip((found.a, found.b), found.seeds, strict=True)
     ]
     print_scores(f"A {heads[0]}\nB {heads[1]}", Line("task", ("A", "B", "A - B", "95 %", "p", "Holm", "higher")), lines)
+
+
+@command
+def check(
+    results: Annotated[Path, typer.Argument(help="Folder of the results that are checked.")],
+    baseline: Annotated[Path, typer.Option("--baseline", help="Folder of the results they are held against.")],
+    max_drop: Annotated[float, typer.Option("--max-drop", min=0, help="Points that a score may fall.")] = 0.3,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Check that no score has fallen, as a gate for continuous integration.
+
+    Every encoder and task of the baseline is compared with itself, on the same items and seeds. The exit code is 0
+    where all intervals (95 %) lie above the allowed drop, 1 where one lies below it, and 2 where nothing is decided: an
+    interval contains it, a result is missing, nothing can be compared, or an option is wrong. Stderr says which.
+
+    For example: bench check results --baseline main-results --max-drop 0.3
+    """
+    from harness.reports.gate import EXIT_CODES
+    from harness.reports.gate import check as compared
+    from harness.results.store import read_all
+
+    for folder in (results, baseline):
+        if not folder.is_dir():
+            raise ResultError(f"{folder}: no such folder, expected one of results; `bench run` makes one")
+    (before, unread), (after, problems) = read_all(baseline), read_all(results)
+    problems = [*unread, *problems]
+    found = compared(before, after, max_drop)
+    if json:
+        print_json({"outcome": found.outcome, **asdict(found), "problems": problems})
+    else:
+        _show_gate(found, problems, max_drop, quiet=quiet)
+    if found.outcome == "undecided":
+        wide = sum(one.outcome == "undecided" for one in found.changes)
+        notice(
+            f"not decided: of {len(found.changes)} intervals {wide} contain the allowed drop of {max_drop:g} points, "
+            f"and {len(found.missing)} results of the baseline have no counterpart"
+        )
+    if code := EXIT_CODES[found.outcome]:
+        raise typer.Exit(code)
+
+
+def _show_gate(found: "Gate", problems: Sequence[str], max_drop: float, *, quiet: bool) -> None:
+    for sentence in (*problems, *found.missing):
+        notice(f"left out: {sentence}")
+    rows: Rows = [
+        {
+            "encoder": one.encoder,
+            "task": one.task,
+            "before": f"{one.before:.2f}",
+            "after": f"{one.after:.2f}",
+            "95 %": f"{one.low:+.2f}..{one.high:+.2f}",
+            "outcome": one.outcome,
+        }
+        for one in found.changes
+        if one.outcome != "passes"
+    ]
+    show_rows(rows, empty="no score has fallen")
+    if quiet:
+        return
+    if found.without_items:
+        notice(f"not judged, as their main scores have no items: {', '.join(found.without_items)}")
+    err.print(f"{found.outcome}: {len(found.changes)} comparisons, a drop of {max_drop:g} points is allowed")
+
+
+@command
+def power(
+    gain: Annotated[float, typer.Option("--gain", min=0.01, help="Points by which one method is to be better.")],
+    encoder: Annotated[
+        str,
+        typer.Option(
+            "--encoder",
+            help="A method, or an encoder by its name in the results.",
+            autocompletion=complete_measured,
+        ),
+    ],
+    against: Annotated[
+        str,
+        typer.Option(
+            "--against",
+            help="The other method, if it is measured: its items are counted too.",
+            autocompletion=complete_measured,
+        ),
+    ] = "",
+    suite: options.Suite = "",
+    tasks: options.Tasks = "",
+    probability: Annotated[
+        float, typer.Option("--power", min=0.5, max=0.99, help="Probability of noticing the gain.")
+    ] = 0.8,
+    backbone: options.Backbone = None,
+    results_dir: options.ResultsDir = Path("results"),
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Say how many seeds a claim needs: both methods are trained with as many, and tested at 5 %, two-sided.
+
+    The noise is that of measured seeds and items, and of runs that others published of the same recipe. Without a suite
+    the claim is about the average over STS.
+
+    For example: bench power --gain 0.5 --encoder simcse-unsup
+    """
+    from harness.reports.power import plan_power, runs_of
+
+    chosen = _tasks(suite, tasks)
+    results = told_results(results_dir)
+    own = runs_of(encoder, backbone or "", results, chosen)
+    other = runs_of(against, backbone or "", results, chosen) if against else None
+    if other is not None and not other.estimates:
+        raise ResultError(f"{results_dir}: holds no results of {against} on all of {', '.join(chosen)}; measure it")
+    found = plan_power(gain, probability, own, other)
+    if json:
+        print_json(asdict(found))
+        return
+    rows: Rows = [
+        {"seeds of each": n, "smallest gain noticed": f"{points:.2f}"} for n, points in found.smallest.items()
+    ]
+    show_rows(rows)
+    noise = found.noise
+    where = f"{found.measured} measured and {found.published} published runs" if found.published else "measured runs"
+    out.print(
+        f"{found.recipe}: one run spreads by {noise.spread.deviation:.2f} points ({where})",
+        soft_wrap=True,
+        markup=False,
+    )
+    needed = (
+        f"{found.seeds} seeds of each method" if found.seeds else "no number of seeds is enough, items alone hide it"
+    )
+    out.print(f"a gain of {gain:g} points, noticed {probability:.0%} of the time: {needed}", soft_wrap=True)
+    if not (quiet or against):
+        err.print("items of the other method are not counted; --against NAME does that where it is measured")
+
+
+def _tasks(suite: str, tasks: str) -> list[str]:
+    if not (suite or tasks):
+        return list(STS)
+    from harness.tasks.suites import select  # loads torch, which the usual question does not wait for
+
+    named = [split_names(text, option) if text else () for text, option in ((suite, "--suite"), (tasks, "--tasks"))]
+    return [task.name for task in select(*named)]

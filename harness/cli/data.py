@@ -1,5 +1,6 @@
-"""`bench data`."""
+"""`bench data`, `bench cache` and `bench doctor`: what is on this machine."""
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
@@ -8,15 +9,16 @@ import typer
 
 from harness.cli import completion, options
 from harness.cli.completion import one_of, some_of
-from harness.cli.console import Rows, err, show_rows
+from harness.cli.console import Rows, err, print_json, show_rows
 from harness.cli.options import command, context_of, report_error
-from harness.errors import DataError
+from harness.errors import DataError, ResultError
 from harness.names import split_names
 from harness.progress import silent
 
 if TYPE_CHECKING:
     from harness.encoders.context import Context
     from harness.tasks.check import Finding
+
 
 data_app = typer.Typer(no_args_is_help=True, help="Check the data files, fetch them, or give names to texts.")
 
@@ -161,3 +163,72 @@ def _fetch_glove(context: "Context") -> dict[str, object]:
 
     path = fetch_glove(context.cache_dir, offline=context.offline, progress=context.progress)
     return {"file": str(path), "use": "avg-glove"}
+
+
+cache_app = typer.Typer(no_args_is_help=True, help="Show what the cache folder holds, or empty it.")
+
+
+@cache_app.command()
+@command
+def info(cache_dir: options.CacheDir = None, json: options.Json = False) -> None:
+    """Show what the cache folder holds, by kind, with the stored vectors of each encoder below."""
+    from harness.encoders.store import stat
+    from harness.storage import usage
+
+    root = cache_dir or options.default_cache_dir()
+    kinds: Rows = [
+        {"kind": one.kind, "files": one.files, "MiB": round(one.bytes / 2**20, 1), "what": one.what}
+        for one in usage(root)
+    ]
+    try:
+        stored = stat(root / "embeddings")
+    except ResultError as error:  # the kinds are shown all the same
+        report_error(error)
+        stored = []
+    encoders: Rows = [{"encoder": e.encoder, "sentences": e.rows, "MiB": round(e.bytes / 2**20, 1)} for e in stored]
+    if json:
+        from harness.cli.console import print_json
+
+        print_json({"folder": str(root), "kinds": kinds, "encoders": encoders})
+        return
+    show_rows(kinds, empty=f"{root} holds nothing")
+    if encoders:
+        show_rows(encoders)
+
+
+@cache_app.command()
+@command
+def clear(
+    everything: Annotated[bool, typer.Option("--all", help="Delete trained models and downloads too.")] = False,
+    cache_dir: options.CacheDir = None,
+    json: options.Json = False,
+) -> None:
+    """Delete what can be made anew. Results are never touched, and names of texts are kept."""
+    from harness.storage import clear as empty
+
+    root = cache_dir or options.default_cache_dir()
+    freed = empty(root, everything=everything)
+    show_rows([{"freed MiB": round(freed / 2**20, 1), "folder": str(root)}], json=json)
+
+
+@command
+def doctor(
+    data_dir: options.DataDir = None,
+    results_dir: options.ResultsDir = Path("results"),
+    cache_dir: options.CacheDir = None,
+    offline: options.Offline = False,
+    json: options.Json = False,
+) -> None:
+    """Show what a run will find here: versions, device, threads, folders, data, and whether the hub can be reached.
+
+    The exit code is 1 if something prevents a run.
+    """
+    from harness.doctor import examine
+
+    facts = examine(cache_dir or options.default_cache_dir(), data_dir, results_dir, offline=offline)
+    if json:
+        print_json([asdict(fact) for fact in facts])
+    else:
+        show_rows([{"what": one.what, "found": f"{'PROBLEM: ' if one.problem else ''}{one.found}"} for one in facts])
+    if any(fact.problem for fact in facts):
+        raise typer.Exit(1)

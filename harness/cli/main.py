@@ -8,28 +8,18 @@ from typing import Annotated, TextIO
 import typer
 
 from harness import __version__
-from harness.cli.cache import cache_app
-from harness.cli.check import check
-from harness.cli.claims import claims
-from harness.cli.compare import compare
+from harness.cli.compare import check, compare, power
 from harness.cli.console import out
-from harness.cli.data import data_app
-from harness.cli.doctor import doctor
-from harness.cli.explain import explain
-from harness.cli.export import export_app
-from harness.cli.import_ import import_app
+from harness.cli.data import cache_app, data_app, doctor
+from harness.cli.explain import explain, verify
 from harness.cli.list import list_
-from harness.cli.log import log
-from harness.cli.pack import pack, unpack
-from harness.cli.paper import paper
+from harness.cli.paper import claims, paper
 from harness.cli.plot import plot_app
-from harness.cli.power import power
 from harness.cli.report import report
-from harness.cli.results import results_app, schema
+from harness.cli.results import export_app, import_app, results_app, schema
 from harness.cli.run import run
-from harness.cli.study import study
-from harness.cli.train import train
-from harness.cli.verify import verify
+from harness.cli.study import pack, study, unpack
+from harness.cli.train import log, train
 from harness.files import write_error
 
 app = typer.Typer(

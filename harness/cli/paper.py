@@ -1,20 +1,21 @@
-"""`bench paper`."""
+"""`bench paper` and `bench claims`: a paper's tables and figures, and what it claims."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, astuple, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
 from harness import files
 from harness.cli import completion, options
-from harness.cli.choice import choice_of
 from harness.cli.completion import complete_target, one_of, some_of
 from harness.cli.console import Rows, err, out, print_json, print_table, show_rows
-from harness.cli.options import command, notice, told_results
-from harness.errors import BenchError
+from harness.cli.options import command, notice, parse_seeds, told_results
+from harness.errors import BenchError, UsageError
 from harness.names import pick, split_names
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from harness.reports.paper import PaperTable, Wanted
     from harness.reports.targets import Choice, Paper, Target
     from harness.results.record import Result
+
 
 _ENDINGS = {"md": "md", "latex": "tex", "csv": "csv", "json": "json"}  # format -> of its files
 
@@ -244,3 +246,111 @@ def _show(filled: "Sequence[PaperTable]", paths: Sequence[Path], *, json: bool, 
         out.print(one.table.caption, markup=False, highlight=False, soft_wrap=True)
     if not quiet:
         err.print(f"{len(paths)} files in {paths[0].parent}", soft_wrap=True)
+
+
+_STYLES = {"holds": "green", "does not hold": "red", "undecided": "yellow", "not measured": "dim"}
+
+
+@command
+def claims(
+    paper: Annotated[str, typer.Argument(help="simcse.", autocompletion=one_of(completion.PAPERS))] = "simcse",
+    seeds: options.Seeds = "",
+    nli: options.Nli = "",
+    wiki: options.Wiki = "",
+    fit: options.Fit = "",
+    parameters: options.Set = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            "--split",
+            help="Split of STS-B for geometry: test, or all.",
+            autocompletion=one_of(("test", "all")),
+        ),
+    ] = "test",
+    backbone: options.Backbone = None,
+    results_dir: options.ResultsDir = Path("results"),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the list to this Markdown file as well.")
+    ] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Check what a paper claims against the results: holds, does not hold, undecided, or not measured.
+
+    Needs result files and nothing else. A backbone other than the paper's shows whether a claim carries over to it; it
+    does not test the paper's own numbers. Each check is a difference with its 95 % interval, of items and of seeds.
+    Without options every backbone counts with the texts and settings that most of its results have.
+    """
+    from harness import files
+    from harness.reports.claims import RULE, count, judge, markdown
+
+    results = told_results(results_dir)
+    findings = judge(paper, results, choice_of(backbone, seeds, {"nli": nli, "wiki": wiki}, fit, parameters), split)
+    if output is not None:
+        files.replace(output, markdown(paper, findings).encode())
+    if json:
+        print_json([asdict(finding) for finding in findings])
+        return
+    table = Table(show_lines=True)
+    for head in ("claim", "verdict", "evidence"):
+        table.add_column(head, overflow="fold")
+    for finding in findings:
+        on = f"\non {finding.backbone}" if finding.backbone else ""
+        table.add_row(
+            escape(f"{finding.claim.text} ({finding.claim.where})"),
+            f"[{_STYLES[finding.verdict]}]{finding.verdict}[/]{escape(on)}",
+            escape("\n".join(finding.evidence)),
+        )
+    out.print(table)
+    if not quiet:
+        err.print(count(findings))
+        err.print(RULE)
+
+
+_OWN_OPTION = {"backbone": "--backbone", "seed": "--seeds", "fit": "--fit"}
+
+
+def choice_of(
+    backbone: str | None, seeds: str, texts: Mapping[str, str], fit: str, parameters: Sequence[str] | None
+) -> "Choice":
+    """What the options say of the encoders that fill a paper's cells.
+
+    Raises:
+        UsageError: if --seeds or --set is malformed, or --set names a method or parameter that does not exist.
+    """
+    from harness.reports.targets import Choice
+
+    return Choice(
+        backbone=backbone,
+        seeds=parse_seeds(seeds),
+        texts={name: text for name, text in texts.items() if text},
+        fit=fit,
+        settings=dict(_setting(text) for text in parameters or ()),
+    )
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    method, colon, parameter = name.rpartition(":")
+    if not (parameter and value) or (colon and not method):
+        raise UsageError(f"--set {text}: expected name=value or METHOD:name=value, for instance --set dev=sts-b")
+    if parameter in _OWN_OPTION:
+        raise UsageError(f"--set {text}: {parameter} has an option of its own; use {_OWN_OPTION[parameter]}")
+    _check_known(text, method, parameter, value)
+    return name, value
+
+
+def _check_known(text: str, method: str, parameter: str, value: str) -> None:
+    """That the method, or else one that is trained, has the parameter and can have the value."""
+    from harness.encoders.entry import declared
+    from harness.encoders.registry import fill, known_encoders  # loads torch: only --set waits for it
+    from harness.reports.match import OWN_TEXT
+
+    known = known_encoders()
+    try:
+        owners = [pick("method", known, name) for name in ([method] if method else OWN_TEXT)]
+        having = [entry for entry in owners if parameter in {own.name for own in declared(entry)}]
+        for entry in having or owners[:1]:
+            fill(entry, {parameter: value})
+    except UsageError as error:
+        raise UsageError(f"--set {text}: {error}") from error

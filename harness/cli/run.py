@@ -15,9 +15,8 @@ from rich.table import Table
 
 from harness.cli import options
 from harness.cli.completion import one_of
-from harness.cli.console import err, out, print_json, show_rows
+from harness.cli.console import SYMBOLS, Line, err, out, print_json, print_scores, show_rows
 from harness.cli.options import command, report_error, shared
-from harness.cli.scores import SYMBOLS, Line, print_scores
 from harness.errors import BenchError, UsageError
 from harness.names import Spec, short_task, split_names, split_specs
 from harness.progress import BESIDE, take_timings, timed

@@ -1,5 +1,6 @@
-"""`bench train`."""
+"""`bench train`, and `bench log`, which sends a training's log to trackers."""
 
+import json as json_
 import os
 import statistics
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness import files
 from harness.cli import completion, options
 from harness.cli.completion import one_of
 from harness.cli.console import err, out, print_json
@@ -18,6 +20,7 @@ from harness.errors import UsageError
 if TYPE_CHECKING:
     from harness.encoders.context import Context
     from harness.encoders.training import TrainingOptions, TrainingRun
+
 
 _ENTRY_POINTS = "bench.trainers"
 
@@ -156,3 +159,31 @@ def _summary(runs: "list[TrainingRun]") -> dict[str, float] | None:
         return None
     sd = statistics.stdev(scores) if len(scores) > 1 else 0.0
     return {"mean": statistics.mean(scores), "sd": sd, "low": min(scores), "high": max(scores)}
+
+
+@command
+def log(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished training.")],
+    track: options.Track = "tensorboard",
+    track_dir: options.TrackDir = Path("tracking"),
+    quiet: options.Quiet = False,
+) -> None:
+    """Send the log of a finished training to trackers; lines that were sent before are not sent again.
+
+    For example: bench log model --track tensorboard,wandb
+    """
+    from harness.integrations.trackers import FollowedLog
+
+    names = options.parse_track(track)
+    try:
+        card = json_.loads((run / "card.json").read_bytes())
+        with FollowedLog(names, track_dir, card, run / "log.jsonl") as followed:
+            sent = followed.follow()
+    except PermissionError as error:
+        raise files.read_error(run, error) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{run}: holds no finished training, expected card.json and log.jsonl as training writes them"
+        ) from error
+    if not quiet:
+        err.print(f"{run}: {sent} lines sent to {', '.join(names)} in {track_dir}", soft_wrap=True)

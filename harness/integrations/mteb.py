@@ -1,4 +1,4 @@
-"""mteb on our encoders and on a local SentEval folder.
+"""mteb on our encoders and on a local SentEval folder, and our results in mteb's layout.
 
     mteb.evaluate(harness.as_mteb(encoder), harness.mteb_tasks("SentEval/data"), cache=None)
 
@@ -8,21 +8,29 @@ SentEval hands them to an encoder, tokens joined by one space. mteb's cosine is 
 float32. On STS12, with 79 such pairs, that is worth 0.002 points.
 """
 
-from collections.abc import Sequence
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from harness import files
 from harness.encoders.foreign import foreign
 from harness.encoders.protocol import Embeddings, Encoder, Transductive, embed
 from harness.errors import UsageError
-from harness.integrations.mteb_results import SENTEVAL_COPY, TASKS, data_digest, model_meta, open_mteb
-from harness.names import pick
+from harness.integrations.imports import METRICS, OUR_NAME, SENTEVAL_COPY, TASKS
+from harness.integrations.mteb_models import open_mteb
+from harness.names import EncoderCard, Spec, pick, value_text
+from harness.results.record import Result
 from harness.tasks.outcome import Task
 from harness.tasks.similarity import SimilarityTask, as_senteval_text
 from harness.tasks.suites import TASKS as OUR_TASKS
 
 _OURS = {ours: (name, split) for name, splits in TASKS.items() for split, ours in splits.items()}
+_ORGANISATION = "simcse-bench"  # mteb's names have one
 
 
 class MtebEncoder:
@@ -129,4 +137,103 @@ class Mteb:
         name, split = _OURS[task.name]
         with foreign(self.name, f"scoring on {task.name}"):
             found = _local_task(name, root).evaluate(as_mteb(encoder), split, encode_kwargs={})["default"]
-        return {f"{metric}/all/{task.split}": float(found[f"cosine_{metric}"]) for metric in ("spearman", "pearson")}
+        return {f"{metric}/all/{task.split}": float(found[f"cosine_{metric}"]) for metric in METRICS}
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written, and the names of tasks that mteb does not have."""
+
+    files: tuple[Path, ...]
+    others: tuple[str, ...]
+
+
+def write_mteb(results: Sequence[Result], folder: Path) -> Exported:
+    """Write results as mteb's own command does, so that `ResultCache(folder).load_results()` reads them.
+
+    Data are named "SentEval copy" with the sha256 of the file read; of several files, with that of their lines
+    `<sha256>  <path>` in the order of paths.
+
+    Raises:
+        UsageError: if mteb is not installed, no result is of one of its tasks, or two encoders would be one model.
+        WriteError: if the disk refuses.
+    """
+    own = [result for result in results if result.task in _OURS and result.protocol == "sts"]
+    if not own:
+        raise UsageError(f"none of the {len(results)} results is of a task of mteb, expected {', '.join(_OURS)}")
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for result in own:
+        groups.setdefault((result.encoder.name, _OURS[result.task][0]), []).append(result)
+    cards = {result.encoder.name: result.encoder for result in own}
+    metas = {name: model_meta(card) for name, card in cards.items()}
+    cache = open_mteb().ResultCache(folder)
+    places: dict[Path, str] = {}
+    for name, task in groups:
+        place = cache.get_task_result_path(task, metas[name])
+        if place in places:
+            raise UsageError(
+                f"{name} and {places[place]} would both be {place.relative_to(folder)}; export one of them with "
+                "--models"
+            )
+        places[place] = name
+    with files.writing(folder):
+        for (name, _), found in groups.items():
+            cache.save_to_cache(_task_result(found), metas[name])
+    return Exported(tuple(places), tuple(sorted({result.task for result in results} - {r.task for r in own})))
+
+
+def _task_result(results: Sequence[Result]) -> Any:
+    """The splits of one task as mteb's record of it."""
+    first = results[0]
+    scores = {_OURS[result.task][1]: [_entry(result)] for result in results}
+    return open_mteb().TaskResult(
+        dataset_revision=f"{SENTEVAL_COPY}, sha256 {data_digest(first.data)}",
+        task_name=_OURS[first.task][0],
+        mteb_version=version("mteb"),
+        scores=scores,
+        evaluation_time=sum(result.run.seconds for result in results),
+        date=datetime.fromisoformat(first.run.started),
+    )
+
+
+def _entry(result: Result) -> dict[str, Any]:
+    split = result.metric.rpartition("/")[2]
+    found = {metric: result.scores[f"{metric}/all/{split}"] for metric in METRICS}
+    return {
+        **found,
+        **{f"cosine_{metric}": value for metric, value in found.items()},
+        "main_score": found["spearman"],
+        "hf_subset": "default",
+        "languages": ["eng-Latn"],
+    }
+
+
+def data_digest(data: Mapping[str, str]) -> str:
+    """The sha256 of a task's one data file, or of the lines `<sha256>  <path>` of several."""
+    if len(data) == 1:
+        return next(iter(data.values()))
+    lines = "".join(f"{digest}  {path}\n" for path, digest in sorted(data.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def model_meta(card: EncoderCard) -> Any:
+    """The encoder as mteb's `ModelMeta`; parameters at their defaults are left out, because others hide a result."""
+    spec = Spec.parse(card.name)
+    prefix, _, place = spec.name.rpartition(":")
+    released = card.backbone if card.method == spec.name and "backbone" not in card.parameters else None
+    name = place if prefix in ("hf", "mteb") else released or spec.name
+    if name.count("/") != 1:
+        name = f"{_ORGANISATION}/{name.replace('/', '-')}"
+    return open_mteb().models.ModelMeta.create_empty(
+        overwrites={
+            "name": re.sub(r"[^\w./-]+", "-", name),
+            "revision": card.revision or f"sha256-{(card.weights_sha256 or card.identity)[:12]}",
+            "embed_dim": card.dim,
+            "max_tokens": card.max_tokens,
+            "similarity_fn_name": open_mteb().models.model_meta.ScoringFunction.COSINE,
+            "framework": ["PyTorch" if card.weights_sha256 else "NumPy"],
+            "languages": ["eng-Latn"],
+            "loader_kwargs": {OUR_NAME: card.name},
+            "experiment_kwargs": {key: value_text(value) for key, value in spec.given.items()} or None,
+        }
+    )

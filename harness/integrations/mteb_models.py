@@ -16,7 +16,6 @@ from harness.encoders.foreign import foreign
 from harness.encoders.objects import as_matrix
 from harness.encoders.protocol import Embeddings, Encoder
 from harness.errors import UsageError
-from harness.integrations.mteb_results import open_mteb
 from harness.names import EncoderCard, Spec
 
 _PREFIX = "mteb:"
@@ -105,6 +104,14 @@ def _hub(*, offline: bool) -> Iterator[None]:
 
     with patch.object(constants, "HF_HUB_OFFLINE", offline or constants.HF_HUB_OFFLINE):
         yield
+
+
+def open_mteb() -> Any:
+    try:
+        import mteb
+    except ImportError as error:
+        raise UsageError("mteb is not installed; install it with: pip install 'simcse-bench[mteb]'") from error
+    return mteb
 
 
 ENCODERS = (

@@ -1,30 +1,40 @@
-"""Results in the layout of mteb's public results repository: ours written there, and others' read as published rows.
+"""Numbers that other programs wrote, read as published rows: mteb's result files, and the tables of SimCSE's script.
 
-    results/<organisation>__<model>/<revision>/<Task>.json, and model_meta.json beside them
+mteb's public results repository has a file for each task, and each model's metadata beside them:
 
-Files are read without mteb, in the three shapes that they have had: today's; that of mteb 1.11 and later, without a
-version in each entry; and the one before, `{"test": {"cos_sim": {"spearman": ...}}}`. They are written by mteb's own
-classes. mteb takes one correlation over all pairs of a task, so of our scores `all` alone can be written.
+    results/<organisation>__<model>/<revision>/<Task>.json, and model_meta.json beside it
+
+Its files are read without mteb, in the three shapes that they have had: today's; that of mteb 1.11 and later, without a
+version in each entry; and the one before, `{"test": {"cos_sim": {"spearman": ...}}}`.
+
+SimCSE's `evaluation.py` prints a table:
+
+    ------ test ------
+    +-------+-------+-------+-------+-------+--------------+-----------------+-------+
+    | STS12 | STS13 | STS14 | STS15 | STS16 | STSBenchmark | SICKRelatedness |  Avg. |
+    +-------+-------+-------+-------+-------+--------------+-----------------+-------+
+    | 75.30 | 84.67 | 80.19 | 85.40 | 80.82 |    84.25     |      80.39      | 81.57 |
+    +-------+-------+-------+-------+-------+--------------+-----------------+-------+
+
+It prints 0.00 for a task that was not run, and then its average is none. In the modes dev and fasttest its classifiers
+have other settings than the paper's, so their accuracies are left out.
+
+Source: https://github.com/princeton-nlp/SimCSE/blob/49fa580/evaluation.py
 """
 
-import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from decimal import Decimal
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from harness import files
 from harness.encoders.jsonfiles import read_object
 from harness.errors import UsageError
-from harness.names import EncoderCard, Spec, value_text
+from harness.names import STS, Spec, value_text
 from harness.reports.match import Match
-from harness.reports.numbers import Imported, Published, checked
+from harness.reports.numbers import AVERAGE, Imported, Published, checked
 from harness.reports.published import candidates
-from harness.results.record import Result
 
 # mteb's task and split -> our task. mteb's SICK-R is all of SICK.
 TASKS: Mapping[str, Mapping[str, str]] = {
@@ -35,13 +45,13 @@ TASKS: Mapping[str, Mapping[str, str]] = {
 }
 SENTEVAL_COPY = "SentEval copy"  # what results say of their data in place of a commit on the hub
 
-_OURS = {ours: (task, split) for task, splits in TASKS.items() for split, ours in splits.items()}
-_METRICS = ("spearman", "pearson")
+METRICS = ("spearman", "pearson")
 _VERSION = re.compile(r"[012]\.\d+\.\d+[\w.]*(-[012]\.\d+\.\d+[\w.]*)?")  # or a range of two
 _OLD = "before 1.11"  # the version of files that name none, in the shape that later versions do not write
 _COMMIT = 40  # digits of a commit
-_ORGANISATION = "simcse-bench"  # mteb's names have one
-_PARAMETER = "bench"  # of model_meta.json's loader_kwargs: our own name of the encoder
+_MODE = re.compile(r"-+ (dev|test|fasttest) -+")  # the line above the tables of evaluation.py
+_NOT_RUN = "0.00"
+OUR_NAME = "bench"  # the key in model_meta.json's loader_kwargs: our own name of the encoder
 
 
 def read_mteb(place: Path, model: str = "") -> Imported:
@@ -58,16 +68,16 @@ def read_mteb(place: Path, model: str = "") -> Imported:
     if not place.exists():
         raise UsageError(f"{place}: nothing is there")
     if not place.is_dir():
-        return Imported(tuple(_numbers(place, model)), ())
+        return Imported(tuple(_mteb_numbers(place, model)), ())
     found = sorted(path for path in place.rglob("*.json") if path.name != "model_meta.json")
     known = [path for path in found if path.stem in TASKS]
     if not known:
         raise UsageError(f"{place}: none of its {len(found)} JSON files is a task of ours, expected {', '.join(TASKS)}")
-    numbers = tuple(number for path in known for number in _numbers(path, model))
+    numbers = tuple(number for path in known for number in _mteb_numbers(path, model))
     return Imported(numbers, tuple(path.stem for path in found if path not in known))
 
 
-def _numbers(path: Path, model: str) -> Iterable[Published]:
+def _mteb_numbers(path: Path, model: str) -> Iterable[Published]:
     document = read_object(path)
     task, made_by, scores = _scores(path, document)
     row = _row(path, model, made_by, str(document.get("dataset_revision", "")))
@@ -77,7 +87,7 @@ def _numbers(path: Path, model: str) -> Iterable[Published]:
                 f"{path}: split {split!r} of {task}, expected {' or '.join(TASKS[task])}; numbers of "
                 "splits do not compare"
             )
-        for metric in _METRICS:
+        for metric in METRICS:
             value = _percent(path, split, metric, entry)
             yield checked(replace(row, task=TASKS[task][split], metric=metric, value=value), str(path))
 
@@ -144,7 +154,7 @@ def _model(path: Path, given: str) -> tuple[str, str, Mapping[str, Any], str]:
     if beside.is_file():
         meta = read_object(beside)
         name, revision = given or str(meta.get("name") or ""), str(meta.get("revision") or "")
-        ours = str(_object(beside, meta, "loader_kwargs").get(_PARAMETER, ""))
+        ours = str(_object(beside, meta, "loader_kwargs").get(OUR_NAME, ""))
         settings = _object(beside, meta, "experiment_kwargs")
     else:
         organisation, between, rest = path.resolve().parent.parent.name.partition("__")
@@ -174,108 +184,69 @@ def _specs(name: str) -> str:
     return f"hf:{name} | mteb:{name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """What was written, and the names of tasks that mteb does not have."""
+def read_simcse(path: Path, model: str) -> Imported:
+    """Published rows from the output of `evaluation.py`; other lines around its tables are passed over.
 
-    files: tuple[Path, ...]
-    others: tuple[str, ...]
-
-
-def write_mteb(results: Sequence[Result], folder: Path) -> Exported:
-    """Write results as mteb's own command does, so that `ResultCache(folder).load_results()` reads them.
-
-    Data are named "SentEval copy" with the sha256 of the file read; of several files, with that of their lines
-    `<sha256>  <path>` in the order of paths.
+    Args:
+        path: the output.
+        model: the encoder that was evaluated, as a specification where it is one of ours.
 
     Raises:
-        UsageError: if mteb is not installed, no result is of one of its tasks, or two encoders would be one model.
-        WriteError: if the disk refuses.
+        UsageError: if there is no such table, or a number is none or out of range.
     """
-    own = [result for result in results if result.task in _OURS and result.protocol == "sts"]
-    if not own:
-        raise UsageError(f"none of the {len(results)} results is of a task of mteb, expected {', '.join(_OURS)}")
-    groups: dict[tuple[str, str], list[Result]] = {}
-    for result in own:
-        groups.setdefault((result.encoder.name, _OURS[result.task][0]), []).append(result)
-    cards = {result.encoder.name: result.encoder for result in own}
-    metas = {name: model_meta(card) for name, card in cards.items()}
-    cache = open_mteb().ResultCache(folder)
-    places: dict[Path, str] = {}
-    for name, task in groups:
-        place = cache.get_task_result_path(task, metas[name])
-        if place in places:
-            raise UsageError(
-                f"{name} and {places[place]} would both be {place.relative_to(folder)}; export one of them with "
-                "--models"
-            )
-        places[place] = name
-    with files.writing(folder):
-        for (name, _), found in groups.items():
-            cache.save_to_cache(_task_result(found), metas[name])
-    return Exported(tuple(places), tuple(sorted({result.task for result in results} - {r.task for r in own})))
-
-
-def _task_result(results: Sequence[Result]) -> Any:
-    """The splits of one task as mteb's record of it."""
-    first = results[0]
-    scores = {_OURS[result.task][1]: [_entry(result)] for result in results}
-    return open_mteb().TaskResult(
-        dataset_revision=f"{SENTEVAL_COPY}, sha256 {data_digest(first.data)}",
-        task_name=_OURS[first.task][0],
-        mteb_version=version("mteb"),
-        scores=scores,
-        evaluation_time=sum(result.run.seconds for result in results),
-        date=datetime.fromisoformat(first.run.started),
-    )
-
-
-def _entry(result: Result) -> dict[str, Any]:
-    split = result.metric.rpartition("/")[2]
-    found = {metric: result.scores[f"{metric}/all/{split}"] for metric in _METRICS}
-    return {
-        **found,
-        **{f"cosine_{metric}": value for metric, value in found.items()},
-        "main_score": found["spearman"],
-        "hf_subset": "default",
-        "languages": ["eng-Latn"],
-    }
-
-
-def data_digest(data: Mapping[str, str]) -> str:
-    """The sha256 of a task's one data file, or of the lines `<sha256>  <path>` of several."""
-    if len(data) == 1:
-        return next(iter(data.values()))
-    lines = "".join(f"{digest}  {path}\n" for path, digest in sorted(data.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def model_meta(card: EncoderCard) -> Any:
-    """The encoder as mteb's `ModelMeta`; parameters at their defaults are left out, because others hide a result."""
-    spec = Spec.parse(card.name)
-    prefix, _, place = spec.name.rpartition(":")
-    released = card.backbone if card.method == spec.name and "backbone" not in card.parameters else None
-    name = place if prefix in ("hf", "mteb") else released or spec.name
-    if name.count("/") != 1:
-        name = f"{_ORGANISATION}/{name.replace('/', '-')}"
-    return open_mteb().models.ModelMeta.create_empty(
-        overwrites={
-            "name": re.sub(r"[^\w./-]+", "-", name),
-            "revision": card.revision or f"sha256-{(card.weights_sha256 or card.identity)[:12]}",
-            "embed_dim": card.dim,
-            "max_tokens": card.max_tokens,
-            "similarity_fn_name": open_mteb().models.model_meta.ScoringFunction.COSINE,
-            "framework": ["PyTorch" if card.weights_sha256 else "NumPy"],
-            "languages": ["eng-Latn"],
-            "loader_kwargs": {_PARAMETER: card.name},
-            "experiment_kwargs": {key: value_text(value) for key, value in spec.given.items()} or None,
-        }
-    )
-
-
-def open_mteb() -> Any:
     try:
-        import mteb
-    except ImportError as error:
-        raise UsageError("mteb is not installed; install it with: pip install 'simcse-bench[mteb]'") from error
-    return mteb
+        lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}), expected evaluation.py's output") from error
+    start = next((number for number, line in enumerate(lines) if _MODE.fullmatch(line)), None)
+    if start is None:
+        raise UsageError(f"{path}: no line '------ test ------', expected the output of SimCSE's evaluation.py")
+    mode = _MODE.fullmatch(lines[start])[1]  # type: ignore[index]
+    numbers: list[Published] = []
+    others: list[str] = []
+    for table in _tables(path, lines[start:]):
+        correlations = bool(set(table) & set(STS))
+        run = {task: text for task, text in table.items() if text != _NOT_RUN}
+        if len(run) < len(table):
+            run.pop("Avg.", None)
+        if not correlations and mode != "test":
+            others += [f"{task} ({mode})" for task in run]
+            continue
+        numbers += [
+            _simcse_number(path, model, task, text, mode, correlations=correlations) for task, text in run.items()
+        ]
+    if not numbers:
+        raise UsageError(f"{path}: no number of mode {mode} that compares, expected correlations or accuracies of test")
+    return Imported(tuple(numbers), tuple(others))
+
+
+def _tables(path: Path, lines: list[str]) -> Iterator[Mapping[str, str]]:
+    """Head -> number, of every table: a line of heads, and a line of numbers below it."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    for start in range(0, len(rows), 2):
+        pair = rows[start : start + 2]
+        if len(pair) < 2 or len(pair[0]) != len(pair[1]):
+            raise UsageError(f"{path}: a table ends in the middle, expected a line of numbers below {pair[0]}")
+        if len(set(pair[0])) < len(pair[0]):
+            raise UsageError(f"{path}: a task is twice in the head {pair[0]}, expected each once")
+        yield dict(zip(*pair, strict=True))
+
+
+def _simcse_number(path: Path, model: str, task: str, text: str, mode: str, *, correlations: bool) -> Published:
+    try:
+        value = float(text)
+    except ValueError:
+        raise UsageError(f"{path}: {text!r} on {task} is no number, expected percent") from None
+    average = task == "Avg."
+    number = Published(
+        paper="evaluation.py",
+        model=model,
+        task=AVERAGE if average else f"{task}-dev" if mode == "dev" else task,
+        metric="spearman" if correlations else "accuracy",
+        aggregation="all" if correlations else "",
+        split="test" if average else "",
+        value=value,
+        origin=f"SimCSE's evaluation.py, {path.name}",
+        spec=model,
+    )
+    return checked(number, str(path))
