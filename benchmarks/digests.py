@@ -25,7 +25,7 @@ from types import SimpleNamespace
 
 from harness import files, packaged
 from harness.cli.main import app
-from harness.data import manifest as data_files
+from harness.data import records as data_files
 from harness.encoders import store
 
 _of_file = files.sha256

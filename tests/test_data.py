@@ -10,11 +10,19 @@ from conftest import as_ordinary_user
 from typer.testing import CliRunner
 
 from harness.cli.main import app
-from harness.data import locate, manifest, sts
+from harness.data import locate, records, sts
 from harness.data.classification import LOADERS
 from harness.data.locate import BUNDLED, data_root
-from harness.data.manifest import Copy, FileFacts, dataset_of, datasets, facts_of, read_text_file
-from harness.data.records import parse_fields, parse_gold
+from harness.data.records import (
+    Copy,
+    FileFacts,
+    dataset_of,
+    datasets,
+    facts_of,
+    parse_fields,
+    parse_gold,
+    read_text_file,
+)
 from harness.data.sts import sts_benchmark_v2
 from harness.errors import DataError, UsageError
 from harness.tasks import suites
@@ -313,7 +321,7 @@ def test_pairs_that_were_seen_elsewhere_are_not_in_the_second_version(tmp_path, 
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(f"genre\tfile\tyear\t{n}\t{n}.5\t{a}\t{b}\n" for n, (a, b) in enumerate(pairs)))
     lines = {f"downstream/STS/STSBenchmark/sts-{split}.csv": len(pairs) for split, pairs in rows.items()}
-    monkeypatch.setattr(manifest, "facts_of", lambda path: FileFacts(lines=lines[path], encoding="utf-8"))
+    monkeypatch.setattr(records, "facts_of", lambda path: FileFacts(lines=lines[path], encoding="utf-8"))
     (dev,) = sts_benchmark_v2(tmp_path, split="dev").subsets
     assert (dev.left, dev.right, dev.gold) == (["g"], ["h"], [2.5])
     (test,) = sts_benchmark_v2(tmp_path, split="test").subsets

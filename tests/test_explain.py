@@ -9,8 +9,7 @@ from typer.testing import CliRunner
 from harness.cli.main import app
 from harness.data import sts
 from harness.data.locate import BUNDLED
-from harness.data.manifest import Copy, TextFile
-from harness.data.records import Pairs, SimilarityData
+from harness.data.records import Copy, Pairs, SimilarityData, TextFile
 from harness.data.sts import SEMEVAL_SUBSETS
 from harness.encoders.context import Context
 from harness.encoders.pooling import POOLINGS

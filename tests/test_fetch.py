@@ -19,8 +19,9 @@ from hub_server import COMMIT, HubServer
 from typer.testing import CliRunner
 
 from harness.cli.main import app
-from harness.data import hub as hub_module
-from harness.data.fetch import SIMCSE_DATA, Fetched, fetch_file, fetch_senteval
+from harness.data import download
+from harness.data.download import SIMCSE_DATA, fetch_training_file
+from harness.data.locate import Fetched, fetch_senteval
 from harness.errors import DataError, WriteError
 
 GOLD = "SentEval/data/downstream/STS/STS12-en-test/STS.gs.MSRpar.txt"
@@ -57,7 +58,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 
 def in_process(cache: Path) -> list[str]:
-    code = "import sys, pathlib, harness.data.fetch as f; f.fetch_senteval(pathlib.Path(sys.argv[1]), offline=False)"
+    code = "import sys, pathlib, harness.data.locate as f; f.fetch_senteval(pathlib.Path(sys.argv[1]), offline=False)"
     return [sys.executable, "-c", code, str(cache)]
 
 
@@ -113,10 +114,10 @@ def test_archive_in_the_hub_cache_is_unpacked_offline(hub, tmp_path):
 
 
 def test_single_file_is_fetched_once_and_found_offline(hub):
-    path = fetch_file(SIMCSE_DATA, "nli_for_simcse.csv", offline=False)
+    path = fetch_training_file("nli", offline=False)
     assert (path.read_bytes(), path.parent.name) == (b"sent0,sent1,hard_neg\n", COMMIT)
     asked = len(hub.requests)
-    assert fetch_file(SIMCSE_DATA, "nli_for_simcse.csv", offline=True) == path
+    assert fetch_training_file("nli", offline=True) == path
     assert len(hub.requests) == asked
 
 
@@ -239,7 +240,7 @@ def waits(monkeypatch):
 )
 def test_retry_after_is_a_number_or_a_date(monkeypatch, said, seconds):
     monkeypatch.setattr("time.time", lambda: 40.0)
-    assert hub_module._seconds(said, 1.5) == seconds
+    assert download._seconds(said, 1.5) == seconds
 
 
 @pytest.mark.parametrize("status", ADVICE)
@@ -334,7 +335,7 @@ def test_offline_with_nothing_cached(hub, tmp_path, monkeypatch, switch):
 
 def test_single_file_offline_with_nothing_cached(hub, tmp_path):
     with pytest.raises(DataError) as caught:
-        fetch_file(SIMCSE_DATA, "wiki1m_for_simcse.txt", offline=True)
+        fetch_training_file("wiki", offline=True)
     assert str(caught.value) == (
         f"{tmp_path}/hf/hub: wiki1m_for_simcse.txt of {hub.endpoint}/datasets/princeton-nlp/datasets-for-simcse was"
         " not downloaded before and the network is switched off, expected it in the hub's cache; run once with a"
@@ -370,5 +371,5 @@ def test_read_only_cache_folder(hub, name):
 
 
 def test_importing_is_cheap():
-    code = "import sys, harness.data.fetch; sys.exit('huggingface_hub' in sys.modules)"
+    code = "import sys, harness.data.locate; sys.exit('huggingface_hub' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 0

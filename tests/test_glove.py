@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli.main import app
-from harness.data import glove
-from harness.data.glove import fetch_glove
+from harness.data import download
+from harness.data.download import fetch_glove
 from harness.encoders.context import Context
 from harness.encoders.protocol import Transductive, embed
 from harness.encoders.registry import build
@@ -84,7 +84,7 @@ def server(monkeypatch):
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         monkeypatch.setenv("BENCH_GLOVE_URL", running.base)
-        monkeypatch.setattr(glove, "_SHA256", hashlib.sha256(ARCHIVE).hexdigest())
+        monkeypatch.setattr(download, "_GLOVE_SHA256", hashlib.sha256(ARCHIVE).hexdigest())
         yield running
         running.shutdown()
         thread.join()
@@ -118,7 +118,7 @@ def test_fetched_once_and_read_as_it_is(server, tmp_path):
 
 
 def test_a_cut_download_goes_on_where_it_stopped(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(glove, "_BLOCK", 10)
+    monkeypatch.setattr(download, "_BLOCK", 10)
     server.cut = 100
     message = refused(tmp_path)
     assert message.startswith(f"{server.base}/glove.840B.300d.zip: the connection failed (")
@@ -154,8 +154,8 @@ def test_a_server_that_cannot_continue_sends_it_again(server, tmp_path):
 def test_what_is_not_the_known_archive_is_thrown_away(server, tmp_path, content):
     server.content = content
     assert refused(tmp_path) == (
-        f"{server.base}/glove.840B.300d.zip: what came has another sha256 than the archive's {glove._SHA256}; run the "
-        f"command again, or {INSTEAD}"
+        f"{server.base}/glove.840B.300d.zip: what came has another sha256 than the archive's "
+        f"{download._GLOVE_SHA256}; run the command again, or {INSTEAD}"
     )
     assert files(tmp_path) == []
     server.content = ARCHIVE

@@ -90,13 +90,13 @@ def test_an_empty_or_damaged_list_does_not_switch_the_check_off(copy, content):
 
 
 def test_bundled_data_are_held_to_the_list_whatever_the_manifest_allows(copy, monkeypatch):
-    from harness.data import manifest
+    from harness.data import records
     from harness.data.sts import semeval
 
     name = "downstream/STS/MINI-en-test/STS.input.captions.txt"
     place = copy / "harness/data/mini" / name
     place.parent.mkdir(parents=True)
     place.write_text("another copy\tof the data\n")
-    monkeypatch.setattr(manifest, "BUNDLED", copy / "harness/data/mini")
+    monkeypatch.setattr(records, "BUNDLED", copy / "harness/data/mini")
     with pytest.raises(DataError, match="captions"):
         semeval(copy / "harness/data/mini", year="MINI")

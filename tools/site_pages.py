@@ -17,7 +17,7 @@ import typer
 from nbconvert import MarkdownExporter
 
 from harness.cli.main import app
-from harness.data.manifest import datasets
+from harness.data.records import datasets
 from harness.encoders.entry import declared
 from harness.encoders.registry import known_encoders
 from harness.names import value_text

@@ -74,7 +74,7 @@ def rows() -> Iterable[str]:
 
 def data_sets() -> Iterable[str]:
     """What `bench data fetch` fetches."""
-    return [*_names(SUITES), "glove", *_names("harness.data.fetch:TRAINING_FILES")]
+    return [*_names(SUITES), "glove", *_names("harness.data.download:TRAINING_FILES")]
 
 
 def report_tables() -> Iterable[str]:

@@ -103,7 +103,7 @@ def fetch(
 
     A suite's data are SentEval's as SimCSE packed them, from the hub; glove is the 840B archive from its authors.
     """
-    from harness.data.fetch import TRAINING_FILES
+    from harness.data.download import TRAINING_FILES
     from harness.names import pick
     from harness.tasks.suites import SUITES
 
@@ -145,21 +145,21 @@ def list_(cache_dir: options.CacheDir = None, json: options.Json = False) -> Non
 
 
 def _fetch_suite(context: "Context") -> dict[str, object]:
-    from harness.data.fetch import fetch_senteval
+    from harness.data.locate import fetch_senteval
 
     found = fetch_senteval(context.cache_dir, offline=context.offline, progress=context.progress is not silent)
     return {"folder": str(found.path), "from": found.repo, "revision": found.revision, "sha256": found.sha256}
 
 
 def _fetch_training_file(name: str, context: "Context") -> dict[str, object]:
-    from harness.data.fetch import fetch_training_file
+    from harness.data.download import fetch_training_file
 
     path = fetch_training_file(name, offline=context.offline, progress=context.progress is not silent)
     return {"file": str(path), "use": f"fit={name}"}
 
 
 def _fetch_glove(context: "Context") -> dict[str, object]:
-    from harness.data.glove import fetch_glove
+    from harness.data.download import fetch_glove
 
     path = fetch_glove(context.cache_dir, offline=context.offline, progress=context.progress)
     return {"file": str(path), "use": "avg-glove"}

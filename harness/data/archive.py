@@ -91,62 +91,86 @@ def parent_of(name: str, folder: Path) -> Path | None:
     return min(found, key=lambda path: (len(path.parts), path)).parent if found else None
 
 
-class _Source(io.FileIO):
-    """The archive's file, whose failures are said to be its own, so that they are not taken for failed writes."""
+class _Unreadable(Exception):
+    """The archive cannot be read, for the reason in the argument."""
 
-    def __init__(self, archive: Path, expected: Expected) -> None:
-        super().__init__(archive)
-        self._expected = expected
+
+class _Untrusted(Exception):
+    """The archive holds what is not unpacked, as the argument says."""
+
+
+class _Source(io.FileIO):
+    """The archive's file, whose failures are told from those of the files that are written."""
+
+    def __init__(self, archive: Path) -> None:
+        try:
+            super().__init__(archive)
+        except OSError as error:
+            raise _Unreadable(error.strerror) from error
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
         try:
             return super().readinto(buffer)
         except OSError as error:
-            raise _unreadable(Path(str(self.name)), error, self._expected) from error
-
-
-def _unreadable(archive: Path, error: OSError, expected: Expected) -> DataError:
-    return DataError(
-        f"{archive}: cannot be read ({error.strerror}), expected a tar archive; check the disk and the permissions,"
-        f" or {expected.advice}"
-    )
+            raise _Unreadable(error.strerror) from error
 
 
 def _extract(archive: Path, folder: Path, expected: Expected) -> None:
+    most = MOST_BYTES if expected.most_bytes is None else expected.most_bytes
     try:
-        stream = io.BufferedReader(_Source(archive, expected))
-    except OSError as error:
-        raise _unreadable(archive, error, expected) from error
-    with stream, files.writing(folder):
-        try:
-            with tarfile.open(fileobj=stream, mode="r:*") as tar:
-                tar.extractall(folder, members=_members(tar, archive, expected), **_FILTER)
-                _check_end(tar, archive, expected)
-        except _DAMAGE as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            raise DataError(
-                f"{archive}: damaged as a tar archive ({error}), expected one that unpacks to its end;"
-                f" delete {archive.resolve()} to download it again, or {expected.advice}"
-            ) from error
-        except MemoryError as error:
-            raise DataError(f"{archive}: there is too little memory to unpack it; {expected.advice}") from error
+        with (
+            io.BufferedReader(_Source(archive)) as stream,
+            files.writing(folder),  # takes the OSErrors that have a number, which are the disk's
+            tarfile.open(fileobj=stream, mode="r:*") as tar,
+        ):
+            tar.extractall(folder, members=_members(tar, most), **_FILTER)
+            _check_end(tar)
+    except _Unreadable as error:
+        raise DataError(
+            f"{archive}: cannot be read ({error}), expected a tar archive; check the disk and the permissions,"
+            f" or {expected.advice}"
+        ) from error
+    except _Untrusted as error:
+        raise DataError(
+            f"{archive}: it holds {error}, expected plain files and folders within it, of {expected.what} size;"
+            f" do not trust this file, nothing of it was kept: {expected.advice}"
+        ) from error
+    except _DAMAGE as error:
+        raise DataError(
+            f"{archive}: damaged as a tar archive ({error}), expected one that unpacks to its end;"
+            f" delete {archive.resolve()} to download it again, or {expected.advice}"
+        ) from error
+    except MemoryError as error:
+        raise DataError(f"{archive}: there is too little memory to unpack it; {expected.advice}") from error
 
 
-def _members(tar: tarfile.TarFile, archive: Path, expected: Expected) -> Iterator[tarfile.TarInfo]:
-    """The members, each looked at before it is unpacked."""
-    unpacked, most = 0, MOST_BYTES if expected.most_bytes is None else expected.most_bytes
+def _members(tar: tarfile.TarFile, most: int) -> Iterator[tarfile.TarInfo]:
+    """The members, each looked at before it is unpacked; no more than `most` bytes of content."""
+    unpacked = 0
     for number, member in enumerate(tar, start=1):
-        _check_member(member, archive, expected)
+        if reason := _refusal(member):
+            raise _Untrusted(f"member {member.name!r}, which {reason}")
         unpacked += member.size
         if number > MOST_MEMBERS:
-            raise _refused(archive, expected, f"more than {MOST_MEMBERS:,} members")
+            raise _Untrusted(f"more than {MOST_MEMBERS:,} members")
         if unpacked > most:
-            raise _refused(archive, expected, f"more than {most:,} bytes of content, with member {member.name!r}")
+            raise _Untrusted(f"more than {most:,} bytes of content, with member {member.name!r}")
         yield member
 
 
-def _check_end(tar: tarfile.TarFile, archive: Path, expected: Expected) -> None:
+def _refusal(member: tarfile.TarInfo) -> str | None:
+    """Why the member is not unpacked; None where it is."""
+    path = PurePosixPath(member.name)
+    if member.issym() or member.islnk():
+        return f"links to {member.linkname!r}"
+    if not (member.isfile() or member.isdir()):
+        return "is a device or a pipe"
+    if path.is_absolute():
+        return "has an absolute path"
+    return "climbs out through '..'" if ".." in path.parts else None
+
+
+def _check_end(tar: tarfile.TarFile) -> None:
     """Read the end-of-archive block, and the rest of a compressed stream, where its checksum is.
 
     tarfile takes a file that stops between two members, or inside a header, for a complete archive.
@@ -160,23 +184,4 @@ def _check_end(tar: tarfile.TarFile, archive: Path, expected: Expected) -> None:
     while block := stream.read(_BLOCK):
         rest += len(block)
         if rest > MOST_BYTES:
-            raise _refused(archive, expected, f"more than {MOST_BYTES:,} bytes behind its end")
-
-
-def _check_member(member: tarfile.TarInfo, archive: Path, expected: Expected) -> None:
-    path = PurePosixPath(member.name)
-    if member.issym() or member.islnk():
-        raise _refused(archive, expected, f"member {member.name!r}, which links to {member.linkname!r}")
-    if not (member.isfile() or member.isdir()):
-        raise _refused(archive, expected, f"member {member.name!r}, which is a device or a pipe")
-    if path.is_absolute():
-        raise _refused(archive, expected, f"member {member.name!r}, which has an absolute path")
-    if ".." in path.parts:
-        raise _refused(archive, expected, f"member {member.name!r}, which climbs out through '..'")
-
-
-def _refused(archive: Path, expected: Expected, found: str) -> DataError:
-    return DataError(
-        f"{archive}: it holds {found}, expected plain files and folders within it, of {expected.what} size;"
-        f" do not trust this file, nothing of it was kept: {expected.advice}"
-    )
+            raise _Untrusted(f"more than {MOST_BYTES:,} bytes behind its end")

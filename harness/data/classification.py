@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from harness.data.manifest import TextFile, read_text_file
-from harness.data.records import parse_fields, provenance
+from harness.data.records import TextFile, parse_fields, provenance, read_text_file
 from harness.errors import DataError
 
 TREC_LABELS = {"ABBR": 0, "DESC": 1, "ENTY": 2, "HUM": 3, "LOC": 4, "NUM": 5}

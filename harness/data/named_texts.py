@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harness import files
-from harness.data.fetch import TRAINING_FILES, fetch_training_file
+from harness.data.download import TRAINING_FILES, fetch_training_file
 from harness.data.locate import data_root
 from harness.data.text import SentenceFile, Text, open_text
 from harness.errors import DataError, UsageError, WriteError

@@ -10,8 +10,17 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from harness.data.manifest import Copy, TextFile, facts_of, read_text_file
-from harness.data.records import Pairs, SimilarityData, parse_fields, parse_gold, provenance
+from harness.data.records import (
+    Copy,
+    Pairs,
+    SimilarityData,
+    TextFile,
+    facts_of,
+    parse_fields,
+    parse_gold,
+    provenance,
+    read_text_file,
+)
 from harness.errors import DataError
 
 SEMEVAL_SUBSETS = {

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness import files
-from harness.data.hub import patiently
+from harness.data.download import patiently
 from harness.errors import UsageError
 
 _log = logging.getLogger(__name__)

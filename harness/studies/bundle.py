@@ -24,7 +24,7 @@ from typing import Any
 
 from harness import files
 from harness.data.archive import Expected, unpack
-from harness.data.hub import hub_file
+from harness.data.download import hub_cache
 from harness.data.locate import BUNDLED
 from harness.data.named_texts import file_named, keep_name
 from harness.encoders.context import Context
@@ -60,7 +60,7 @@ def pack(file: Path, study: Study, output: Path) -> list[str]:
         WriteError: if the bundle cannot be written.
     """
     context = study.context()
-    roots = {"hub": hub_file("a/b", "c", repo_type="model", instead="").cache, "cache": study.cache_dir}
+    roots = {"hub": hub_cache(), "cache": study.cache_dir}
     if any(not task.bundled for task in study.chosen_tasks()) or study.data_dir is not None:
         roots = {"data": context.data_root(), **roots}
     with _watching() as opened:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.data.manifest import Copy, dataset_of, datasets, read_text_file
+from harness.data.records import Copy, dataset_of, datasets, read_text_file
 from harness.errors import BenchError
 from harness.tasks.outcome import Task
 
