@@ -6,10 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from harness.encoders.context import Context
-from harness.encoders.device import torch_device
+from harness.encoders.context import Context, torch_device
 from harness.encoders.entry import Built
-from harness.encoders.objects import as_encoder
+from harness.encoders.foreign import as_encoder
 from harness.encoders.registry import Resolved, resolve
 from harness.errors import UsageError
 from harness.names import Spec

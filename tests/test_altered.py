@@ -9,9 +9,9 @@ from tokenizers import Tokenizer
 from tokenizers.normalizers import BertNormalizer
 from transformers import AutoModel
 
-from harness.encoders.altered import Alteration, AlteredEncoder
 from harness.encoders.context import Context
 from harness.encoders.registry import build
+from harness.explanation.altered import Alteration, AlteredEncoder
 
 FOLDER = Path(__file__).parents[1] / "baselines/assets/tiny"
 SENTENCES = [

@@ -10,8 +10,8 @@ from conftest import make_bert
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModel
 
-from harness.encoders.configuration import read_configuration
 from harness.encoders.context import Context
+from harness.encoders.model import read_configuration
 from harness.encoders.registry import build
 
 SENTENCES = ["dog", "a man is playing the guitar", "the woman runs in the park while it rains and nobody looks up"]

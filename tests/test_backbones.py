@@ -18,9 +18,9 @@ from baselines.whitening import fit_whitening
 from harness.data.named_texts import find_text
 from harness.encoders.context import Context
 from harness.encoders.entry import declared
+from harness.encoders.modelfiles import weights_digest
 from harness.encoders.protocol import embed
 from harness.encoders.registry import build, known_encoders, resolve
-from harness.encoders.weights import weights_digest
 from harness.errors import EncoderError, UsageError
 
 

@@ -17,8 +17,7 @@ from torch.utils._pytree import tree_leaves
 from harness import progress
 from harness.encoders import transformer
 from harness.encoders.batching import pad, pad_flat, prefetch, share_out
-from harness.encoders.context import Context
-from harness.encoders.device import every_device, torch_device
+from harness.encoders.context import Context, every_device, torch_device
 from harness.encoders.forward import BERTS, forward_pooled
 from harness.encoders.pooling import POOLINGS
 from harness.encoders.registry import build

@@ -212,7 +212,7 @@ def test_a_job_near_its_limit_leaves_its_cell_for_its_next_start(write, monkeypa
     before = signal.signal(signal.SIGUSR2, near)
     try:
         with monkeypatch.context() as patch:
-            patch.setattr("harness.encoders.controls.RandomEncoder.encode", lambda self, sentences: encode(sentences))
+            patch.setattr("harness.encoders.registry.RandomEncoder.encode", lambda self, sentences: encode(sentences))
             board.open()
             with pytest.raises(SystemExit):
                 engines._Job()(study)

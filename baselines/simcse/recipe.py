@@ -29,7 +29,7 @@ from baselines.simcse.settings import Settings, SimcseSup, SimcseUnsup
 from harness import files
 from harness.encoders.batching import prefetch
 from harness.encoders.checkpoint import Checkpoint, load_tokenizer
-from harness.encoders.device import to_device
+from harness.encoders.context import to_device
 from harness.errors import EncoderError, ResultError, UsageError
 from harness.progress import Progress, silent
 

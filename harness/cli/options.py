@@ -253,8 +253,7 @@ def context_of(  # the options that act wherever something is computed
     quiet: bool = False,
 ) -> "Iterator[Context]":
     """The context that the options describe, with progress bars while it lasts."""
-    from harness.encoders.context import Context
-    from harness.encoders.device import torch_device
+    from harness.encoders.context import Context, torch_device
     from harness.progress import bars
 
     cache_dir, device = cache_dir or default_cache_dir(), torch_device(device)

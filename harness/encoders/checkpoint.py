@@ -16,14 +16,20 @@ import torch
 from torch import nn
 
 from harness import files
-from harness.encoders.configuration import Configuration, one_line, read_configuration
 from harness.encoders.folder import MAIN, MODULES, SENTENCE_CONFIGS, ModelFolder, Module, read_folder
 from harness.encoders.forward import Head
-from harness.encoders.jsonfiles import read_object
-from harness.encoders.model import load_model
+from harness.encoders.model import Configuration, load_model, read_configuration
+from harness.encoders.modelfiles import (
+    check_weights,
+    describe_absence,
+    find_weights,
+    one_line,
+    read_object,
+    read_tensors,
+    weights_digest,
+)
 from harness.encoders.repository import download
 from harness.encoders.tokens import TOKENIZER_FILES, TOKENIZERS, cls_place, load_tokenizer_of
-from harness.encoders.weights import check_weights, describe_absence, find_weights, read_tensors, weights_digest
 from harness.errors import BenchError, EncoderError, UsageError
 from harness.names import STS_B_DEV, Value
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness import files
-from harness.encoders.jsonfiles import read_json, read_object, refuse_unknown, typed
+from harness.encoders.modelfiles import read_json, read_object, refuse_unknown, typed
 from harness.encoders.pooling import parse_pooling
 from harness.errors import UsageError
 

@@ -1,22 +1,37 @@
-"""The border to other people's code: whatever it raises becomes one sentence, and what it changed is put back."""
+"""Other people's encoders: objects of the user's program, methods of other packages, and the border to their code.
 
+Whatever that code raises becomes one sentence, and what it changed for the whole process is put back.
+"""
+
+import hashlib
+import json
 import locale
 import logging
 import os
+import re
 import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from functools import partial
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import numpy as np
 
-from harness.errors import BenchError, EncoderError
+from harness import files
+from harness.data.named_texts import file_named, name_by_content
+from harness.encoders.context import Context
+from harness.encoders.entry import Built, EncoderEntry, declared
+from harness.encoders.protocol import Embeddings, Encoder, Releasable, Transductive
+from harness.errors import BenchError, EncoderError, UsageError
+from harness.names import EncoderCard, Spec, Value
 
+_PROBE = "a sentence that shows how long a vector is"
 _LONGEST = 300  # characters of a message; some hold a whole configuration
 
 
@@ -151,3 +166,157 @@ def _description(error: BaseException) -> str:
 def printable(text: str) -> str:
     """Foreign text in one line, without control characters that a terminal would obey."""
     return "".join(character for character in " ".join(text.split()) if character.isprintable())
+
+
+class ObjectEncoder:
+    """Makes any object that turns texts into a matrix an `Encoder`."""
+
+    def __init__(self, encode: Callable[[list[str]], Any], card: EncoderCard) -> None:
+        self.card = card
+        self._encode = encode
+
+    def encode(self, sentences: Sequence[str], /) -> Embeddings:
+        """(n, d) float32; whatever the object returns is converted, sparse matrices and tensors too."""
+        return as_matrix(self._encode(list(sentences)))
+
+
+def as_encoder(model: Any, name: str | None = None, fingerprint: str | None = None) -> Encoder | Transductive:
+    """Wrap an object of the user's program.
+
+    Args:
+        model: an object with a `card` and `encode` (returned as it is), one with `encode(list of str)` such as a
+            SentenceTransformer, one with `transform(list of str)` such as a fitted scikit-learn pipeline, or a function
+            from a list of texts to n vectors.
+        name: of the encoder in results; by default that of its type. Use letters, digits, `.`, `_` and `-`.
+        fingerprint: a text that changes whenever the object's vectors change, e.g. a version or a digest of its
+            weights. With it, vectors are kept in the embedding cache; without it, nothing is cached.
+
+    Raises:
+        UsageError: if the object is none of these, or the name has other characters.
+        EncoderError: if it fails on a sentence, or returns no matrix.
+    """
+    if isinstance(getattr(model, "card", None), EncoderCard):
+        return model  # type: ignore[no-any-return]
+    encode = next(
+        (f for f in (getattr(model, "encode", None), getattr(model, "transform", None), model) if callable(f)), None
+    )
+    kind = type(model).__name__
+    if encode is None or isinstance(model, type):
+        raise UsageError(
+            f"{kind}: cannot be evaluated, expected a specification such as 'minilm', an object with encode(texts) or "
+            "transform(texts), or a function from a list of texts to an array"
+        )
+    name = name or (model.__name__ if kind == "function" and model.__name__ != "<lambda>" else kind).lower()
+    if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+        raise UsageError(f"name {name!r}: expected letters, digits, '.', '_' and '-'; give another with name=")
+    with foreign(name, "encoding one sentence"):
+        width = as_matrix(encode([_PROBE])).shape[-1]
+    content = {"method": name, "fingerprint": fingerprint} if fingerprint else {}
+    return ObjectEncoder(encode, EncoderCard(name=name, method=name, dim=width, content=content))
+
+
+def as_matrix(x: Any) -> Embeddings:
+    """(n, d) float32 from an array, a list of vectors, a torch tensor, or a scipy sparse matrix."""
+    if hasattr(x, "toarray"):
+        x = x.toarray()
+    elif hasattr(x, "detach"):
+        x = x.detach().cpu().float().numpy()
+    matrix: Embeddings = np.ascontiguousarray(x, dtype=np.float32)
+    return matrix
+
+
+class Plugged:
+    """An encoder of another package under a card that says which package and version, and which files."""
+
+    def __init__(self, encoder: Encoder, card: EncoderCard) -> None:
+        self.card, self._encoder = card, encoder
+        self.is_cheap = bool(getattr(encoder, "is_cheap", False))
+
+    def encode(self, sentences: Sequence[str], /) -> Embeddings:
+        """As the package's own encoder."""
+        return self._encoder.encode(sentences)
+
+    def release(self) -> None:
+        """Drop the weights where the package's encoder can."""
+        if isinstance(self._encoder, Releasable):
+            self._encoder.release()
+
+
+class PluggedTransductive:
+    """A method of another package that is fitted on each task, under such a card."""
+
+    def __init__(self, method: Transductive, card: EncoderCard) -> None:
+        self.card, self._method = card, method
+
+    def fit_target(self, sentences: Sequence[str], /) -> Encoder:
+        """As the package's own method."""
+        return Plugged(self._method.fit_target(sentences), self.card)
+
+
+def plugged(entry: EncoderEntry, point: EntryPoint) -> EncoderEntry:
+    """The entry of another package: its encoders' cards have its name and version and the digests of given files."""
+    package = {"package": point.dist.name, "version": point.dist.version} if point.dist else {"package": point.value}
+
+    def build(spec: Spec, chosen: Any, context: Context) -> Built:
+        given = _given_files(entry, chosen, context.cache_dir)
+        digests = {key: _digest(path) for key, path in given.items()}
+        names = {key: _name(path, digests[key], context.cache_dir) for key, path in given.items()}
+        built = entry.build(
+            spec.replaced(**{key: name for key, name in names.items() if key in spec.given}),
+            replace(chosen, **{key: str(path) for key, path in given.items()}),
+            context,
+        )
+        if not isinstance(getattr(built, "card", None), EncoderCard):
+            return built  # which is refused where it is to be used
+        shown = {str(path): names[key] for key, path in given.items()}
+        named = Spec.parse(built.card.name)
+        card = replace(
+            built.card,
+            name=str(Spec(named.name, _without_paths(named.given, shown))),
+            parameters=_without_paths(built.card.parameters, shown),
+            content=_without_paths(built.card.content, shown),
+            plugin={**package, **digests},
+        )
+        return _under(built, card)
+
+    return replace(entry, build=build)
+
+
+def _under(built: Built, card: EncoderCard) -> Built:
+    from harness.encoders.transformer import TransformerEncoder
+
+    if isinstance(built, TransformerEncoder):  # shares its passes with others of its checkpoint
+        built.card = card
+        return built
+    return PluggedTransductive(built, card) if isinstance(built, Transductive) else Plugged(built, card)
+
+
+def _given_files(entry: EncoderEntry, chosen: Any, cache_dir: Path) -> dict[str, Path]:
+    """The files and folders among the values of parameters; a file also by the name that records have of it."""
+    free = {one.name for one in declared(entry) if not one.choices}
+    found = {}
+    for key, value in asdict(chosen).items():
+        if not isinstance(value, str) or not value or key not in free:
+            continue
+        path = Path(value).expanduser()
+        named = None if path.exists() else file_named(value, cache_dir)
+        if named is not None or path.is_file() or (path.is_dir() and "/" in value):
+            found[key] = named or path
+    return found
+
+
+def _digest(path: Path) -> str:
+    if path.is_file():
+        return files.sha256(path)
+    return hashlib.sha256(json.dumps(files.digests(path), sort_keys=True).encode()).hexdigest()
+
+
+def _name(path: Path, digest: str, cache_dir: Path) -> str:
+    """What names and records have in the place of a path."""
+    if path.is_file():
+        return name_by_content(path, digest, digest, cache_dir)
+    return f"{path.resolve().name}@{digest[:12]}"
+
+
+def _without_paths(values: Mapping[str, Value | None], shown: Mapping[str, str]) -> dict[str, Value | None]:
+    return {key: shown.get(value, value) if isinstance(value, str) else value for key, value in values.items()}

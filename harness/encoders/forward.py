@@ -1,41 +1,34 @@
-"""One forward pass of a model, and the poolings of its states.
-
-Letters: b sentences, s tokens, d dimensions; h[0] is the embedding layer's output, h[k] that of block k of L.
-
-Sources: SimCSE (49fa580) simcse/models.py and evaluation.py, where averages include the special tokens and leave out
-padding; sentence-transformers 6.2 Pooling for the maximum, the last token and the weighted means.
-"""
+"""What is computed of token ids: a forward pass, its poolings, and the layers that a folder declares after them."""
 
 import inspect
 from collections.abc import Hashable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from harness.encoders.pooling import needs_all_layers
+from harness.encoders.folder import Module
+from harness.encoders.modelfiles import find_weights, read_tensors
+from harness.encoders.pooling import needs_all_layers, pool
+from harness.encoders.protocol import Embeddings
+from harness.errors import EncoderError
 
 BERTS = ("bert", "roberta", "xlm-roberta", "camembert", "electra")  # families whose blocks are BERT's
 
 
-class Head(torch.nn.Module):
+class Head(nn.Module):
     """The trained layer on top of CLS: tanh(W x + b), (b, d) -> (b, d)."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
-        self.dense = torch.nn.Linear(weight.shape[1], weight.shape[0])
-        self.dense.weight = torch.nn.Parameter(weight.detach().clone())
-        self.dense.bias = torch.nn.Parameter(bias.detach().clone())
+        self.dense = nn.Linear(weight.shape[1], weight.shape[0])
+        self.dense.weight = nn.Parameter(weight.detach().clone())
+        self.dense.bias = nn.Parameter(bias.detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.tanh(self.dense(x))
-
-
-def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """(b, s, d) and (b, s) of 0/1 -> (b, d): the mean over positions where the mask is 1; zeros where there is none."""
-    weights = mask.unsqueeze(-1).to(x.dtype)  # (b, s, 1)
-    return (x * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
 def forward_pooled(  # noqa: PLR0913  the one place where a model is run
@@ -52,7 +45,7 @@ def forward_pooled(  # noqa: PLR0913  the one place where a model is run
 
     Args:
         model: gives `last_hidden_state`, and `hidden_states` where poolings need every layer.
-        ids: (b, s).
+        ids: (b, s) for b sentences of s tokens.
         mask: (b, s), 1 on tokens and 0 on padding.
         poolings: see `pool`.
         head: for the pooling `cls`.
@@ -88,55 +81,107 @@ def _takes_mask(kind: Hashable) -> bool:
     return "attention_mask" in taken or any(one.kind is one.VAR_KEYWORD for one in taken.values())
 
 
-def pool(name: str, layers: Sequence[Tensor], mask: Tensor, head: Head | None, *, cls: int = 0) -> Tensor:
-    """One sentence vector per row.
+class Layers:
+    """The layers of a folder in their order, and the cut to the first dimensions; loaded when they are first needed."""
 
-    Args:
-        name: a key of `POOLINGS` or `FURTHER_POOLINGS`, or several joined by `+`, whose vectors are concatenated.
-        layers: h[0]..h[L], each (b, s, d); poolings of the last block need only a list that ends in h[L].
-        mask: (b, s), 1 on tokens that are pooled, special ones included, and 0 on others, such as padding.
-        head: for `cls`; the caller has made sure that it is there.
-        cls: the place of the token that the architecture calls CLS: 0, or -1 in sentences without padding.
+    def __init__(self, modules: Sequence[Module], dim: int | None) -> None:
+        self._modules, self._dim = modules, dim
+        self._loaded: list[nn.Module] | None = None
 
-    Returns:
-        (b, d), in the dtype of the layers, not normalised; of n concatenated poolings (b, n d).
-    """
-    parts = [_pool(part, layers, mask, head, cls) for part in name.split("+")]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+    def width(self, width: int) -> int:
+        """The dimensions that come out where `width` go in."""
+        for module in self._modules:
+            width = module.width or width
+        return min(width, self._dim or width)
 
+    @torch.inference_mode()
+    def __call__(self, x: Embeddings) -> Embeddings:
+        """(n, d) -> (n, k) float32.
 
-def _pool(name: str, layers: Sequence[Tensor], mask: Tensor, head: Head | None, cls: int) -> Tensor:
-    last = layers[-1]
-    match name:
-        case "cls":
-            if head is None:
-                raise ValueError("the pooling cls needs a head")
-            return head(last[:, cls])  # type: ignore[no-any-return]
-        case "cls_before_pooler":
-            return last[:, cls]
-        case "avg_top2":
-            return masked_mean((layers[-2] + last) / 2, mask)
-        case "avg_first_last":
-            return masked_mean((layers[1] + last) / 2, mask)
-        case "avg_static_last":
-            return masked_mean((layers[0] + last) / 2, mask)
-    return _pool_last_block(name, last, mask)
+        Raises:
+            EncoderError: if weights of a layer are missing or do not fit.
+        """
+        if not self._modules:
+            return x if self._dim is None else x[:, : self._dim].copy()
+        if self._loaded is None:
+            self._loaded = _load(self._modules, x.shape[1])
+        rows = torch.from_numpy(x)
+        for layer in self._loaded:
+            rows = layer(rows)
+        cut: Embeddings = rows[:, : self._dim].contiguous().numpy()
+        return cut
 
 
-def _pool_last_block(name: str, x: Tensor, mask: Tensor) -> Tensor:
-    weights = mask.unsqueeze(-1).to(x.dtype)  # (b, s, 1)
-    match name:
-        case "avg":
-            return masked_mean(x, mask)
-        case "max":
-            return x.masked_fill(weights == 0, float("-inf")).amax(dim=1)
-        case "last_token":
-            places = torch.arange(x.shape[1], device=x.device)
-            last = (mask * places).argmax(dim=1)  # (b,)
-            return x[torch.arange(len(x), device=x.device), last]
-        case "weighted_mean":
-            places = torch.arange(1, x.shape[1] + 1, device=x.device, dtype=x.dtype)[:, None]  # (s, 1)
-            return (x * weights * places).sum(dim=1) / (weights * places).sum(dim=1).clamp(min=1)
-        case "sqrt_mean":
-            return (x * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1).sqrt()
-    raise ValueError(f"no pooling is named {name!r}")
+class _Normalize(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.normalize(x, p=2, dim=-1)
+
+
+def _load(modules: Sequence[Module], width: int) -> list[nn.Module]:
+    """The layers in evaluation mode, each tried on a vector of the length that comes to it."""
+    layers = []
+    for module in modules:
+        layer, expected = _load_layer(module), module.width or width
+        try:
+            found = layer(torch.zeros(1, width)).shape[-1]
+        except (RuntimeError, NotImplementedError):
+            found = None
+        if found != expected:
+            raise EncoderError(
+                f"{module.folder}: the layer cannot be applied, expected one that turns {width} numbers into "
+                f"{expected}; correct its config.json"
+            )
+        layers.append(layer)
+        width = expected
+    return layers
+
+
+def _load_layer(module: Module) -> nn.Module:
+    """One layer in float32, in evaluation mode."""
+    if module.kind == "Normalize":
+        return _Normalize()
+    if module.kind == "LayerNorm":
+        return _fill(nn.LayerNorm(module.width or 0), module.folder, "norm.").eval()
+    tensors = _tensors(module.folder)
+    weight = tensors.get("linear.weight")
+    if weight is None or weight.ndim != 2:
+        raise EncoderError(f"{module.folder}: no linear.weight, expected a matrix; copy the weights there")
+    if weight.shape[0] != module.width:
+        raise EncoderError(
+            f"{module.folder}: linear.weight has the shape {tuple(weight.shape)}, expected {module.width} rows"
+        )
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=module.bias)
+    return nn.Sequential(_fill(linear, module.folder, "linear."), _activation(module)).eval()
+
+
+def _fill(layer: nn.Module, folder: Path, prefix: str) -> nn.Module:
+    """The layer with the weights of the folder, every tensor of which must have its place."""
+    tensors = {key.removeprefix(prefix): value.float() for key, value in _tensors(folder).items()}
+    try:
+        layer.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise EncoderError(f"{folder}: the weights do not fit config.json: {reason}") from error
+    return layer
+
+
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    paths = find_weights(folder)
+    if not paths:
+        raise EncoderError(f"{folder}: no weights, expected model.safetensors or pytorch_model.bin; copy them there")
+    return {key: value for path in paths for key, value in read_tensors(path).items()}
+
+
+def _activation(module: Module) -> nn.Module:
+    name = module.activation.rpartition(".")[2]
+    kind = getattr(torch.nn.modules.activation, name, nn.Identity if name == "Identity" else None)
+    try:
+        found = kind() if isinstance(kind, type) and issubclass(kind, nn.Module) else None
+    except TypeError:  # it needs arguments, which no file holds
+        found = None
+    if found is None or any(True for _ in found.parameters()):
+        raise EncoderError(
+            f"{module.folder}: activation {module.activation} is not supported, expected one of torch.nn without "
+            "settings or weights of its own"
+        )
+    return found

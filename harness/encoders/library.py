@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 
 from harness.encoders.checkpoint import Checkpoint, library_content, load, quiet_transformers
-from harness.encoders.configuration import one_line
 from harness.encoders.context import Context
 from harness.encoders.folder import MODULES, ModelFolder
 from harness.encoders.foreign import foreign
-from harness.encoders.jsonfiles import read_json, read_object
+from harness.encoders.modelfiles import find_weights, one_line, read_json, read_object, read_tensors
 from harness.encoders.protocol import Embeddings
 from harness.encoders.tokens import refuse_other_ids
-from harness.encoders.weights import find_weights, read_tensors
 from harness.errors import EncoderError, UsageError
 from harness.names import EncoderCard, Value
 

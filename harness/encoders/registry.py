@@ -3,9 +3,10 @@
 What torch is needed for is imported where an encoder is built, so that names can be listed and completed at once.
 """
 
+import hashlib
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
@@ -14,17 +15,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pydantic
 
 from harness.encoders.context import Context
-from harness.encoders.controls import HashedWordsEncoder, RandomEncoder
 from harness.encoders.entry import Built, Declared, EncoderEntry, Work, declared, parameter, parameters
-from harness.encoders.foreign import foreign
-from harness.encoders.plugged import plugged
+from harness.encoders.foreign import foreign, plugged
 from harness.encoders.pooling import FURTHER_POOLINGS, POOLINGS
-from harness.encoders.protocol import Encoder
+from harness.encoders.protocol import Embeddings, Encoder
 from harness.errors import BenchError, UsageError
-from harness.names import Spec, Value, nearest, pick
+from harness.names import EncoderCard, Spec, Value, nearest, pick
 
 if TYPE_CHECKING:
     from harness.encoders.checkpoint import Checkpoint
@@ -194,12 +194,51 @@ class _BagOfWords:
     seed: int = parameter(0, "seed of the word vectors")
 
 
-def _build_random(spec: Spec, chosen: _Random, context: Context) -> Encoder:
-    return RandomEncoder(spec, dim=chosen.dim, seed=chosen.seed)
+class RandomEncoder:
+    """A control: every distinct sentence gets an independent standard normal vector, the floor of every task."""
+
+    is_cheap = True
+
+    def __init__(self, spec: Spec, chosen: _Random, context: Context) -> None:
+        self.card = _control_card(spec, chosen.dim, chosen.seed)
+
+    def encode(self, sentences: Sequence[str], /) -> Embeddings:
+        x = [_random_vector(sentence, self.card) for sentence in sentences]
+        return np.stack(x) if x else np.empty((0, self.card.dim), np.float32)
 
 
-def _build_bag_of_words(spec: Spec, chosen: _BagOfWords, context: Context) -> Encoder:
-    return HashedWordsEncoder(spec, dim=chosen.dim, seed=chosen.seed)
+class HashedWordsEncoder:
+    """A control: the sum of one random vector per word (whitespace tokens, lower-cased, with multiplicity).
+
+    The cosine of two sums estimates the cosine of the two count vectors: word overlap and nothing else.
+    """
+
+    is_cheap = True
+
+    def __init__(self, spec: Spec, chosen: _BagOfWords, context: Context) -> None:
+        self.card = _control_card(spec, chosen.dim, chosen.seed)
+        self._words: dict[str, Embeddings] = {}
+
+    def encode(self, sentences: Sequence[str], /) -> Embeddings:
+        x = np.zeros((len(sentences), self.card.dim), dtype=np.float32)
+        for row, sentence in enumerate(sentences):
+            for word in sentence.lower().split():
+                if word not in self._words:
+                    self._words[word] = _random_vector(word, self.card)
+                x[row] += self._words[word]
+        return x
+
+
+def _control_card(spec: Spec, dim: int, seed: int) -> EncoderCard:
+    content: dict[str, Value | None] = {"method": spec.name, "seed": seed}
+    parameters: dict[str, Value | None] = {"dim": dim, "seed": seed}
+    return EncoderCard(name=str(spec), method=spec.name, parameters=parameters, dim=dim, seed=seed, content=content)
+
+
+def _random_vector(text: str, card: EncoderCard) -> Embeddings:
+    """(d,) standard normal, from a stream that depends on the text and the seed alone, on every machine."""
+    digest = hashlib.blake2b(f"{card.seed}\0{text}".encode(), digest_size=16).digest()
+    return np.random.default_rng(int.from_bytes(digest)).standard_normal(card.dim, dtype=np.float32)
 
 
 def _build_minilm(spec: Spec, chosen: _MiniLM, context: Context) -> Encoder:
@@ -259,13 +298,13 @@ _OWN = (
         name="random",
         summary="control: an independent random vector per sentence",
         parameters=_Random,
-        build=_build_random,
+        build=RandomEncoder,
     ),
     EncoderEntry(
         name="bag-of-words",
         summary="control: the sum of one random vector per lower-cased word, that is, word overlap",
         parameters=_BagOfWords,
-        build=_build_bag_of_words,
+        build=HashedWordsEncoder,
     ),
 )
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.encoders.batching import Tokens
-from harness.encoders.configuration import one_line
-from harness.encoders.jsonfiles import foreign_content, read_object
+from harness.encoders.modelfiles import foreign_content, one_line, read_object
 from harness.errors import EncoderError
 
 # Every folder that has a tokenizer has one of the first eight.

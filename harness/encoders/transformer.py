@@ -21,12 +21,10 @@ from harness.encoders.checkpoint import (
     load,
     modules_content,
 )
-from harness.encoders.context import Context
-from harness.encoders.device import every_device, to_device, to_host
+from harness.encoders.context import Context, every_device, to_device, to_host
 from harness.encoders.fast_bert import FastBert, can_pack, fits, pack_linears
 from harness.encoders.folder import ModelFolder, Module
-from harness.encoders.forward import forward_pooled
-from harness.encoders.layers import Layers
+from harness.encoders.forward import Layers, forward_pooled
 from harness.encoders.pooling import FURTHER_POOLINGS, POOLINGS, needs_head, parse_pooling
 from harness.encoders.protocol import Embeddings
 from harness.encoders.tokens import prompt_tokens, token_ids

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.encoders.altered import Alteration
 from harness.encoders.pooling import POOLINGS
 from harness.encoders.protocol import Embeddings
+from harness.explanation.altered import Alteration
 from harness.tasks.metrics import Vector, cosine
 
 _SPACED = (

@@ -11,13 +11,13 @@ from scipy.stats import t
 from harness.data import sts
 from harness.data.locate import BUNDLED
 from harness.data.records import Pairs
-from harness.encoders.altered import Alteration, AlteredEncoder
 from harness.encoders.cached import CachedEncoder, cache_embeddings, share_passes
 from harness.encoders.context import Context
 from harness.encoders.pooling import needs_head, parse_pooling
 from harness.encoders.protocol import Embeddings, Encoder, embed
 from harness.encoders.transformer import TransformerEncoder
 from harness.errors import TaskError
+from harness.explanation.altered import Alteration, AlteredEncoder
 from harness.explanation.factors import SIMILARITIES, TEXTS, Factor, Reading, Setup
 from harness.tasks.classification import ClassificationTask
 from harness.tasks.similarity import SimilarityTask, aggregate, as_senteval_text

@@ -29,7 +29,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from harness.encoders.jsonfiles import read_object
+from harness.encoders.modelfiles import read_object
 from harness.errors import UsageError
 from harness.names import STS, Spec, value_text
 from harness.reports.match import Match

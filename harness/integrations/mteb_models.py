@@ -12,8 +12,7 @@ from unittest.mock import patch
 
 from harness.encoders.context import Context
 from harness.encoders.entry import EncoderEntry, parameter, parameters
-from harness.encoders.foreign import foreign
-from harness.encoders.objects import as_matrix
+from harness.encoders.foreign import as_matrix, foreign
 from harness.encoders.protocol import Embeddings, Encoder
 from harness.errors import UsageError
 from harness.names import EncoderCard, Spec

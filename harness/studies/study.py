@@ -29,8 +29,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.encoders.context import Context
-from harness.encoders.device import torch_device
+from harness.encoders.context import Context, torch_device
 from harness.encoders.entry import declared
 from harness.encoders.registry import resolve
 from harness.errors import BenchError, UsageError

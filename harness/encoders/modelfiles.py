@@ -1,18 +1,24 @@
-"""Weight files of a model folder: chosen by the loader's rule, checked before they are parsed, digested as read."""
+"""The files of a model folder, of which none is believed unread.
+
+JSON is read strictly, so that what is not understood is named and never passed over. Weight files are chosen by the
+loader's rule, checked before they are parsed, and digested as they are read.
+"""
 
 import hashlib
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from harness import files
-from harness.encoders.jsonfiles import foreign_content, read_object
 from harness.errors import EncoderError, UsageError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_POINTER = "version https://git-lfs"
 _SINGLE = ("model.safetensors", "pytorch_model.bin")  # in the order in which the loader looks for them
 _UNREADABLE = {
     "*.onnx": "ONNX",
@@ -24,6 +30,85 @@ _UNREADABLE = {
     "*.pt": "PyTorch pickles",
     "*.pth": "PyTorch pickles",
 }
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        UsageError: if the file cannot be read, is a Git LFS pointer or a web page, or is damaged.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be read ({error.strerror}), expected a configuration; copy it again"
+        ) from error
+    except ValueError as error:
+        raise UsageError(f"{path}: damaged ({error}), expected a configuration in JSON; copy it again") from error
+    reason = foreign_content(text.encode("utf-8"))
+    if reason:
+        raise UsageError(f"{path}: {reason}")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: damaged ({error}), expected a configuration in JSON; copy it again") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The settings in a JSON file.
+
+    Raises:
+        UsageError: as `read_json`, and if the file holds anything but an object.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise UsageError(f"{path}: holds a {type(found).__name__}, expected an object of settings; copy it again")
+    return found
+
+
+def foreign_content(start: bytes) -> str:
+    """What a file is whose first bytes are no model's: the end of a sentence, or nothing."""
+    head = start[:512].lstrip().lower()
+    if head.startswith(_POINTER.encode()):
+        return "a Git LFS pointer and not the file itself; run `git lfs pull`, or download the file again"
+    if head.startswith((b"<!doctype html", b"<html")):
+        return "a web page and not the file itself; download the file again"
+    return "" if start else "an empty file; download it again"
+
+
+def refuse_unknown(path: Path, settings: Mapping[str, Any], known: Collection[str]) -> None:
+    """Refuse a setting that nobody here understands, also one that is false or 0, as it may switch something off.
+
+    One that is null is not set.
+
+    Raises:
+        UsageError: with the name of the first such setting.
+    """
+    for key, value in settings.items():
+        if key not in known and value is not None:
+            raise UsageError(
+                f"{path}: the setting {key} is not understood and could change every vector; remove it if it does not"
+            )
+
+
+def typed(path: Path, settings: Mapping[str, Any], key: str, kind: type, what: str) -> Any:
+    """A setting of that type, or None where it is not given.
+
+    Raises:
+        UsageError: if it has another type.
+    """
+    value = settings.get(key)
+    fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    if value is not None and not fits:
+        raise UsageError(f"{path}: {key} is {value!r}, expected {what}; correct the file")
+    return value
+
+
+def one_line(error: Exception) -> str:
+    """The first line of an error's message, or its type."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__
 
 
 def find_weights(folder: Path) -> list[Path]:
@@ -107,7 +192,7 @@ def _as_announced(path: Path, digest: str) -> str:
     return digest
 
 
-def read_tensors(path: Path, prefixes: tuple[str, ...] = ("",)) -> Mapping[str, Tensor]:
+def read_tensors(path: Path, prefixes: tuple[str, ...] = ("",)) -> Mapping[str, "Tensor"]:
     """The tensors of a weight file whose names begin with one of the prefixes.
 
     Raises:
@@ -122,13 +207,13 @@ def read_tensors(path: Path, prefixes: tuple[str, ...] = ("",)) -> Mapping[str, 
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys() if key.startswith(prefixes)}
     except (SafetensorError, OSError, ValueError) as error:
-        raise EncoderError(
-            f"{path}: damaged ({_first_line(error)}), expected safetensors; download it again"
-        ) from error
+        raise EncoderError(f"{path}: damaged ({one_line(error)}), expected safetensors; download it again") from error
 
 
-def _read_pickled(path: Path) -> Mapping[str, Tensor]:
+def _read_pickled(path: Path) -> Mapping[str, "Tensor"]:
     """Tensors by name from a `.bin` file; the unpickler of `weights_only` builds nothing else."""
+    import torch
+
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
     except Exception as error:  # the unpickler raises whatever the damage leads it to
@@ -136,11 +221,7 @@ def _read_pickled(path: Path) -> Mapping[str, Tensor]:
             raise EncoderError(
                 f"{path}: holds a pickled model, expected tensors by name; save its state_dict, as safetensors at best"
             ) from error
-        raise EncoderError(f"{path}: damaged ({_first_line(error)}), expected weights; download it again") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise EncoderError(f"{path}: damaged ({one_line(error)}), expected weights; download it again") from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise EncoderError(f"{path}: holds a {type(state).__name__} of other things, expected tensors by name")
     return state
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -15,8 +15,8 @@ from torch import Tensor
 from harness.encoders.batching import Tokens, pad, plan_batches
 from harness.encoders.checkpoint import Loaded, load
 from harness.encoders.context import Context
-from harness.encoders.forward import Head, pool
-from harness.encoders.pooling import needs_all_layers, needs_head
+from harness.encoders.forward import Head
+from harness.encoders.pooling import needs_all_layers, needs_head, pool
 from harness.encoders.protocol import Embeddings
 from harness.encoders.tokens import prompt_tokens, token_ids
 from harness.encoders.transformer import DTYPES, TransformerEncoder
