@@ -16,8 +16,9 @@ from scipy.stats import spearmanr
 
 from harness.data import sts
 from harness.reports import published
-from harness.reports.prediction import Spread, predict
+from harness.reports.contrasts import Spread
 from harness.reports.uncertainty import Estimate, Sharing, effective_chains, spearman_influence
+from harness.reports.verdicts import predict
 from harness.results.items import text_id
 
 DRAWS = 1000

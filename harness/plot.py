@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness.errors import ResultError, UsageError
-from harness.reports.figures.alignment_uniformity import alignment_uniformity as _alignment_uniformity
+from harness.reports.figures import geometry
 from harness.reports.figures.measured import Definition, Measured, find
-from harness.reports.figures.similarity_density import similarity_density as _similarity_density
-from harness.reports.figures.spectrum import spectrum as _spectrum
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,19 +29,19 @@ def alignment_uniformity(results: "Results", *, split: str = "test", width: str 
         ResultError: if no encoder has a geometry result.
     """
     measured, definition = _measured(results, split)
-    return _alignment_uniformity(measured, definition, width=width).figure
+    return geometry.alignment_uniformity(measured, definition, width=width).figure
 
 
 def spectrum(results: "Results", *, split: str = "test", centred: bool = False, width: str = "column") -> "Figure":
     """Singular values of the sentence vectors, divided by the largest (Figure F.1); see `alignment_uniformity`."""
     measured, definition = _measured(results, split)
-    return _spectrum(measured, definition, centred=centred, width=width).figure
+    return geometry.spectrum(measured, definition, centred=centred, width=width).figure
 
 
 def similarity_density(results: "Results", *, split: str = "test", width: str = "column") -> "Figure":
     """How cosines spread within each band of human ratings (Figure G.1); see `alignment_uniformity`."""
     measured, definition = _measured(results, split)
-    return _similarity_density(measured, definition, width=width).figure
+    return geometry.similarity_density(measured, definition, width=width).figure
 
 
 def _measured(results: "Results", split: str) -> tuple[Sequence[Measured], Definition]:

@@ -10,7 +10,7 @@ from harness.cli.main import app
 from harness.errors import ResultError
 from harness.names import STS, EncoderCard
 from harness.reports.comparison import compare
-from harness.reports.letters import SENTENCE
+from harness.reports.contrasts import ON_LETTERS
 from harness.reports.report import ReportOptions, report
 from harness.reports.runs import Estimates
 from harness.reports.suite import build
@@ -222,7 +222,7 @@ def test_a_release_and_ones_own_seeds_have_letters_of_their_own(tmp_path):
     assert dict(found)["simcse-unsup, 3 seeds"] == dict(found)["bag-of-words"] == "b"
     other = "is no replicate of the other row of this name, which differs in who trained it, its training text"
     assert other in notes
-    assert SENTENCE in caption
+    assert ON_LETTERS in caption
     assert any(note.startswith("1,007 of the 1,379 pairs of STS-B are in STS12 to STS16") for note in notes)
 
 

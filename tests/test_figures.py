@@ -22,12 +22,10 @@ from harness.encoders.registry import build
 from harness.errors import ResultError
 from harness.names import EncoderCard
 from harness.reports.figures import canvas
-from harness.reports.figures.alignment_uniformity import alignment_uniformity
 from harness.reports.figures.canvas import save
+from harness.reports.figures.geometry import _density, alignment_uniformity, similarity_density, spectrum
 from harness.reports.figures.measured import COLOUR_TASKS, Definition, find, together
 from harness.reports.figures.scores import heat_map, scores
-from harness.reports.figures.similarity_density import _density, similarity_density
-from harness.reports.figures.spectrum import spectrum
 from harness.reports.figures.trajectory import Point, Trajectory, read_log, trajectory
 from harness.reports.match import short_names
 from harness.reports.table import Cell, Column, Row, Table

@@ -13,9 +13,9 @@ from harness import files
 from harness.cli.main import app
 from harness.errors import WriteError
 from harness.names import STS
+from harness.reports.contrasts import Spread
 from harness.reports.gate import check
 from harness.reports.power import Noise, plan_power, runs_of
-from harness.reports.prediction import Spread
 from harness.results.store import read_all
 
 

@@ -5,8 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from harness.reports.crossed import Side
-from harness.reports.letters import SENTENCE, find_differences, holm, letters
+from harness.reports.contrasts import ON_LETTERS, Side, find_differences, holm, letters
 from harness.reports.uncertainty import Estimate, Sharing
 
 
@@ -63,4 +62,4 @@ def test_the_noise_of_seeds_keeps_encoders_together():
 
 
 def test_letters_say_of_what_they_are_for_encoders_trained_once():
-    assert "of one trained once, items only" in SENTENCE
+    assert "of one trained once, items only" in ON_LETTERS

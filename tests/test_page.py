@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from harness.cli.main import app
 from harness.data import sts
 from harness.data.locate import BUNDLED
-from harness.reports.pairs import choose, explore, percentiles
+from harness.reports.page import choose, explore, percentiles
 from harness.reports.report import ReportOptions, report
 from harness.results import store
 from harness.results.items import PairItems, text_id
@@ -196,7 +196,7 @@ def test_the_explorer_holds_what_it_says(folder):
 
 
 def test_without_data_the_page_has_no_sentences_and_says_so(folder):
-    found = explore(read_all(folder / "results")[0], 3)
+    found = explore(read_all(folder / "results")[0], 3, {})
     assert [(task["left"], task["right"]) for task in found.tasks] == [(None, None)] * 2
     assert found.notes == tuple(
         f"The page has no sentences of {task}; `bench report --data-dir FOLDER` adds them."

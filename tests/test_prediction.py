@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from harness.reports import published
-from harness.reports.prediction import Spread, mean_interval, pooled_spread, predict, prediction_interval
+from harness.reports.contrasts import Spread, pool_spreads
+from harness.reports.verdicts import mean_interval, predict, prediction_interval
 
 RUNS = {}
 for number in published.load("simple-simcse"):
@@ -40,7 +41,7 @@ def test_a_point_is_seen_where_runs_are_alike_and_not_where_they_differ():
 
 
 def test_the_interval_by_hand():
-    spread = pooled_spread([74.0, 75.0, 76.0], None)
+    spread = pool_spreads([[74.0, 75.0, 76.0]])
     assert (spread.deviation, spread.freedom) == (1.0, 2)
     interval = prediction_interval([74.0, 75.0, 76.0], spread)
     assert interval.half_width == pytest.approx(4.302653 * (4 / 3) ** 0.5, rel=1e-6)
@@ -48,12 +49,12 @@ def test_the_interval_by_hand():
 
 
 def test_spreads_are_pooled_with_their_degrees_of_freedom():
-    pooled = pooled_spread([74.0, 75.0, 76.0], Spread(2.0, 8))
+    pooled = pool_spreads([[74.0, 75.0, 76.0]], Spread(2.0, 8))
     assert pooled.freedom == 10 and pooled.deviation == pytest.approx(((2 * 1.0 + 8 * 4.0) / 10) ** 0.5)
 
 
 def test_no_interval_of_zero_width_is_believed():
-    assert pooled_spread([74.0, 74.0], None) is None
+    assert pool_spreads([[74.0, 74.0]]) is None
     assert predict([74.0, 74.0], 74.9, None, 2.0).outcome == "undecided"
     assert predict([74.0], 74.0, None, 2.0).more_seeds == 1
 

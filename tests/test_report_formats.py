@@ -13,11 +13,18 @@ import pytest
 from report_cases import MINILM, STS, card, result, seeds, sts
 
 from harness.errors import ResultError, UsageError
-from harness.reports import provenance
 from harness.reports.modelcard import model_cards
-from harness.reports.plain import latex_text, width
-from harness.reports.renderers import grid, latex, markdown, terminal, tidy_csv, tidy_json
-from harness.reports.report import ReportOptions, _usable, report
+from harness.reports.renderers import (
+    grid,
+    latex,
+    latex_text,
+    markdown,
+    terminal,
+    tidy_csv,
+    tidy_json,
+    width,
+)
+from harness.reports.report import ReportOptions, _grid, _usable, report
 from harness.reports.suite import Shown, build
 from harness.reports.table import Cell, Column, Row, Table
 from harness.results import store
@@ -145,9 +152,9 @@ def test_a_report_has_all_formats_and_names_what_it_left_out(tmp_path):
     assert [path.name for path in summary.paths] == expected
     assert all(path.stat().st_size for path in summary.paths)
     assert summary.n_results == 7
-    assert summary.problems == (
-        f"{bad}: is not JSON (Expecting value: line 1 column 1 (char 0)); run its task again with --force",
-    )
+    assert summary.problems == [
+        f"{bad}: is not JSON (Expecting value: line 1 column 1 (char 0)); run its task again with --force"
+    ]
     page = summary.paths[0].read_text()
     assert f"## Left out\n\nResult files not used: 1.\n\n- {summary.problems[0]}\n" in page
     assert "## Measured, but in no table\n\n- uniformity (sts)\n" in page
@@ -214,5 +221,4 @@ def test_a_report_needs_no_torch_and_nothing_that_measures(tmp_path):
 
 
 def test_no_cell_of_the_provenance_acts_as_markdown():
-    listing = (("Encoder", "Backbone"), [("x", "<b>x|`y")])
-    assert "| `x` | &lt;b>x\\|\\`y |" in " ".join(provenance._grid(listing, 2).split())
+    assert "| `x` | &lt;b>x\\|\\`y |" in " ".join(_grid(("Encoder", "Backbone"), [("x", "<b>x|`y")]).split())

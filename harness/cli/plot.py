@@ -104,7 +104,7 @@ def alignment_uniformity(
 
     What a named encoder lacks is evaluated first, as `bench run` does.
     """
-    from harness.reports.figures.alignment_uniformity import alignment_uniformity as draw
+    from harness.reports.figures.geometry import alignment_uniformity as draw
 
     definition = _definition(width, task, split, positives, sentences)
     measured, missing = _measured(models, definition, results_dir, computation, quiet=quiet, colour=True)
@@ -127,7 +127,7 @@ def spectrum(
     quiet: options.Quiet = False,
 ) -> None:
     """Draw the singular values of the sentence vectors, divided by the largest (Figure F.1)."""
-    from harness.reports.figures.spectrum import spectrum as draw
+    from harness.reports.figures.geometry import spectrum as draw
 
     definition = _definition(width, task, split)
     measured, missing = _measured(models, definition, results_dir, computation, quiet=quiet, colour=False)
@@ -150,7 +150,7 @@ def similarity_density(
     quiet: options.Quiet = False,
 ) -> None:
     """Draw how cosines spread within each band of human ratings (Figure G.1)."""
-    from harness.reports.figures.similarity_density import similarity_density as draw
+    from harness.reports.figures.geometry import similarity_density as draw
 
     definition = _definition(width, task, split)
     measured, missing = _measured(models, definition, results_dir, computation, quiet=quiet, colour=False)

@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 from harness.names import EncoderCard, ScoreKey, Spec, pick
 from harness.packaged import packaged
-from harness.reports.crossed import Contrast, Side, contrast, pool_spreads, side_of, stored_estimate
+from harness.reports.contrasts import Contrast, Side, contrast, pool_spreads, side_of, stored_estimate
 from harness.reports.match import OWN_TEXT, Match, recipe_of
-from harness.reports.plain import markdown_text
 from harness.reports.published import backbone_of
+from harness.reports.renderers import markdown_text
 from harness.reports.targets import Choice
 from harness.reports.uncertainty import Estimate, Interval, Sharing, average, estimate
 from harness.results.items import SeriesItems

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 from harness.errors import ResultError
 from harness.names import EncoderCard, ScoreKey, short_task
-from harness.reports.crossed import Contrast, contrast, side_of, stored_estimate
+from harness.reports.contrasts import LEVEL, Contrast, contrast, holm, side_of, stored_estimate
 from harness.reports.layouts import LAYOUTS, Layout
-from harness.reports.letters import holm
 from harness.reports.match import recipe_of, without_seed
 from harness.reports.runs import score_key
 from harness.reports.uncertainty import (
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 Higher = Literal["a", "b", "not told apart"]
 
-LEVEL = 0.05
 AVERAGE = "average"
 WEIGHTS_ONLY = "was trained with one seed here, so the comparison is about these weights and not about the method"
 _GEOMETRY = ("alignment/gt4/test", "uniformity/unique/test")

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Literal
 
 from harness.errors import ResultError
-from harness.reports.crossed import contrast, side_of
+from harness.reports.contrasts import contrast, side_of
 from harness.reports.layouts import LAYOUTS
 from harness.reports.match import recipe_of, without_seed
 from harness.reports.uncertainty import Estimate, average, estimate

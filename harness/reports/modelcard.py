@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from harness.names import EncoderCard, short_task
-from harness.reports.plain import code, visible
+from harness.reports.renderers import code, visible
 from harness.results.record import Result
 
 _SIMILARITY, _CLASSIFICATION = "sentence-similarity", "text-classification"

@@ -1,4 +1,9 @@
-"""The report as one HTML file that needs no network: tables, provenance per number, figures, pairs of sentences."""
+"""The report as one HTML file that needs no network: tables, provenance per number, figures, pairs of sentences.
+
+The pairs are those where an encoder is furthest off, and where two disagree most. Gold scores and cosines are on
+different scales, so both are replaced by their percentiles among all pairs of the task: what Spearman's correlation
+over all pairs sees. A residual is the cosine's percentile minus the gold score's.
+"""
 
 import base64
 import gzip
@@ -7,21 +12,30 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import unescape
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
+from numpy.typing import NDArray
 
+from harness.errors import ResultError
 from harness.packaged import packaged_folder
-from harness.reports import provenance
-from harness.reports.pairs import NO_SENTENCES, Explorer, explore
-from harness.reports.suite import without_table
+from harness.reports.layouts import LAYOUTS
+from harness.reports.match import recipe_of, short_names
 from harness.reports.table import Cell, Column, Row, Table, mark_of, notes_below, number_text, numbered
+from harness.results.items import PairItems
 from harness.results.record import Result
 
 if TYPE_CHECKING:
-    from harness.reports.report import Gathered
+    from harness.reports.report import Listing, Report
+
+ENCODERS = 12  # whose pairs are shown; more would make every pair one that somebody is wrong about
+_ROOM = 40  # pairs of a task per pair asked for
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,19 +66,26 @@ class Figure:
     caption: str
 
 
-def html(gathered: "Gathered", figures_dir: Path, pairs: int, sentences: Mapping[str, str] = NO_SENTENCES) -> str:
+def html(
+    report: "Report",
+    machines: Sequence[str],
+    listings: Mapping[str, "Listing"],
+    pairs: int,
+    sentences: Mapping[str, str],
+    figures_dir: Path,
+) -> str:
     """The page.
 
     Args:
-        gathered: results and tables.
-        figures_dir: whose SVG files are shown; it may be missing.
+        report: results and tables.
+        machines: one sentence each on where results are from.
+        listings: further ones by their titles.
         pairs: of sentences, per encoder and task, that the page holds; 0 for none.
         sentences: the sentences to show, by `text_id`.
+        figures_dir: whose SVG files are shown; it may be missing.
     """
-    results = gathered.results
-    numbers = {(r.encoder.name, r.task, r.protocol): i for i, r in enumerate(results)}
-    days = sorted(result.run.started[:10] for result in results)
-    explorer = explore(results, pairs, sentences)
+    numbers = {(r.encoder.name, r.task, r.protocol): i for i, r in enumerate(report.results)}
+    explorer = explore(report.results, pairs, sentences)
     figures = _figures(figures_dir)
     environment = Environment(
         loader=FileSystemLoader(packaged_folder("harness/reports/templates")),
@@ -76,25 +97,15 @@ def html(gathered: "Gathered", figures_dir: Path, pairs: int, sentences: Mapping
     environment.globals["verbatim"] = lambda name: Markup(_template(environment, name))
     environment.filters["breakable"] = _breakable
     return environment.get_template("page.html.j2").render(
-        n_results=len(results),
-        n_encoders=len({result.encoder.name for result in results}),
-        span=days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}",
-        tables=[(table, _groups(table, numbers), list(notes_below(table))) for table in gathered.tables],
+        report=report,
+        tables=[(table, _groups(table, numbers), list(notes_below(table))) for table in report.tables],
         figures=figures,
         figures_data=_packed([figure.svg for figure in figures]),
         explorer=explorer,
-        explorer_data=_packed(_explorer_data(explorer)),
-        provenance_data=_packed(_provenance(results)),
-        listings=[
-            ("Encoders", provenance.encoders(results)),
-            ("Packages", provenance.packages(results)),
-            ("Data files", provenance.data(results)),
-        ],
-        runs=provenance.runs(results),
-        no_table=without_table(results, gathered.tables),
-        any_main=any(table.main for table in gathered.tables),
-        problems=gathered.problems,
-        without_interval=gathered.without_interval,
+        explorer_data=_packed({"encoders": explorer.labels, "names": explorer.encoders, "tasks": explorer.tasks}),
+        provenance_data=_packed(_provenance(report.results)),
+        machines=machines,
+        listings=listings,
     )
 
 
@@ -169,10 +180,6 @@ def _provenance(results: Sequence[Result]) -> dict[str, Any]:
     return {"results": lines, **{what: [json.loads(one) for one in values] for what, values in shared.items()}}
 
 
-def _explorer_data(explorer: Explorer) -> dict[str, Any]:
-    return {"encoders": explorer.labels, "names": explorer.encoders, "tasks": explorer.tasks}
-
-
 def _packed(value: object) -> str:
     """JSON as a compressed block in letters that may stand inside an element; equal values give equal text."""
     plain = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -188,3 +195,159 @@ def _figures(folder: Path) -> list[Figure]:
         name = path.stem.replace("-", " ").capitalize()
         found.append(Figure(name=name, svg=svg, caption=unescape(caption[1]) if caption else name))
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explorer:
+    """What the page embeds.
+
+    Attributes:
+        encoders: names, the best first, in the order of the columns.
+        labels: what the page calls them.
+        tasks: per task its pairs by column, and each encoder's percentiles and cosines; ready for JSON.
+        notes: what is not in it, one sentence each.
+    """
+
+    encoders: tuple[str, ...]
+    labels: tuple[str, ...]
+    tasks: tuple[Mapping[str, Any], ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One task's pairs, and the cosines of the encoders that were scored on the same ones."""
+
+    pairs: PairItems
+    cosines: Mapping[str, Floats]
+
+
+def explore(results: Sequence[Result], limit: int, sentences: Mapping[str, str]) -> Explorer:
+    """Choose the pairs of every similarity task that has per-item scores.
+
+    Args:
+        results: at most one per encoder, task and protocol.
+        limit: pairs for each encoder and task, and for each two encoders and task; 0 for none.
+        sentences: by `text_id`; a task that has one which is not there is shown without its sentences.
+    """
+    usable = [result for result in results if result.protocol == "sts" and result.items_sha256 and limit]
+    encoders = _encoders(usable)
+    notes = []
+    cards = {result.encoder.name: result.encoder for result in usable}
+    left_out = len(cards) - len(encoders)
+    if left_out:
+        notes.append(
+            f"The pairs are those of the {ENCODERS} encoders with the highest scores, one seed each; "
+            f"{left_out} are left out."
+        )
+    tasks: list[Mapping[str, Any]] = []
+    measured = {result.task for result in usable}
+    in_tables = [column.task for layout in LAYOUTS for column in layout.columns]
+    for task in dict.fromkeys([*(t for t in in_tables if t in measured), *sorted(measured)]):
+        found = _read([r for r in usable if r.task == task and r.encoder.name in encoders], notes)
+        if found is not None:
+            tasks.append({"name": task, **_chosen(found, encoders, limit, sentences)})
+            if tasks[-1]["left"] is None:
+                notes.append(f"The page has no sentences of {task}; `bench report --data-dir FOLDER` adds them.")
+    labels, _ = short_names([card for name, card in cards.items() if name in encoders])
+    return Explorer(
+        encoders=tuple(encoders),
+        labels=tuple(labels[name] for name in encoders),
+        tasks=tuple(tasks),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def percentiles(values: Floats) -> Floats:
+    """Average rank of each of n values, 0 for the smallest and 100 for the largest; ties share theirs."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks = (last - counts + last - 1) / 2
+    return 100 * ranks[place] / max(len(values) - 1, 1)
+
+
+def choose(gold: Floats, cosines: Floats, limit: int, room: int) -> tuple[NDArray[np.intp], int]:
+    """The pairs to show.
+
+    Args:
+        gold: (n,) percentiles.
+        cosines: (m, n) percentiles, a row per encoder.
+        limit: the largest residuals of each encoder, and the largest differences of each two.
+        room: differences are added only up to so many pairs in all.
+
+    Returns:
+        Row numbers in order, and how many differences of each two encoders they hold.
+    """
+    chosen = {int(i) for row in cosines for i in _largest(row - gold, limit)}
+    by_two = [_largest(a - b, limit) for a, b in combinations(cosines, 2)]
+    depth = 0
+    for depth, layer in enumerate(zip(*by_two, strict=True), start=1):
+        if len(chosen | set(map(int, layer))) > room:
+            depth -= 1
+            break
+        chosen |= set(map(int, layer))
+    return np.array(sorted(chosen), dtype=np.intp), depth
+
+
+def _largest(values: Floats, limit: int) -> NDArray[np.intp]:
+    return np.argsort(-np.abs(values), kind="stable")[:limit]
+
+
+def _encoders(results: Sequence[Result]) -> list[str]:
+    """One of each recipe, those with the most tasks, then the highest mean score, first; at most `ENCODERS`."""
+    scores: dict[str, list[float]] = {}
+    recipes = {result.encoder.name: recipe_of(result.encoder) for result in results}
+    for result in results:
+        scores.setdefault(result.encoder.name, []).append(result.scores[result.metric])
+    best = sorted(scores, key=lambda name: (-len(scores[name]), -float(np.mean(scores[name])), name))
+    first = {recipes[name]: name for name in reversed(best)}
+    return [name for name in best if first[recipes[name]] == name][:ENCODERS]
+
+
+def _read(results: Sequence[Result], notes: list[str]) -> _Task | None:
+    pairs: PairItems | None = None
+    shared: str | None = None
+    cosines: dict[str, Floats] = {}
+    for result in results:
+        name = result.encoder.name
+        try:
+            items = result.items()
+        except ResultError as error:
+            notes.append(f"{name} on {result.task} is left out: {error}.")
+            continue
+        if not isinstance(items, PairItems):
+            continue
+        if pairs is None:
+            pairs, shared = items, result.shared_sha256
+        if result.shared_sha256 != shared:
+            notes.append(f"{name} on {result.task} is left out: it was scored on other pairs than the encoders above.")
+            continue
+        cosines[name] = items.cosine.astype(np.float64)
+    return None if pairs is None else _Task(pairs, cosines)
+
+
+def _chosen(task: _Task, encoders: Sequence[str], limit: int, sentences: Mapping[str, str]) -> dict[str, Any]:
+    ranks = {name: percentiles(values) for name, values in task.cosines.items()}
+    gold = percentiles(task.pairs.gold)
+    rows, depth = choose(gold, np.stack(list(ranks.values())), limit, _ROOM * limit)
+    subsets = list(dict.fromkeys(task.pairs.subset))
+    left, right = ([sentences.get(side[i]) for i in rows] for side in (task.pairs.left, task.pairs.right))
+    known = None not in left and None not in right
+    return {
+        "total": len(gold),
+        "depth": depth,
+        "subsets": subsets,
+        "left": left if known else None,
+        "right": right if known else None,
+        "subset": [subsets.index(task.pairs.subset[i]) for i in rows],
+        "words": task.pairs.words[rows].tolist(),
+        "overlap": [round(100 * float(share)) for share in task.pairs.overlap[rows]],
+        "gold": task.pairs.gold[rows].tolist(),
+        "goldRank": _short(gold[rows], 1),
+        "ranks": {encoders.index(name): _short(values[rows], 1) for name, values in ranks.items()},
+        "cosines": {encoders.index(name): _short(values[rows], 3) for name, values in task.cosines.items()},
+    }
+
+
+def _short(values: Floats, digits: int) -> list[float]:
+    return [round(float(value), digits) for value in values]

@@ -15,10 +15,9 @@ from statistics import fmean
 
 from harness.errors import ResultError
 from harness.names import STS
-from harness.reports.crossed import side_of
+from harness.reports.contrasts import Spread, pool_spreads, side_of
 from harness.reports.match import recipe_of, without_seed
 from harness.reports.numbers import AVERAGE
-from harness.reports.prediction import Spread, pooled_spread
 from harness.reports.uncertainty import Estimate, average, estimate
 from harness.reports.verdicts import Place, reference_spread
 from harness.results.record import Result
@@ -88,7 +87,7 @@ def plan_power(gain: float, power: float, runs: "Runs", against: "Runs | None" =
     Raises:
         ResultError: if the spread of a run is not known from the runs or from published ones.
     """
-    spread = pooled_spread([100 * one.value for one in runs.estimates.values()], runs.reference)
+    spread = pool_spreads([[100 * one.value for one in runs.estimates.values()]], runs.reference)
     if spread is None:
         raise ResultError(
             f"{runs.recipe}: {len(runs.estimates)} runs with results of {', '.join(runs.tasks)} and no published ones, "

@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 
 from harness.errors import ResultError
 from harness.names import EncoderCard
-from harness.reports.crossed import Side, side_of
+from harness.reports.contrasts import Side, side_of
 from harness.reports.layouts import Column, Layout
 from harness.reports.match import recipe_of, without_seed
 from harness.reports.table import Cell, Row

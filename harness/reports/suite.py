@@ -6,9 +6,8 @@ from statistics import fmean
 
 from harness.names import EncoderCard
 from harness.reports import published, verdicts
-from harness.reports.crossed import pool_spreads
+from harness.reports.contrasts import ON_LETTERS, find_differences, letters, pool_spreads
 from harness.reports.layouts import LAYOUTS, Layout
-from harness.reports.letters import SENTENCE, find_differences, letters
 from harness.reports.match import label_of_seeds, short_names
 from harness.reports.numbers import AVERAGE
 from harness.reports.published import PublishedRow
@@ -58,13 +57,6 @@ def build(
             own = [r for r in inside if r.protocol == protocol]
             tables.append(_table(layout, protocol, own, left_out, estimates, shown or Shown()))
     return tables
-
-
-def without_table(results: Iterable[Result], tables: Iterable[Table]) -> list[str]:
-    """Tasks (with protocol) of results that no table shows."""
-    shown = {(column.task, table.protocol) for table in tables for column in table.columns}
-    rest = {(r.task, r.protocol) for r in results} - shown
-    return [f"{task} ({protocol})" for task, protocol in sorted(rest)]
 
 
 def verdicts_of(tables: Iterable[Table]) -> list[dict[str, object]]:
@@ -334,7 +326,7 @@ def _caption(layout: Layout, protocol: str, lines: Sequence[Line], rows: Sequenc
         parts.append(f"Names leave out {names}: so it is wherever a name that has the parameter says nothing else.")
     parts += [_INTERVALS] if _has_spread(rows) and (layout.average or len(layout.columns) == 1) else []
     words = {row.cells[-1].words for row in rows if row.cells}
-    parts += [SENTENCE] if words - {""} else []
+    parts += [ON_LETTERS] if words - {""} else []
     parts += [_NOT_COMPARED] if _NO_LETTER in words else []
     parts += [_MARKS] if _judged(rows) else []
     return " ".join(parts)

@@ -6,12 +6,10 @@ from pathlib import Path
 from harness.encoders.registry import resolve
 from harness.errors import ResultError
 from harness.names import Spec
-from harness.reports.figures.alignment_uniformity import alignment_uniformity
 from harness.reports.figures.canvas import Drawing, save
+from harness.reports.figures.geometry import alignment_uniformity, similarity_density, spectrum
 from harness.reports.figures.measured import DATA, Definition, find, gaps
 from harness.reports.figures.scores import heat_map, scores
-from harness.reports.figures.similarity_density import similarity_density
-from harness.reports.figures.spectrum import spectrum
 from harness.reports.figures.trajectory import read_log, runs_in, titles, trajectory
 from harness.reports.runs import Estimates
 from harness.reports.suite import build

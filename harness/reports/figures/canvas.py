@@ -16,7 +16,7 @@ from matplotlib.textpath import TextPath
 
 from harness import files
 from harness.packaged import packaged
-from harness.reports.plain import latex_text
+from harness.reports.renderers import latex_text, visible
 
 WIDTHS = {"column": 3.3, "page": 6.8}  # inches: one column, and both, of an ACL paper
 EDGE = "#333333"  # of markers: keeps the light end of the colours legible on white
@@ -61,6 +61,11 @@ def settle(figure: Figure) -> None:
     """Lay the figure out now and for good: each format would do it again, with its own idea of how wide text is."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
+
+
+def plain(name: str) -> str:
+    """A name that is drawn letter by letter; `$` would start a formula."""
+    return visible(name).replace("$", r"\$")
 
 
 def colours(n: int) -> list[tuple[float, float, float, float]]:

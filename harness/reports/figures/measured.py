@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from harness.errors import ResultError
 from harness.names import EncoderCard
-from harness.reports.match import label_of_seeds, recipe_of, short_names
+from harness.reports.match import recipe_of
 from harness.results.items import SeriesItems
 from harness.results.record import Result
 from harness.results.store import read_all
@@ -169,15 +169,6 @@ def _folded(measured: Sequence[Measured]) -> list[Measured]:
     for one in measured:
         groups.setdefault((recipe_of(one.card), tuple(sorted(one.result.data.items()))), []).append(one)
     return [together(runs) for runs in groups.values()]
-
-
-def labels_of(measured: Sequence[Measured]) -> tuple[Mapping[str, str], str]:
-    """Full name -> label, and a sentence on what labels leave out; a label of the encoder's own comes first."""
-    labels, left_out = short_names([one.card for one in measured])
-    unsaid = [text for text in left_out if not all(one.label for one in measured)]
-    note = f" Names leave out {', '.join(unsaid)}." if unsaid else ""
-    own = {one.card.name: one.label or label_of_seeds(labels[one.card.name], len(one.results)) for one in measured}
-    return own, note
 
 
 def _average(scores: Mapping[tuple[str, str], float], name: str, task: str) -> float | None:

@@ -7,8 +7,7 @@ import numpy as np
 
 from harness.errors import ResultError
 from harness.reports.figures import canvas
-from harness.reports.figures.canvas import EDGE, Drawing
-from harness.reports.plain import visible
+from harness.reports.figures.canvas import EDGE, Drawing, plain
 from harness.reports.table import Column, Row, Table
 
 _HEADER = ("encoder", "label", "task", "value", "low", "high", "sd", "seeds")
@@ -111,10 +110,8 @@ def _unit(column: Column) -> str:
 
 
 def _labels(rows: Sequence[Row], width: str) -> list[str]:
-    """In full, in as many lines as they need to leave the axes their room; `$` would start a formula."""
-    texts = (
-        visible(row.label).replace("$", r"\$").replace("-", _HYPHEN).replace(" seeds", "\xa0seeds") for row in rows
-    )
+    """In full, in as many lines as they need to leave the axes their room."""
+    texts = (plain(row.label).replace("-", _HYPHEN).replace(" seeds", "\xa0seeds") for row in rows)
     return [fill(text, _LETTERS[width]).replace(_HYPHEN, "-").replace("\xa0", " ") for text in texts]
 
 

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from harness.errors import ResultError
 from harness.names import Spec, value_text
 from harness.reports.figures import canvas
-from harness.reports.figures.alignment_uniformity import ALIGNMENT, UNIFORMITY
-from harness.reports.figures.canvas import EDGE, Drawing
-from harness.reports.plain import visible
+from harness.reports.figures.canvas import EDGE, Drawing, plain
+from harness.reports.figures.geometry import ALIGNMENT, UNIFORMITY
 
 LOG = "log.jsonl"
 _SPEARMAN, _ALIGNMENT, _UNIFORMITY = "dev_spearman", "dev_alignment", "dev_uniformity"  # keys of a log's line
@@ -195,5 +194,5 @@ def _arrows(pixels: NDArray[np.float64]) -> list[int]:
 
 def _legend(run: Trajectory) -> str:
     last = run.points[-1]
-    name = visible(run.name).replace("$", r"\$")
+    name = plain(run.name)
     return name if last.dev is None else f"{name} (dev {last.dev:.1f})"

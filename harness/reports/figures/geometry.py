@@ -1,4 +1,4 @@
-"""Alignment against uniformity, one point an encoder, coloured by average STS score: the paper's Figure 3."""
+"""The paper's figures of geometry: alignment and uniformity (3), singular values (F.1), cosines by rating (G.1)."""
 
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
@@ -14,13 +14,14 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
 
 from harness.errors import ResultError
 from harness.names import EncoderCard
 from harness.reports.figures import canvas
-from harness.reports.figures.canvas import EDGE, Drawing
-from harness.reports.figures.measured import COLOUR_NAMES, POSITIVES, SENTENCES, Definition, Measured, labels_of
-from harness.reports.plain import visible
+from harness.reports.figures.canvas import EDGE, Drawing, plain
+from harness.reports.figures.measured import COLOUR_NAMES, POSITIVES, SENTENCES, Definition, Measured
+from harness.reports.match import label_of_seeds, short_names
 
 KINDS = {"o": "pretrained", "^": "trained here", "D": "post-processed", "s": "no language model"}  # by marker
 ALIGNMENT, UNIFORMITY = r"$\ell_{\mathrm{align}}$", r"$\ell_{\mathrm{uniform}}$"  # as the paper's axes have them
@@ -28,15 +29,40 @@ FORMULAS = (
     "Alignment is the mean squared distance of the unit vectors of {}; uniformity the logarithm of the mean of "
     "exp(-2 × squared distance) over all pairs of {}; lower is better for both."
 )
+BANDS = 5  # of human ratings: 0 to 1, ..., 4 to 5
 
-_HEADER = (
+_POINT = (
     *("model", "label", "kind", "seeds", "alignment", "alignment_low", "alignment_high"),
     *("uniformity", "uniformity_low", "uniformity_high", "sts", "published_sts"),
     *("data", "positives", "sentences", "protocol"),
 )
+_VALUE = ("model", "label", "index", "singular_value", "effective_rank", "centred", "data", "sentences", "protocol")
+_DENSITY = ("model", "label", "band", "cosine", "density", "pairs", "bandwidth", "data", "protocol")
+
 _UNSCORED = "white"
 _MARKER = 5.0  # points
 _ROUNDS = 400  # of moving labels: as many on every machine, so that equal results give equal figures
+_LOWEST = 1e-3  # of the axis of singular values: smaller ones are of directions that no cosine notices
+_STEPS = 241  # of a density
+_OVERLAP = 1.5  # height of a panel's tallest density, in bands
+_PANELS = {"column": 2, "page": 4}  # beside each other
+_LETTERS = 32  # of a panel's width, at 7 points
+_FIRST_SEED = " Of several seeds the first is drawn."
+
+
+def _labels(figure: str, measured: Sequence[Measured]) -> tuple[Mapping[str, str], str]:
+    """Full name -> label, and a sentence on what labels leave out; a label of the encoder's own comes first.
+
+    Raises:
+        ResultError: if there is no encoder.
+    """
+    if not measured:
+        raise ResultError(f"{figure}: no encoder has a result; run `bench run --suite geometry` first")
+    labels, left_out = short_names([one.card for one in measured])
+    unsaid = [text for text in left_out if not all(one.label for one in measured)]
+    note = f" Names leave out {', '.join(unsaid)}." if unsaid else ""
+    own = {one.card.name: one.label or label_of_seeds(labels[one.card.name], len(one.results)) for one in measured}
+    return own, note
 
 
 def alignment_uniformity(measured: Sequence[Measured], definition: Definition, *, width: str = "column") -> Drawing:
@@ -53,16 +79,14 @@ def alignment_uniformity(measured: Sequence[Measured], definition: Definition, *
     Raises:
         ResultError: if there is no encoder, or one's result lacks that variant.
     """
-    if not measured:
-        raise ResultError("alignment-uniformity: no encoder has a result; run `bench run --suite geometry` first")
-    labels, note = labels_of(measured)
+    labels, note = _labels("alignment-uniformity", measured)
     texts = [_text(one, labels[one.card.name]) for one in measured]
     with canvas.style():
         figure = _drawn(measured, definition, width, texts, named=True)
         figure = figure or _drawn(measured, definition, width, texts, named=False)
     rows = [_row(one, definition, labels[one.card.name]) for one in measured]
     assert figure is not None  # numbers are drawn wherever they fall
-    return Drawing(figure=figure, header=_HEADER, rows=rows, caption=_caption(measured, definition) + note)
+    return Drawing(figure=figure, header=_POINT, rows=rows, caption=_caption(measured, definition) + note)
 
 
 def _drawn(
@@ -89,7 +113,7 @@ def _text(one: Measured, label: str) -> str:
     scores += (
         [] if one.published is None else [str(Decimal(repr(one.published)).quantize(Decimal("0.1"), ROUND_HALF_UP))]
     )
-    return visible(label).replace("$", r"\$") + (f" ({' | '.join(scores)})" if scores else "")
+    return plain(label) + (f" ({' | '.join(scores)})" if scores else "")
 
 
 def _row(one: Measured, definition: Definition, label: str) -> tuple[str | float | None, ...]:
@@ -214,3 +238,138 @@ def _apart(boxes: Sequence[Bbox], markers: Sequence[Bbox], frame: Bbox) -> bool:
     )
     overlaps = (box.overlaps(other) for i, box in enumerate(boxes) for other in (*markers, *boxes[i + 1 :]))
     return inside and not any(overlaps)
+
+
+def spectrum(
+    measured: Sequence[Measured], definition: Definition, *, centred: bool = False, width: str = "column"
+) -> Drawing:
+    """One curve an encoder, the flattest first in the legend, with its effective rank.
+
+    Args:
+        measured: one or more encoders.
+        definition: its task and split are used; the vectors are those of unique sentences.
+        centred: whether the mean vector was subtracted.
+        width: a key of `canvas.WIDTHS`.
+
+    Raises:
+        ResultError: if there is no encoder, or one's result lacks that split.
+    """
+    kind = "-centred" if centred else ""
+    key = f"effective-rank{kind}/unique/{definition.split}"
+    ordered = sorted(measured, key=lambda one: (-one.score(key), one.card.name))
+    labels, note = _labels("spectrum", ordered)
+    rows: list[Sequence[object]] = []
+    with canvas.style():
+        names = [plain(labels[one.card.name]) for one in ordered]
+        legend = [f"{name} ({one.score(key):.0f}/{one.card.dim})" for name, one in zip(names, ordered, strict=True)]
+        columns = canvas.columns(legend, width)
+        figure = canvas.blank(width, 2.5 + 0.12 * -(-len(legend) // columns))
+        axes = figure.add_subplot()
+        for i, one in enumerate(ordered):
+            x, y = one.series(f"spectrum{kind}/{definition.split}")
+            turn, colour = divmod(i, len(canvas.DISTINCT))
+            axes.plot(
+                x, y, color=canvas.DISTINCT[colour], linestyle=canvas.LINES[turn % len(canvas.LINES)], label=legend[i]
+            )
+            described = (one.score(key), centred, definition.data, "unique", one.result.protocol)
+            rows += [
+                (one.card.name, labels[one.card.name], int(index), float(value), *described)
+                for index, value in zip(x, y, strict=True)
+            ]
+        axes.set(xscale="log", yscale="log", xlim=(1, None), ylim=(_LOWEST, 1.15))
+        axes.set_xlabel("Index of singular value")
+        axes.set_ylabel("Singular value / largest")
+        figure.legend(loc="outside lower center", ncols=columns, fontsize=6)
+    number = measured[0].result.counts[f"sentences/unique/{definition.split}"]
+    what = "centred unit vectors" if centred else "unit vectors, not centred,"
+    seeds = _FIRST_SEED if any(len(one.results) > 1 for one in measured) else ""
+    caption = (
+        f"Singular values of the {what} of {number:,} unique sentences of {definition.data}, divided by the largest. "
+        f"In brackets stand the effective rank (the exponential of the values' entropy) and the dimensions."
+        f"{seeds}{note}"
+    )
+    return Drawing(figure=figure, header=_VALUE, rows=rows, caption=caption)
+
+
+def similarity_density(measured: Sequence[Measured], definition: Definition, *, width: str = "column") -> Drawing:
+    """Gaussian kernel densities of the cosine of all pairs, by human rating; heights are relative to the panel's peak.
+
+    Args:
+        measured: one or more encoders.
+        definition: its task and split are used.
+        width: a key of `canvas.WIDTHS`.
+
+    Raises:
+        ResultError: if there is no encoder, or one's result lacks that split.
+    """
+    labels, note = _labels("similarity-density", measured)
+    pairs = [one.series(f"pairs/{definition.split}") for one in measured]
+    lowest = min(-0.05, *(float(cosines.min()) for _, cosines in pairs))
+    grid = np.linspace(np.floor(10 * lowest) / 10, 1, _STEPS)
+    curves = [[_density(cosines[_band(gold) == band], grid) for band in range(BANDS)] for gold, cosines in pairs]
+    with canvas.style():
+        columns = min(_PANELS[width], len(measured))
+        lines = -(-len(measured) // columns)
+        figure = canvas.blank(width, 0.5 + 1.25 * lines)
+        figure.get_layout_engine().set(w_pad=0.05)  # type: ignore[union-attr, call-arg]
+        panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+        for axes, one, each in zip(panels.flat, measured, curves, strict=False):
+            _panel(axes, grid, [curve for curve, _ in each])
+            axes.set_title(*_heading(labels[one.card.name]), pad=2)
+        for axes in panels.flat[len(measured) :]:
+            axes.set_visible(False)
+        figure.supxlabel("Cosine similarity", fontsize=8)
+        figure.supylabel("Human rating of the pair", fontsize=8)
+    rows = [
+        (m.card.name, labels[m.card.name], f"{b}-{b + 1}", float(x), float(y), int((_band(gold) == b).sum()), h,
+         definition.data, m.result.protocol)
+        for m, (gold, _), each in zip(measured, pairs, curves, strict=True)
+        for b, (curve, h) in enumerate(each)
+        for x, y in zip(grid, curve, strict=True)
+    ]  # fmt: skip
+    seeds = _FIRST_SEED if any(len(one.results) > 1 for one in measured) else ""
+    caption = (
+        f"Densities of the cosine similarity of the {len(pairs[0][0]):,} pairs of {definition.data}, by human rating: "
+        f"Gaussian kernel densities; heights are relative to each panel's peak.{seeds}{note}"
+    )
+    return Drawing(figure=figure, header=_DENSITY, rows=rows, caption=caption)
+
+
+def _band(gold: NDArray[np.float64]) -> NDArray[np.int64]:
+    """0 for ratings in [0, 1), ..., 4 for [4, 5]."""
+    return np.clip(np.floor(gold), 0, BANDS - 1).astype(np.int64)
+
+
+def _density(values: NDArray[np.float64], grid: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Density on the grid and its bandwidth, n^(-1/5) standard deviations (Scott 1992).
+
+    Mass that the kernel puts beyond a cosine of 1 is reflected back. Fewer than two different values have none.
+    """
+    if len(values) < 2 or np.ptp(values) == 0:
+        return np.zeros_like(grid), 0.0
+    bandwidth = float(values.std(ddof=1) * len(values) ** -0.2)
+    distances = np.stack([grid - value for value in (*values, *(2 - values))]) / bandwidth
+    density: NDArray[np.float64] = np.exp(-(distances**2) / 2).sum(axis=0)
+    return density / (len(values) * bandwidth * np.sqrt(2 * np.pi)), bandwidth
+
+
+def _panel(axes: Axes, grid: NDArray[np.float64], curves: Sequence[NDArray[np.float64]]) -> None:
+    scale = _OVERLAP / max(float(curve.max()) for curve in curves)
+    for band, colour in reversed(list(enumerate(canvas.colours(BANDS)))):
+        line = band + scale * curves[band]
+        axes.fill_between(grid, band, line, color=colour, alpha=0.6, linewidth=0, zorder=2 * (BANDS - band))
+        axes.plot(grid, line, color=colour, linewidth=0.8, zorder=2 * (BANDS - band) + 1)
+    axes.set_yticks(np.arange(BANDS) + 0.0, [f"{band}–{band + 1}" for band in range(BANDS)])
+    axes.set_xticks(np.arange(np.ceil(2 * grid[0]) / 2, 1.1, 0.5))
+    axes.set(xlim=(grid[0], 1), ylim=(-0.05, BANDS - 1 + _OVERLAP + 0.1))
+    axes.tick_params(labelsize=6)
+    axes.grid(axis="x")
+
+
+def _heading(label: str) -> tuple[str, dict[str, float]]:
+    """A panel's name in at most its width: long ones, with the parameters in a second line and smaller."""
+    label = plain(label)
+    method, bracket, rest = label.partition(" [")
+    if len(label) <= _LETTERS:
+        return label, {"fontsize": 7}
+    return f"{method}\n{bracket.strip()}{rest}", {"fontsize": max(4.0, min(6.0, 7 * _LETTERS / len(rest)))}

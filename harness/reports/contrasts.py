@@ -1,4 +1,4 @@
-"""Encoders with several runs on the same items: means, differences, and their noise of items and of seeds.
+"""Encoders told apart on the same items: means over runs, differences with their noise, and letters for a table.
 
 Items and seeds are crossed: every run of an encoder is scored on the same items. The variance of a difference is that
 of the items (of the means over runs) plus, for each trained encoder, the variance between its runs divided by their
@@ -13,11 +13,41 @@ from statistics import fmean, variance
 import numpy as np
 
 from harness.names import ScoreKey
-from harness.reports.prediction import Spread
-from harness.reports.uncertainty import Estimate, Interval, Sharing
+from harness.reports.uncertainty import Estimate, Interval, Sharing, difference_variances
 from harness.results.record import Result
 
+LEVEL = 0.05  # of the tests, two-sided
+ON_LETTERS = (
+    "Encoders that share a letter are not told apart on the average (5 %, Holm's correction over all pairs of "
+    "encoders; items, and seeds where an encoder was trained with several, their spread pooled over a method's "
+    "settings; of one trained once, items only)."
+)
 _NORMAL_95 = 1.959964  # half-width of a 95 % normal interval in standard errors
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Standard deviation of one run, its degrees of freedom, and the mean of the runs where they are of one recipe."""
+
+    deviation: float
+    freedom: int
+    mean: float | None = None
+
+
+def pool_spreads(groups: Sequence[Sequence[float]], reference: Spread | None = None) -> Spread | None:
+    """The spread of one run, from several runs of each of some recipes and from others' runs; None if none says it.
+
+    Args:
+        groups: by recipe, the values of distinct runs.
+        reference: the spread of others' runs, in the same unit.
+    """
+    several = [group for group in groups if len(group) > 1]
+    freedom = sum(len(group) - 1 for group in several)
+    squares = sum((len(group) - 1) * variance(group) for group in several)
+    if reference is not None:
+        freedom += reference.freedom
+        squares += reference.freedom * reference.deviation**2
+    return Spread(math.sqrt(squares / freedom), freedom) if freedom and squares else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +154,57 @@ def _item_variance(a: Estimate, b: Estimate) -> float:
     return a.minus(b).variance if paired else a.variance + b.variance
 
 
-def pool_spreads(groups: Sequence[Sequence[float]]) -> Spread | None:
-    """The spread of one run, pooled over recipes that have several; None where none has."""
-    several = [group for group in groups if len(group) > 1]
-    freedom = sum(len(group) - 1 for group in several)
-    squares = sum((len(group) - 1) * variance(group) for group in several)
-    return Spread(math.sqrt(squares / freedom), freedom) if freedom and squares else None
+def find_differences(sides: Mapping[str, Side]) -> list[tuple[str, str]]:
+    """The pairs of encoders whose scores differ at 5 %, Holm's correction over all pairs.
+
+    Args:
+        sides: by a name of its own, each encoder's score over the same items.
+    """
+    if not sides:
+        return []
+    names, known = list(sides), list(sides.values())
+    items = difference_variances([side.mean for side in known])
+    pairs = [(i, j) for i in range(len(names)) for j in range(i)]
+    adjusted = holm([contrast(known[i], known[j], items=float(items[i, j])).p for i, j in pairs])
+    return [(names[i], names[j]) for (i, j), p in zip(pairs, adjusted, strict=True) if p < LEVEL]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for their number, in the order given, 0..1: the family's error stays below the level.
+
+    Source: Holm 1979, A simple sequentially rejective multiple test procedure.
+    """
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(np.argsort(p_values, kind="stable")):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
+def letters(names: Sequence[str], apart: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """A text of letters for each name: two names share a letter if, and only if, they are not told apart.
+
+    Args:
+        names: best first, so that the best has the letter `a`.
+        apart: the pairs that are told apart.
+
+    Returns:
+        name -> letters, in the order of the names; every name has at least one.
+
+    Source: Piepho 2004, An algorithm for a letter-based representation of all-pairwise comparisons (insert and absorb).
+    """
+    columns = [frozenset(names)]
+    for one, other in apart:
+        kept = [column for column in columns if one not in column or other not in column]
+        parts = {column - {name} for column in columns if one in column and other in column for name in (one, other)}
+        new = [part for part in parts if part and not any(part <= column for column in kept)]
+        columns = kept + [part for part in new if not any(part < more for more in new)]
+    rank = {name: i for i, name in enumerate(names)}
+    columns.sort(key=lambda column: sorted(rank[name] for name in column))
+    return {name: "".join(_letter(i) for i, column in enumerate(columns) if name in column) for name in names}
+
+
+def _letter(number: int) -> str:
+    """a, b, ..., z, then A, ..., Z, then in brackets."""
+    alphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    return alphabet[number] if number < len(alphabet) else f"({number})"
