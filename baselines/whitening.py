@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import EncoderError, UsageError
-from harness.tasks.cores import blas, in_threads
+from harness.tasks.metrics import blas, in_threads
 
 _ROWS = 4096  # of a thread at a time: 24 MiB of float64 at 768 dimensions, and large enough to keep the product busy
 _THREADS = 8  # at most, since each takes that memory

@@ -185,8 +185,8 @@ def probes(args: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from harness.tasks.probes.schemes import nested_kfold
-    from harness.tasks.probes.settings import MODES, Examples
+    from harness.tasks.probes import MODES, Examples
+    from harness.tasks.schemes import nested_kfold
 
     device = args.how or args.device
     rows, dim = (300, 16) if args.quick else (3775, 768)

@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harness.tasks.probes.heads import L2_GRID, Problem, table, train_heads
-from harness.tasks.probes.schemes import kfold_then_test, nested_kfold, stratified, train_dev_test
-from harness.tasks.probes.settings import MODES, Examples, ProbeSettings
+from harness.tasks.heads import L2_GRID, Problem, table, train_heads
+from harness.tasks.probes import MODES, Examples, ProbeSettings
+from harness.tasks.schemes import kfold_then_test, nested_kfold, stratified, train_dev_test
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import reference_probe as reference

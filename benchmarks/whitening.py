@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from baselines.whitening import Whitening, fit_whitening
 from harness.encoders.store import EmbeddingStore
-from harness.tasks.cores import in_threads
+from harness.tasks.metrics import in_threads
 
 Source = Callable[[], Iterator[NDArray[np.float32]]]
 

@@ -1,13 +1,16 @@
 """Makes what a paper's tables and figures lack: results, measured as a study, captions, and training logs."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from harness import files
 from harness.data.named_texts import find_text
 from harness.encoders.context import Context
-from harness.encoders.protocol import Transductive
+from harness.encoders.protocol import Encoder, Transductive, embed
 from harness.encoders.registry import resolve
 from harness.errors import BenchError, ResultError, UsageError
 from harness.names import EncoderCard
@@ -23,7 +26,7 @@ from harness.studies.report import OF_GEOMETRY
 from harness.studies.study import Study
 from harness.studies.wanted import study_of
 from harness.studies.worker import work_here
-from harness.tasks.retrieval import nearest
+from harness.tasks.geometry_metrics import unit_rows
 
 Tell = Callable[[str], None]
 
@@ -120,6 +123,29 @@ def retrieve(target: Target, paper: Paper, choice: Choice, context: Context) -> 
             raise UsageError(f"{filler.named(seed)}: fitted per task, which a search has not; name another fit")
         found[column] = [one for group in nearest(encoder, target.queries, corpus, 3) for one in group]
     return fill_words(target, paper, choice, found)
+
+
+def nearest(encoder: Encoder, queries: Sequence[str], corpus: Sequence[str], k: int) -> list[list[str]]:
+    """For each query the k nearest sentences by cosine, nearest first; the query itself does not count.
+
+    Sentences that differ from the query in case, spaces and punctuation alone are the query.
+
+    Raises:
+        EncoderError: if the encoder fails.
+        TaskError: if a vector is zero.
+    """
+    vectors = unit_rows(embed(encoder, [*queries, *corpus]))
+    cosines = vectors[: len(queries)] @ vectors[len(queries) :].T  # (queries, corpus)
+    found = []
+    for query, row in zip(queries, cosines, strict=True):
+        order = (corpus[i] for i in np.argsort(-row, kind="stable"))
+        others = (sentence for sentence in order if _words(sentence) != _words(query))
+        found.append([sentence for sentence, _ in zip(others, range(k), strict=False)])
+    return found
+
+
+def _words(sentence: str) -> list[str]:
+    return re.findall(r"\w+", sentence.lower())
 
 
 def draw_rows(kind: str, filled: PaperTable, output: Path, places: Places) -> tuple[tuple[Path, ...], bool]:

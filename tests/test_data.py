@@ -26,7 +26,7 @@ from harness.data.records import (
 from harness.data.sts import sts_benchmark_v2
 from harness.errors import DataError, UsageError
 from harness.tasks import suites
-from harness.tasks.check import check_data
+from harness.tasks.inputs import check_data
 from harness.tasks.suites import TASKS, find_task
 
 INPUT = "downstream/STS/MINI-en-test/STS.input.captions.txt"

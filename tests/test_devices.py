@@ -23,7 +23,7 @@ from harness.encoders.pooling import POOLINGS
 from harness.encoders.registry import build
 from harness.errors import UsageError
 from harness.progress import take_timings, timed
-from harness.tasks.cores import probe_device
+from harness.tasks.probes import probe_device
 
 SENTENCES = [f"{'the ' * (i % 7)}dog {'runs ' * (i % 11)}in {'a ' * (i % 5)}park" for i in range(80)]
 

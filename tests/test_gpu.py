@@ -15,9 +15,9 @@ from harness.encoders.context import Context
 from harness.encoders.protocol import embed
 from harness.encoders.registry import build
 from harness.errors import UsageError
-from harness.tasks.probes.relatedness import Scored, relatedness
-from harness.tasks.probes.schemes import nested_kfold
-from harness.tasks.probes.settings import MODES, Examples
+from harness.tasks.probes import MODES, Examples
+from harness.tasks.regression import Scored, relatedness
+from harness.tasks.schemes import nested_kfold
 
 pytestmark = [
     pytest.mark.gpu,

@@ -373,7 +373,7 @@ def test_captions_found_stand_under_the_papers():
 def test_a_search_leaves_the_query_out(tmp_path):
     from harness.data.named_texts import find_text
     from harness.encoders.registry import build
-    from harness.tasks.retrieval import nearest
+    from harness.paper import nearest
 
     (tmp_path / "c.tsv").write_text(
         "image\tcaption\n1\tA dog runs .\n2\tA cat sleeps\n3\tA dog runs far\n3\tA cat sleeps\n"

@@ -11,10 +11,10 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.linear_model import LogisticRegression
 
 from harness.errors import DataError, TaskError
-from harness.tasks.probes.heads import Problem, initial_weights, table, train_heads
-from harness.tasks.probes.relatedness import Scored, relatedness, score_distribution
-from harness.tasks.probes.schemes import kfold_then_test, nested_kfold, stratified, train_dev_test
-from harness.tasks.probes.settings import MODES, Examples, ProbeSettings
+from harness.tasks.heads import Problem, initial_weights, table, train_heads
+from harness.tasks.probes import MODES, Examples, ProbeSettings
+from harness.tasks.regression import Scored, relatedness, score_distribution
+from harness.tasks.schemes import kfold_then_test, nested_kfold, stratified, train_dev_test
 
 ADAM = ProbeSettings(kfold=4, optimizer="adam", batch_size=16, tenacity=1, epoch_size=2, max_epoch=14)
 RMSPROP = ProbeSettings(kfold=4, optimizer="rmsprop", batch_size=32, tenacity=1, epoch_size=1, max_epoch=12)

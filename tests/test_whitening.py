@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from baselines.whitening import Whitening, fit_whitening, mean_and_covariance
 from harness.errors import EncoderError, UsageError
-from harness.tasks.cores import blas
+from harness.tasks.metrics import blas
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from harness.progress import silent
 
 if TYPE_CHECKING:
     from harness.encoders.context import Context
-    from harness.tasks.check import Finding
+    from harness.tasks.inputs import Finding
 
 
 data_app = typer.Typer(no_args_is_help=True, help="Check the data files, fetch them, or give names to texts.")
@@ -45,7 +45,7 @@ def check(
     Without --suite, a dataset of which no file is there is named and is no error.
     """
     from harness.data.locate import BUNDLED, data_root
-    from harness.tasks.check import check_data
+    from harness.tasks.inputs import check_data
     from harness.tasks.suites import TASKS, select
 
     tasks = select(split_names(suite, "--suite"), ()) if suite else list(TASKS.values())

@@ -163,7 +163,7 @@ Mode = Annotated[
     shared(
         "--mode",
         help="Mode of the probes: test (10 folds), fasttest (5 folds), or dev.",
-        autocompletion=one_of("harness.tasks.probes.settings:MODES"),
+        autocompletion=one_of("harness.tasks.probes:MODES"),
     ),
 ]
 Published = Annotated[

@@ -95,7 +95,7 @@ def report(
 def _sentences(data_dir: Path | None) -> Mapping[str, str]:
     """The sentences of the data folder that the user names, by their digests; those of the mini suite always."""
     from harness.data.locate import data_root
-    from harness.tasks.sentences import sentences_by_id
+    from harness.tasks.inputs import sentences_by_id
 
     root = None if data_dir is None else data_root(data_dir, options.default_cache_dir(), offline=True, progress=False)
     sentences, problems = sentences_by_id(root)

@@ -116,7 +116,7 @@ def run(
 
 def _chosen(suite: str, tasks: str, mode: str, classifier: str, limit: int | None) -> "list[Task]":
     """The tasks that are named; with a limit, only the first rows of each."""
-    from harness.tasks.limit import limit_task
+    from harness.tasks.inputs import limit_task
     from harness.tasks.suites import select
 
     suites, single = split_names(suite, "--suite") if suite else (), split_names(tasks, "--tasks") if tasks else ()

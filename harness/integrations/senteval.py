@@ -34,9 +34,8 @@ from harness.encoders.protocol import Embeddings, Encoder
 from harness.errors import UsageError
 from harness.names import STS
 from harness.tasks.classification import ClassificationTask
-from harness.tasks.cores import one_core_each
 from harness.tasks.outcome import Task
-from harness.tasks.probes.settings import MODES
+from harness.tasks.probes import MODES, one_core_each
 from harness.tasks.regression import RegressionTask
 from harness.tasks.similarity import SimilarityTask, as_senteval_text
 

@@ -39,7 +39,7 @@ from harness.reports import published
 from harness.reports.layouts import LAYOUTS
 from harness.reports.report import FORMATS
 from harness.tasks.outcome import Task
-from harness.tasks.probes.settings import MODES
+from harness.tasks.probes import MODES
 from harness.tasks.suites import CLASSIFIERS, select
 
 FIGURES = ("alignment-uniformity", "spectrum", "similarity-density", "scores", "heat-map", "trajectory")

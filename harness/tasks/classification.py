@@ -1,7 +1,7 @@
 """SentEval's classification tasks: a linear probe on frozen sentence vectors.
 
 Source: SentEval (5d6dc11) senteval/{binary,sst,trec,mrpc,sick}.py and evaluation.py of SimCSE (49fa580). The
-classifiers themselves are in `harness.tasks.probes`.
+classifiers themselves are in `harness.tasks.schemes`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ from harness.encoders.protocol import Embeddings, Encoder, embed
 from harness.errors import DataError
 from harness.results.items import RowItems, text_id
 from harness.tasks.outcome import Outcome, Prepared
-from harness.tasks.probes.settings import MODES, Examples, ProbeScore, ProbeSettings
+from harness.tasks.probes import MODES, Examples, ProbeScore, ProbeSettings, probe_device
 from harness.tasks.similarity import as_senteval_text
 
 Protocol = Literal["senteval", "senteval-sklearn"]
@@ -118,8 +118,7 @@ class ClassificationTask:
 
     def _fit(self, examples: Sequence[Examples], context: Context) -> ProbeScore:
         # Here and not above, so that tasks can be listed and their data checked without torch.
-        from harness.tasks.cores import probe_device
-        from harness.tasks.probes.schemes import kfold_then_test, nested_kfold, train_dev_test
+        from harness.tasks.schemes import kfold_then_test, nested_kfold, train_dev_test
 
         def tell(done: int, total: int, epoch: int) -> None:
             context.progress(f"{self.name} probes", done, total)

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import TaskError
-from harness.tasks.cores import blas, in_threads
-from harness.tasks.metrics import Matrix, Vector
+from harness.tasks.metrics import Matrix, Vector, blas, in_threads
 
 Doubles = NDArray[np.float64]
 

@@ -1,10 +1,18 @@
-"""The similarity of sentence vectors: arrays in, one number per row out."""
+"""Arithmetic of sentence vectors: the cosine of rows, and threads over blocks of a matrix."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 Vector = NDArray[np.floating]  # (n,)
 Matrix = NDArray[np.floating]  # (n, d)
+Block = TypeVar("Block")
+Part = TypeVar("Part")
 
 
 def cosine(x: Matrix, y: Matrix) -> Vector:
@@ -44,3 +52,20 @@ def _keeps_direction(x: Matrix, norms: Vector) -> NDArray[np.bool_]:
     if not in_range.all():
         in_range[~in_range] = ~x[~in_range].any(axis=1)  # zero rows have no direction to be lost
     return in_range
+
+
+def in_threads(work: Callable[[Block], Part], blocks: Sequence[Block]) -> Iterator[Part]:
+    """The part of each block, in the order of the blocks, so that sums over them are the same on every run.
+
+    As many blocks go at once as BLAS has threads (OMP_NUM_THREADS is heeded), and meanwhile BLAS has one for each:
+    threads inside its products spin while the others wait for their exponentials, which costs half as much again.
+    """
+    workers = max((library["num_threads"] for library in blas().info()), default=1)
+    with blas().limit(limits=1), ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(work, blocks)
+
+
+@cache
+def blas() -> ThreadpoolController:
+    """What sets the number of BLAS's threads; to find the libraries takes as long as a small task."""
+    return ThreadpoolController().select(user_api="blas")

@@ -11,7 +11,7 @@ from harness.names import STS, pick, short_task
 from harness.tasks.classification import ClassificationTask, Protocol, Scheme
 from harness.tasks.geometry import GeometryTask
 from harness.tasks.outcome import Task
-from harness.tasks.probes.settings import MODES
+from harness.tasks.probes import MODES
 from harness.tasks.regression import RegressionTask
 from harness.tasks.similarity import SimilarityTask
 

@@ -1,18 +1,92 @@
-"""A task on the first of its rows alone, to see a command work in seconds: its scores are no results of the task."""
+"""What tasks read: checked file by file, cut to the first rows, and found again by the digests of per-item scores."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.data.classification import ClassificationData, Examples
-from harness.data.records import Pairs, SimilarityData
-from harness.errors import UsageError
+from harness.data.locate import BUNDLED
+from harness.data.records import Copy, Pairs, SimilarityData, dataset_of, datasets, read_text_file
+from harness.errors import BenchError, DataError, UsageError
+from harness.names import STS
+from harness.results.items import text_id
 from harness.tasks.classification import ClassificationTask
 from harness.tasks.geometry import GeometryTask
 from harness.tasks.outcome import Prepared, Task
 from harness.tasks.regression import RegressionTask
-from harness.tasks.similarity import SimilarityTask
+from harness.tasks.similarity import SimilarityTask, as_senteval_text
+from harness.tasks.suites import TASKS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What was found of one file, of one task's reading, or of a dataset that is not there.
+
+    Attributes:
+        dataset: its name in the manifest.
+        file: path in SentEval's layout; empty where the finding is not about one readable file.
+        lines: how many the file has.
+        copy: which copy of the file it is.
+        sha256: of the file's bytes.
+        problem: one sentence; empty where all is well.
+        absent: none of the dataset's files is there.
+    """
+
+    dataset: str
+    file: str = ""
+    lines: int = 0
+    copy: Copy | None = None
+    sha256: str = ""
+    problem: str = ""
+    absent: bool = False
+
+
+def check_data(root: Path, tasks: Sequence[Task]) -> list[Finding]:
+    """Read every file of the tasks' datasets, and then the data of each task as `bench run` does.
+
+    Tasks share files, and one damage is one finding.
+
+    Args:
+        root: the folder with `downstream/`.
+        tasks: rows of `harness.TASKS`.
+    """
+    by_dataset: dict[str, list[Task]] = {}
+    for task in tasks:
+        by_dataset.setdefault(dataset_of(task.name), []).append(task)
+    findings: dict[Finding, None] = {}
+    for name, readers in by_dataset.items():
+        paths = datasets()[name].files
+        if not any(_is_there(root / path) for path in paths):
+            findings[Finding(dataset=name, absent=True)] = None
+            continue
+        for path in paths:
+            findings[_read(name, root, path)] = None
+        for task in readers:
+            try:
+                task.prepare(root)
+            except BenchError as error:
+                findings[Finding(dataset=name, problem=str(error))] = None
+    return list(findings)
+
+
+def _is_there(path: Path) -> bool:
+    """A file that may not be looked at counts as there, so that reading it says why it cannot be read."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _read(dataset: str, root: Path, path: str) -> Finding:
+    try:
+        file = read_text_file(root, path)
+    except BenchError as error:
+        return Finding(dataset=dataset, problem=str(error))
+    return Finding(dataset=dataset, file=path, lines=len(file.lines), copy=file.copy, sha256=file.sha256)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,3 +183,27 @@ def _of_each_class(part: Examples, rows: int) -> Examples:
     kept = sorted(number for _, number in sorted(turns)[:rows])
     second = None if part.second is None else [part.second[i] for i in kept]
     return Examples([part.first[i] for i in kept], second, [part.labels[i] for i in kept])
+
+
+def sentences_by_id(root: Path | None) -> tuple[Mapping[str, str], list[str]]:
+    """Map each `text_id` of the similarity tasks to its sentence, as encoders receive it.
+
+    Args:
+        root: the folder with `downstream/`; None leaves the sentences of the bundled mini suite alone.
+
+    Returns:
+        The sentences, and one sentence for each data set that cannot be read.
+    """
+    found: dict[str, str] = {}
+    problems: list[str] = []
+    for name in ("mini-sts", *(STS if root else ())):
+        task = TASKS[name]
+        assert isinstance(task, SimilarityTask)
+        try:
+            data = task.load_target(BUNDLED if task.bundled or root is None else root)  # all splits
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        texts = (as_senteval_text(text) for subset in data.subsets for text in [*subset.left, *subset.right])
+        found |= {text_id(text): text for text in texts}
+    return found, problems

@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.errors import TaskError
-from harness.tasks.cores import one_core_each
-from harness.tasks.probes.settings import Features, Fitted, Fold, Integers, ProbeSettings
+from harness.tasks.probes import Features, Fitted, Fold, Integers, ProbeSettings, one_core_each
 
 L2_GRID = (1e-5, 1e-4, 1e-3, 1e-2)
 # Numbers a block of folds works on: on a CPU they should stay in the cache, on a GPU they should fill it.

@@ -13,8 +13,8 @@ from sklearn.metrics import f1_score
 from sklearn.model_selection import StratifiedKFold
 
 from harness.errors import TaskError
-from harness.tasks.probes.heads import L2_GRID, HeadTrainer, Report, table
-from harness.tasks.probes.settings import (
+from harness.tasks.heads import L2_GRID, HeadTrainer, Report, table
+from harness.tasks.probes import (
     Examples,
     Features,
     Fitted,

@@ -1,1 +1,0 @@
-"""SentEval's probe classifiers as functions of features and labels."""
