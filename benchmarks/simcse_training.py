@@ -26,6 +26,7 @@ def ours(args: argparse.Namespace, folder: Path, pooler: str, groups: int, dtype
     from baselines.simcse.data import open_corpus
     from baselines.simcse.recipe import Job, train
     from baselines.simcse.settings import SimcseUnsup, published
+    from harness.data.text import open_text
     from harness.encoders.checkpoint import load_tokenizer, open_checkpoint
     from harness.progress import silent
 
@@ -38,7 +39,7 @@ def ours(args: argparse.Namespace, folder: Path, pooler: str, groups: int, dtype
         length_groups=groups,
         dtype=dtype,
     )
-    corpus = open_corpus(args.data, load_tokenizer(backbone), settings, folder, silent)
+    corpus = open_corpus(open_text(args.data), load_tokenizer(backbone), settings, folder, silent)
     clock = Clock(args.warmup)
     job = Job(
         settings=settings,

@@ -3,11 +3,11 @@
 import torch
 from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
 
-from baselines.simcse.data import open_corpus
-from baselines.simcse.model import DevSet
+from baselines.simcse.data import DevSet, open_corpus
 from baselines.simcse.recipe import Job
 from baselines.simcse.settings import SimcseUnsup
 from harness.data.records import Pairs
+from harness.data.text import open_text
 from harness.encoders.checkpoint import load_tokenizer, open_checkpoint
 from harness.progress import silent
 
@@ -65,7 +65,7 @@ def make_job(tmp_path, settings=SETTINGS, *, name="run", dev=True, **options):
     return Job(
         settings=settings,
         backbone=backbone,
-        corpus=open_corpus(data, tokenizer, settings, tmp_path / "cache", silent),
+        corpus=open_corpus(open_text(data), tokenizer, settings, tmp_path / "cache", silent),
         dev=dev_set(tokenizer) if dev else None,
         folder=tmp_path / name,
         **options,

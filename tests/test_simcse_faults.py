@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError
@@ -12,13 +13,13 @@ from safetensors.torch import load_file
 from simcse_models import SETTINGS, make_job, random_bert, sentences
 from typer.testing import CliRunner
 
-from baselines.simcse import SIMCSE_UNSUP, encoders, recipe
+from baselines.simcse import SIMCSE_UNSUP, checkpoint, encoders
 from baselines.simcse.ablations import Masked, masked_loss, vocabulary_layer
-from baselines.simcse.checkpoint import RunFolder
-from baselines.simcse.data import open_corpus
-from baselines.simcse.model import DevScore
-from baselines.simcse.recipe import fingerprint, train
+from baselines.simcse.checkpoint import RunFolder, fingerprint
+from baselines.simcse.data import DevScore, open_corpus
+from baselines.simcse.recipe import train
 from harness.cli.main import app
+from harness.data.text import open_text
 from harness.encoders.checkpoint import find_checkpoint, load_tokenizer
 from harness.encoders.context import Context
 from harness.encoders.registry import fill
@@ -59,14 +60,14 @@ def test_an_undefined_dev_score_is_never_the_best(job, monkeypatch):
 
 
 def test_the_log_is_json_whatever_is_undefined(tmp_path):
-    RunFolder(tmp_path, "").log({"step": 3, "dev_alignment": float("nan")})
+    RunFolder(tmp_path, {}).log({"step": 3, "dev_alignment": float("nan")})
     assert json.loads((tmp_path / "log.jsonl").read_text()) == {"step": 3, "dev_alignment": None}
 
 
 def test_damaged_lines_of_the_log_are_cut(tmp_path):
     log = tmp_path / "log.jsonl"
     log.write_bytes(b'{"step": 1}\ngarbage\n[1]\nnull\n{}\n\xff\xfe\n{"step": 2}\n{"step": 9}\n{"step": 2')
-    RunFolder(tmp_path, "").cut_log(2)
+    RunFolder(tmp_path, {}).cut_log(2)
     assert log.read_bytes() == b'{"step": 1}\n{"step": 2}\n'
 
 
@@ -198,7 +199,7 @@ def test_a_full_disk_is_one_sentence(job, monkeypatch, error, reason):
     def save(*arguments):
         raise error
 
-    monkeypatch.setattr(recipe, "save_model", save)
+    monkeypatch.setattr(checkpoint, "save_model", save)
     with pytest.raises(WriteError) as caught:
         train(job)
     assert str(caught.value) == (
@@ -218,60 +219,21 @@ def test_a_disk_that_is_full_when_the_best_weights_are_copied_is_one_sentence(jo
 
 
 def reopened(job, tmp_path, name="text.txt"):
-    return open_corpus(tmp_path / name, load_tokenizer(job.backbone), SHORT, tmp_path / "cache", silent)
+    return open_corpus(open_text(tmp_path / name), load_tokenizer(job.backbone), SHORT, tmp_path / "cache", silent)
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [("tokens.bin", b""), ("ends.bin", b"12345678"), ("meta.json", b"{"), ("meta.json", b"[]"), ("meta.json", None)],
-)
-def test_damaged_token_files_are_made_again(job, tmp_path, name, content):
-    (folder,) = (path for path in (tmp_path / "cache" / "tokenized").iterdir() if path.is_dir())
-    whole = (folder / "tokens.bin").read_bytes()
-    if content is None:
-        (folder / name).unlink()
-    else:
-        (folder / name).write_bytes(content)
-    assert len(reopened(job, tmp_path)) == 60
-    assert (folder / "tokens.bin").read_bytes() == whole
-
-
-@pytest.mark.parametrize("name", ["tokens.bin", "ends.bin", "meta.json"])
-def test_token_files_of_the_right_size_and_other_content_are_named_and_made_again(job, tmp_path, name, caplog):
-    (folder,) = (path for path in (tmp_path / "cache" / "tokenized").iterdir() if path.is_dir())
-    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
-    changed = bytearray(whole[name])
-    changed[-4 if name != "meta.json" else changed.index(b'"rows": ') + 8] ^= 1
-    (folder / name).write_bytes(bytes(changed))
-    reopened(job, tmp_path)
+@pytest.mark.parametrize("how", ["empty", "cut", "changed"])
+def test_a_damaged_file_of_token_ids_is_named_and_made_again(job, tmp_path, how, caplog):
+    (path,) = (tmp_path / "cache" / "tokenized").iterdir()
+    whole = path.read_bytes()
+    damaged = {"empty": b"", "cut": whole[:-40], "changed": whole[:-4] + bytes([whole[-4] ^ 1]) + whole[-3:]}
+    expected = job.corpus.gather(np.arange(60), 0)[0].tolist()
+    path.unlink()
+    path.write_bytes(damaged[how])
+    assert reopened(job, tmp_path).gather(np.arange(60), 0)[0].tolist() == expected
     (warning,) = caplog.messages
-    assert str(folder) in warning and name in warning and "the text is tokenised anew" in warning
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
-
-
-def test_half_made_token_files_are_verified_before_their_making_goes_on(job, tmp_path, caplog):
-    (folder,) = (path for path in (tmp_path / "cache" / "tokenized").iterdir() if path.is_dir())
-    whole = (folder / "tokens.bin").read_bytes()
-    draft = folder.rename(folder.with_suffix(".partial"))
-    (draft / "tokens.bin").write_bytes(bytes(len(whole)))
-    reopened(job, tmp_path)
-    assert "tokens.bin: another sha256 than was written down" in caplog.text
-    assert (folder / "tokens.bin").read_bytes() == whole
-
-
-@pytest.mark.parametrize(
-    "state", ["{", '{"rows": 50, "columns": 1, "tokens": 9999, "blank": 0}', '{"rows": -1}', '{"rows": "50"}']
-)
-def test_a_state_that_claims_more_than_is_there_is_not_believed(job, tmp_path, state):
-    (folder,) = (path for path in (tmp_path / "cache" / "tokenized").iterdir() if path.is_dir())
-    whole = (folder / "tokens.bin").read_bytes()
-    draft = folder.with_suffix(".partial")
-    folder.rename(draft)
-    (draft / "meta.json").unlink()
-    (draft / "tokens.bin").write_bytes(whole[:40])
-    (draft / "state.json").write_text(state)
-    assert len(reopened(job, tmp_path)) == 60
-    assert (folder / "tokens.bin").read_bytes() == whole
+    assert str(path) in warning and "it is made anew" in warning
+    assert path.read_bytes() == whole
 
 
 def test_the_same_bytes_under_another_ending_are_read_anew(job, tmp_path):

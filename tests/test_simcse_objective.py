@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from baselines.simcse.model import contrastive_loss
+from baselines.simcse.recipe import contrastive_loss
 
 
 def reference_loss(views, temperature, similarity, weight):

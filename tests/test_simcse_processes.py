@@ -11,9 +11,9 @@ from torch import distributed
 
 from baselines.simcse import devices
 from baselines.simcse.data import Batches, open_corpus
-from baselines.simcse.model import Trainee, contrastive_loss, make_model
-from baselines.simcse.recipe import Job, train
+from baselines.simcse.recipe import Job, Trainee, contrastive_loss, make_model, train
 from baselines.simcse.settings import SimcseSup, published
+from harness.data.text import open_text
 from harness.encoders.checkpoint import load_tokenizer
 from harness.progress import silent
 
@@ -48,7 +48,9 @@ def job(tmp_path):
     rows = ["sent0,sent1,hard_neg", *(f"{a},{b},{c}" for a, b, c in zip(texts, texts[1:], texts[2:], strict=False))]
     (tmp_path / "data.csv").write_text("\n".join(rows))
     backbone = random_bert(tmp_path / "backbone")
-    corpus = open_corpus(tmp_path / "data.csv", load_tokenizer(backbone), SETTINGS, tmp_path / "cache", silent)
+    corpus = open_corpus(
+        open_text(tmp_path / "data.csv"), load_tokenizer(backbone), SETTINGS, tmp_path / "cache", silent
+    )
     return Job(settings=SETTINGS, backbone=backbone, corpus=corpus, dev=None, folder=tmp_path / "one")
 
 
@@ -56,10 +58,13 @@ def loss_and_gradient(job, rank, world, scale="sum"):
     torch.manual_seed(0)
     trainee = Trainee(make_model(job.backbone, SETTINGS), SETTINGS).train()
     batches = Batches(job.corpus, SETTINGS, 0, None, (rank, world))
-    z = devices.gather(trainee(batches[0].ids, batches[0].mask, 1), batches.sizes(0))
+    z = trainee(batches[0].ids, batches[0].mask, 1)
+    if world > 1:
+        z = devices.gather(z, batches.sizes(0))
     loss = contrastive_loss(z, temperature=0.05, hard_negative_weight=0.5)
     loss.backward()
-    devices.reduce_gradients(trainee.parameters(), world, scale)
+    if world > 1:
+        devices.reduce_gradients(trainee.parameters(), world, scale)
     return {"loss": loss.detach()} | {name: p.grad for name, p in trainee.named_parameters()}
 
 

@@ -7,38 +7,44 @@ from pathlib import Path
 
 import pytest
 
-from baselines.simcse.reading import Roles, read_rows
+from baselines.simcse.data import read_rows
+from baselines.simcse.settings import SimcseSup, SimcseUnsup
 from harness.data.locate import BUNDLED
+from harness.data.text import open_text
 from harness.errors import DataError, UsageError
 
-UNSUP = Roles("simcse-unsup")
-SUP = Roles("simcse-sup")
+UNSUP = SimcseUnsup()
+SUP = SimcseSup()
 NLI = 'sent0,sent1,hard_neg,neutral\n"a, b",c,d,e\nf,,g,h\n'
 NEUTRAL_FIRST = "sent0,sent1,neutral,hard_neg\na,b,n,h\nc,d,m,i\n"
+
+
+def read(path, settings):
+    return list(read_rows(open_text(path), settings))
 
 
 def rows_of(header, **changes):
     """A file of that header and two rows, read with these settings."""
 
-    def read(write):
+    def written(write):
         width = header.count(",") + 1
         texts = ["abcdefgh"[:width], "stuvwxyz"[:width]]
         path = write("data.csv", "\n".join([header, *(",".join(text) for text in texts)]))
-        return ["".join(row) for row in read_rows(path, replace(SUP, **changes))]
+        return ["".join(row) for row in read(path, replace(SUP, **changes))]
 
-    return read
+    return written
 
 
 def refused(path, settings, kind=UsageError):
     with pytest.raises(kind) as caught:
-        list(read_rows(path, settings))
+        read(path, settings)
     return str(caught.value).replace(str(path), "FILE")
 
 
 @pytest.mark.parametrize("name", ["wiki", "wiki.txt", "wiki.TEXT", "s1.dev", "wiki.v1.0", "wiki.json.txt"])
 def test_text_is_one_sentence_a_line_and_empty_lines_stay(write, name):
     path = write(name, "one\r\n\ntwo\u2028three\n")
-    assert list(read_rows(path, UNSUP)) == [("one",), ("",), ("two\u2028three",)]
+    assert read(path, UNSUP) == [("one",), ("",), ("two\u2028three",)]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +62,7 @@ def test_text_is_one_sentence_a_line_and_empty_lines_stay(write, name):
     ],
 )
 def test_columns_by_position(write, changes, expected):
-    assert list(read_rows(write("nli.csv", NLI), replace(SUP, **changes))) == expected
+    assert read(write("nli.csv", NLI), replace(SUP, **changes)) == expected
 
 
 @pytest.mark.parametrize(
@@ -71,7 +77,7 @@ def test_columns_by_position(write, changes, expected):
     ],
 )
 def test_the_contradiction_may_come_after_the_neutral_one(write, changes, expected):
-    assert list(read_rows(write("nli.csv", NEUTRAL_FIRST), replace(SUP, **changes))) == expected
+    assert read(write("nli.csv", NEUTRAL_FIRST), replace(SUP, **changes)) == expected
 
 
 @pytest.mark.parametrize("weight", [-0.6931471805599453, 0.0, 0.6931471805599453])
@@ -88,7 +94,7 @@ def test_table_4_has_pairs_alone(write, positives):
 
 def test_every_two_captions_of_an_image_are_a_pair(write):
     path = write("captions.tsv", "image\tcaption\n1\ta\n1\tb\n1\tc\n2\td\n\n3\te\n3\tf\n")
-    pairs = list(read_rows(path, replace(SUP, positives="captions")))
+    pairs = read(path, replace(SUP, positives="captions"))
     assert pairs == [("a", "b"), ("a", "c"), ("b", "c"), ("e", "f")]
 
 
@@ -200,7 +206,7 @@ def test_headers_in_use(write, header):
 @pytest.mark.parametrize("header", ["text", "Sentence", "sent0"])
 def test_one_column_keeps_its_empty_lines(write, header):
     path = write("data.csv", f'{header}\none\n\n"two, three"\n\n')
-    assert list(read_rows(path, UNSUP)) == [("one",), ("",), ("two, three",), ("",)]
+    assert read(path, UNSUP) == [("one",), ("",), ("two, three",), ("",)]
 
 
 @pytest.mark.parametrize(
@@ -234,13 +240,13 @@ def test_columns_that_judge_or_group_sentences_are_not_left_out(write, header, n
 
 
 def test_row_numbers_are_left_out(write):
-    assert list(read_rows(write("data.csv", ",sent0,sent1\n0,a,b\n1,c,d\n"), SUP)) == [("a", "b"), ("c", "d")]
-    assert list(read_rows(write("text.csv", "id,text\nx,a\ny,b\n"), UNSUP)) == [("a",), ("b",)]
+    assert read(write("data.csv", ",sent0,sent1\n0,a,b\n1,c,d\n"), SUP) == [("a", "b"), ("c", "d")]
+    assert read(write("text.csv", "id,text\nx,a\ny,b\n"), UNSUP) == [("a",), ("b",)]
 
 
 def test_json_lines(write):
     path = write("data.jsonl", '{"anchor": "a", "positive": "b"}\n{"anchor": "c", "positive": "d"}\n')
-    assert list(read_rows(path, SUP)) == [("a", "b"), ("c", "d")]
+    assert read(path, SUP) == [("a", "b"), ("c", "d")]
 
 
 def test_captions_have_names_of_their_own(write):
@@ -249,7 +255,7 @@ def test_captions_have_names_of_their_own(write):
         "header with names such as sent, sentence, text or contradiction; add a header, or rename or remove the column"
     )
     path = write("ids.tsv", "id\tcaption\n1\ta\n1\tb\n2\tc\n2\td\n")
-    assert list(read_rows(path, replace(SUP, positives="captions"))) == [("a", "b"), ("c", "d")]
+    assert read(path, replace(SUP, positives="captions")) == [("a", "b"), ("c", "d")]
 
 
 def test_names_are_given_once(write):
@@ -269,7 +275,7 @@ def test_supervised_training_reads_tables(write):
 def test_endings_in_any_case(write, name):
     text = b"sent0,sent1\na,b\nc,d\n"
     path = write(name, gzip.compress(text) if name.lower().endswith(".gz") else text)
-    assert list(read_rows(path, SUP)) == [("a", "b"), ("c", "d")]
+    assert read(path, SUP) == [("a", "b"), ("c", "d")]
 
 
 @pytest.mark.parametrize(("name", "kind"), [("a.json", ".json"), ("a.parquet", ".parquet"), ("a.XZ", ".xz")])
@@ -307,7 +313,7 @@ def test_fewer_than_two_sentences(write, name, text, settings, found):
     "text", ["sent0,sent1\na,b\nc,d\n\n\n", "\nsent0,sent1\n\na,b\n\nc,d", "sent0,sent1\r\na,b\r\n\r\nc,d\r\n"]
 )
 def test_empty_lines_of_a_table_are_skipped(write, text):
-    assert list(read_rows(write("data.csv", text), SUP)) == [("a", "b"), ("c", "d")]
+    assert read(write("data.csv", text), SUP) == [("a", "b"), ("c", "d")]
 
 
 @pytest.mark.parametrize(
@@ -350,13 +356,13 @@ def test_a_file_that_cannot_be_opened(tmp_path):
 
 
 def test_the_bundled_triplets():
-    rows = list(read_rows(BUNDLED / "nli" / "nli_for_simcse.csv", replace(SUP, hard_negative_weight=1.0)))
+    rows = read(BUNDLED / "nli" / "nli_for_simcse.csv", replace(SUP, hard_negative_weight=1.0))
     assert len(rows) == 340 and {len(row) for row in rows} == {3}
 
 
 @pytest.mark.shared
 def test_the_measured_data(shared, tmp_path):
-    triplets = list(read_rows(shared / "data" / "nli" / "snli_devtest_for_simcse.csv", SUP))
+    triplets = read(shared / "data" / "nli" / "snli_devtest_for_simcse.csv", SUP)
     assert len(triplets) == 5883 and {len(row) for row in triplets} == {3}
     path = shutil.copy(shared / "data" / "corpora" / "flickr8k_captions.tsv.gz", tmp_path / "captions.tsv.GZ")
-    assert len(list(read_rows(Path(path), replace(SUP, positives="captions")))) == 80908  # by uniq -c over the images
+    assert len(read(Path(path), replace(SUP, positives="captions"))) == 80908  # by uniq -c over the images

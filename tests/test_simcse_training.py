@@ -15,9 +15,9 @@ from simcse_models import SETTINGS, dev_set, make_job, random_bert, sentences
 
 from baselines.simcse import devices, recipe
 from baselines.simcse.ablations import Masker, predict_words, vocabulary_layer
+from baselines.simcse.checkpoint import fingerprint
 from baselines.simcse.data import Batches
-from baselines.simcse.model import Optimizer, Trainee, contrastive_loss, make_model
-from baselines.simcse.recipe import fingerprint, train
+from baselines.simcse.recipe import Optimizer, Trainee, contrastive_loss, make_model, train
 from baselines.simcse.settings import SimcseUnsup, published
 from harness.encoders.checkpoint import load_tokenizer
 from harness.errors import DataError, UsageError

@@ -1,9 +1,8 @@
 """SimCSE training (Gao, Yao & Chen 2021, https://arxiv.org/abs/2104.08821), unsupervised and supervised.
 
-Read `settings`, `model` and `recipe`, in this order: what can be set, what is trained, how. They are three files
-because names and parameters are listed without torch, and because network and loop together pass 700 lines. `reading`
-and `data` make batches of a text; `ablations`, `devices` and `checkpoint` are details; the registry and `bench train`
-come in at `encoders`.
+Read `settings` and `recipe`, in this order: what can be set; what is trained, and how. They are two files because names
+and parameters are listed without torch. `data` makes batches of a text; `ablations`, `devices` and `checkpoint` are
+details; the registry and `bench train` come in at `encoders`.
 """
 
 from baselines.simcse.settings import Settings, SimcseSup, SimcseUnsup

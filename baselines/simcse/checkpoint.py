@@ -7,6 +7,7 @@ random numbers follow from the seed and the step, so the step stands for them.
 
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
@@ -20,9 +21,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from baselines.simcse import devices
 from harness import files
+from harness.encoders.checkpoint import Checkpoint, read_config
+from harness.encoders.export import POOLING_MODES, Layers, write_modules
+from harness.encoders.forward import Head
+from harness.encoders.tokens import TOKENIZER_FILES
 from harness.encoders.training import training_facts
-from harness.errors import UsageError, WriteError
+from harness.errors import ResultError, UsageError, WriteError
+
+_log = logging.getLogger(__name__)
 
 CARD, LOG, WEIGHTS = "card.json", "log.jsonl", "model.safetensors"
 WORK = ".training"  # holds the checkpoint until the run is finished
@@ -80,6 +88,14 @@ def _digest(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
+def fingerprint(identity: Mapping[str, Any]) -> str:
+    """Sha256 (hex) of `recipe.Job.identity` without the names of files, which decide nothing."""
+    parts = {
+        part: {k: v for k, v in facts.items() if k != "name"} if facts else None for part, facts in identity.items()
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
 def check_folder(folder: Path) -> None:
     """Nothing is overwritten: the folder is new, empty, or a run's.
 
@@ -121,21 +137,54 @@ def read_card(folder: Path) -> dict[str, Any] | None:
 
 
 class RunFolder:
-    """A folder while its run is in progress.
+    """The folder of one run.
 
     Attributes:
         path: becomes the model's folder.
-        checkpoint: what a killed run goes on from.
-        fingerprint: of the run.
+        identity: of the run, as `recipe.Job.identity` gives it.
+        fingerprint: of the identity.
         in_cache: no other run can be in this folder, for it is named after the fingerprint.
+        checkpoint: what a killed run goes on from.
     """
 
-    def __init__(self, path: Path, fingerprint: str, *, in_cache: bool = False) -> None:
+    def __init__(self, path: Path, identity: Mapping[str, Any], *, in_cache: bool = False) -> None:
         self.path = path
-        self.fingerprint = fingerprint
+        self.identity = identity
+        self.fingerprint = fingerprint(identity)
         self.in_cache = in_cache
         self.checkpoint = path / WORK / "checkpoint.safetensors"
         self._work = path / WORK
+
+    def finished(self) -> dict[str, Any] | None:
+        """The card of the finished run; None where there is none yet, or not any more because it was damaged.
+
+        Raises:
+            UsageError: if it is another run's.
+            ResultError: if the folder is damaged and not in the cache, where it can be made anew.
+        """
+        try:
+            card = read_card(self.path)
+            if card is not None:
+                self._check_identity(card)
+        except Damage as damage:
+            if not self.in_cache or devices.size() > 1:
+                raise ResultError(f"{damage}; mend it, name another folder, or train again in an empty one") from damage
+            _log.warning("%s; the model is trained anew", damage)
+            shutil.rmtree(self.path)
+            return None
+        return card
+
+    def _check_identity(self, card: Mapping[str, Any]) -> None:
+        if card["fingerprint"] == self.fingerprint:
+            return
+        if self.in_cache:
+            raise Damage(f"{self.path / CARD}: the card of another run, expected that of the folder's name")
+        names = dict.fromkeys([*self.identity, *(["thesaurus"] if "thesaurus" in card else [])])
+        parts = ", ".join(n for n in names if card.get(n) != json.loads(json.dumps(self.identity.get(n))))
+        raise UsageError(
+            f"{self.path}: holds the finished run of another {parts}, expected this run's or nothing; name another "
+            "folder"
+        )
 
     def claim(self) -> None:
         """Make the work folder of the run, or find it made; until the first checkpoint nothing else says whose it is.
@@ -198,10 +247,21 @@ class RunFolder:
             shutil.copy(best / name, self.path / name)
         return chosen
 
-    def restart(self) -> None:
-        """Drop what an unfinished run left; the work folder itself stays and says whose the folder is."""
+    def restart(self, damage: Damage) -> None:
+        """Drop what an unfinished run left; the work folder itself stays and says whose the folder is.
+
+        Raises:
+            ResultError: with several processes, which would delete under one another.
+        """
+        if devices.size() > 1:
+            raise ResultError(f"{damage}; delete {self._work} and train again") from damage
+        _log.warning("%s; training starts anew", damage)
         for path in self._work.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def clean(self) -> None:
+        """Remove the work folder."""
+        shutil.rmtree(self._work, ignore_errors=True)
 
     def cut_log(self, step: int) -> None:
         """Drop the lines of steps that will be done again, and damaged ones."""
@@ -222,6 +282,30 @@ def _step(line: bytes) -> float:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return math.inf
+
+
+def save_model(folder: Path, source: Checkpoint, backbone: nn.Module, head: Head | None, pooling: str) -> None:
+    """Write a Hugging Face folder with the head in the place of the pooler, and the tokenizer's files as they were.
+
+    Generic loaders give tanh(W x + b) as `pooler_output`; where the head was for training only it is there all the
+    same, and must not be used. The files of sentence-transformers say so, where that library has the pooling.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {key: value.detach().cpu().contiguous() for key, value in backbone.state_dict().items()}
+    if head is not None:
+        tensors["pooler.dense.weight"] = head.dense.weight.detach().cpu().contiguous()
+        tensors["pooler.dense.bias"] = head.dense.bias.detach().cpu().contiguous()
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    config = read_config(source) | {"architectures": [type(backbone).__name__], "dtype": "float32"}
+    config.pop("torch_dtype", None)
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    shutil.copymode(folder / "config.json", folder / WEIGHTS)  # safetensors leaves it the owner's alone
+    for name in TOKENIZER_FILES:
+        if (source.tokenizer / name).is_file():
+            (folder / name).write_bytes((source.tokenizer / name).read_bytes())
+    if pooling in POOLING_MODES:
+        limit = source.configuration.positions
+        write_modules(folder, Layers(pooling=pooling, width=config["hidden_size"], head=head, max_tokens=limit))
 
 
 def write_card(folder: Path, card: dict[str, Any]) -> dict[str, Any]:

@@ -1,266 +1,259 @@
-"""Training text as batches: tokenised once into files and read from there, so memory stays small however large it is.
+"""What a run reads: the examples of its training text, their batches, and the development set.
 
-A folder per data file, tokenizer and reading: `tokens.bin` (all ids one after another), `ends.bin` (0, then where each
-view ends) and `meta.json`, which is written last and has the digests of all three. They are verified on every opening,
-and what does not fit is made anew. Rows are read, not mapped: mapped pages count as memory, and would add up to the
-files. While it is being made, the folder is named `.partial`, and an interrupted job goes on where it stopped.
-
-Which examples a step sees is drawn from the seed and the step's number alone, so a resumed run needs no generator's
-state and no position in the data.
+A text is tokenised once; its token ids are kept by `harness.derived` and mapped from there, two bytes a token. Which
+examples a step sees is drawn from the seed and the step's number alone, so a resumed run needs no generator's state
+and no position in the data.
 """
 
 import hashlib
 import json
-import logging
 import os
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, combinations, groupby, islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from baselines.simcse.ablations import Augment, Ids
-from baselines.simcse.reading import Roles, Row, read_rows
 from baselines.simcse.settings import Settings, SimcseSup
-from harness import files
-from harness.data.text import open_text
-from harness.derived import lock_of
-from harness.encoders.batching import pad_flat
-from harness.errors import DataError, UsageError, WriteError
+from harness import derived
+from harness.data.columns import NEUTRAL, columns_text, is_neutral
+from harness.data.records import Pairs
+from harness.data.text import SentenceFile
+from harness.encoders.batching import pad, pad_flat, plan_batches
+from harness.errors import DataError, UsageError
 from harness.progress import Progress
+from harness.results.correlation import spearman
+from harness.tasks.geometry_metrics import alignment, uniformity
+from harness.tasks.metrics import cosine
 
-_log = logging.getLogger(__name__)
+Row = tuple[str, ...]  # the views of one example; a single one stands for two copies
+
+_EXPECTED = {
+    "neutral": f"named {NEUTRAL!r} after the first",
+    "contradiction": "of contradictions, such as hard_neg, after the first two",
+}
 
 # Streams of random numbers; one per purpose, so that none depends on how much another draws.
 INIT, ORDER, DROPOUT, AUGMENT, MASKING = range(5)
 _ROUNDS = 6  # of the cipher that shuffles
-_AT_ONCE = 8192  # rows tokenised together, in the tokenizer's own threads, and written together
-_FORMAT = 5
-_FILES = ("tokens.bin", "ends.bin")
-_BLOCK = 2**20  # bytes read at once for a digest
+_AT_ONCE = 8192  # rows tokenised together, in the tokenizer's own threads
+_FORMAT = 6
+_CPU_BUDGET, _GPU_BUDGET = 1024, 32768  # padded tokens per batch of the development set
+_SIMILAR = 4.0  # gold above which the paper takes a pair as a positive for alignment
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What `meta.json` says of the data: rows, views of each, tokens, rows whose first text is blank."""
+def read_rows(file: SentenceFile, settings: Settings) -> Iterator[Row]:
+    """The examples of a file, in order, as texts.
 
-    rows: int = 0
-    columns: int = 0
-    tokens: int = 0
-    blank: int = 0
+    Lines, and tables with one column of sentences, are unsupervised data, whose empty lines are kept, as in the
+    original's loader. Sentence, positive and hard negative are supervised data, whose empty lines are skipped, with a
+    column named `neutral` where the settings ask for one; columns go by position, as in the original, and their names
+    only say which are neutral. For positives=captions the captions of an image stand together, and every two of them
+    are a pair. A column of row numbers or ids is left out.
+
+    Raises:
+        UsageError: at once, if the columns do not fit the settings.
+        DataError: while reading, if a row is not what the header says, with file and line; at the end, if fewer than
+            two examples begin with a text that is not blank.
+    """
+    if not isinstance(settings, SimcseSup):
+        _check_columns(file)
+        if len(file.sentence_columns) != 1:
+            raise UsageError(
+                f"{file.path}: {columns_text(file.sentence_columns)}, expected 1 for simcse-unsup; use simcse-sup, or "
+                "a file of one column"
+            )
+        return _two_or_more(file, file.rows(), "sentence")
+    if file.kind == "lines":
+        raise UsageError(
+            f"{file.path}: supervised training needs pairs, expected a .csv with the columns sentence, positive and, "
+            "if wanted, hard negative"
+        )
+    if settings.positives == "captions":
+        return _two_or_more(file, _caption_pairs(file, settings), "example")
+    _check_columns(file)
+    positives, negatives = _choose_columns(file, settings)
+    rows = ((cells[0], cells[p], *(cells[n] for n in negatives)) for cells in file.rows() for p in positives)
+    return _two_or_more(file, rows, "example")
 
 
-class Batch(NamedTuple):
-    """b examples of c views, padded: token ids (b, c, s), and mask (b, c, s) with 1 on tokens."""
+def _two_or_more(file: SentenceFile, rows: Iterator[Row], what: str) -> Iterator[Row]:
+    """The rows; of fewer than two, a sentence would have no other to be told from."""
+    filled = blank = 0
+    for row in rows:
+        if row[0].strip():
+            filled += 1
+        else:
+            blank += 1
+        yield row
+    if filled < 2:
+        found = f"1 {what}" if filled else f"no {what}s"
+        beside = f" beside {blank} blank one{'s' * (blank != 1)}" if blank else ""
+        raise DataError(f"{file.path}: {found}{beside}, expected at least two; is it the right file?")
 
-    ids: Tensor
-    mask: Tensor
+
+def _check_columns(file: SentenceFile) -> None:
+    """Refuse columns that judge or group sentences: trained on without them, contradictions would be positives."""
+    for column in file.columns:
+        if column.role in ("label", "image"):
+            names = [each.name for each in file.columns]
+            raise UsageError(
+                f"{file.path}: {columns_text(names)}, of which {column.name!r} names no sentences, expected sentences "
+                "alone; choose rows by it and remove it"
+            )
 
 
+def _caption_pairs(file: SentenceFile, settings: SimcseSup) -> Iterator[Row]:
+    images = [column.name for column in file.columns if column.role in ("image", "index")]
+    if len(images) != 1 or len(file.columns) != 2:
+        names = [column.name for column in file.columns]
+        raise UsageError(f"{file.path}: {columns_text(names)}, expected 2 for positives=captions: image, caption")
+    columns = (images[0], *file.sentence_columns)
+    _check_choice(file, columns, settings, [1], [])
+    by_image = groupby(file.rows(columns), key=lambda cells: cells[0])
+    return chain.from_iterable(combinations([caption for _, caption in group], 2) for _, group in by_image)
+
+
+def _choose_columns(file: SentenceFile, settings: SimcseSup) -> tuple[list[int], list[int]]:
+    """The numbers of the columns that are positives of the first one, and of those that are hard negatives."""
+    header = file.sentence_columns
+    if len(header) < 2:
+        raise UsageError(f"{file.path}: {columns_text(header)}, expected 2 or more for simcse-sup: sentence, positive")
+    found = {
+        "neutral": [number for number in range(1, len(header)) if is_neutral(header[number])],
+        "contradiction": [number for number in range(2, len(header)) if not is_neutral(header[number])],
+    }
+
+    def first(kind: str, why: str) -> int:
+        if not found[kind]:
+            raise UsageError(f"{file.path}: {columns_text(header)}, expected one {_EXPECTED[kind]} for {why}")
+        return found[kind][0]
+
+    if settings.positives == "all":
+        positives = list(range(1, len(header)))
+    elif settings.positives in found:
+        positives = [first(settings.positives, f"positives={settings.positives}")]
+    else:
+        positives = [1]
+    kinds = {"neutral": ["neutral"], "both": ["contradiction", "neutral"]}.get(settings.hard_negatives, [])
+    negatives = [first(kind, f"hard_negatives={settings.hard_negatives}") for kind in kinds]
+    if settings.hard_negatives == "given" and settings.positives == "entailment":
+        negatives = found["contradiction"][:1]
+    _check_choice(file, header, settings, positives, negatives)
+    return positives, negatives
+
+
+def _check_choice(
+    file: SentenceFile, header: Sequence[str], settings: SimcseSup, positives: list[int], negatives: list[int]
+) -> None:
+    chosen = f"positives={settings.positives} and hard_negatives={settings.hard_negatives}"
+    for number in positives:
+        if number in negatives:
+            raise UsageError(
+                f"{file.path}: {columns_text(header)}, of which {header[number]!r} is positive and hard negative at "
+                f"once with {chosen}, expected different ones; change one of the two"
+            )
+    if settings.hard_negative_weight and not negatives:
+        raise UsageError(
+            f"{file.path}: {columns_text(header)} and no hard negatives with {chosen}, expected some for "
+            f"hard_negative_weight={settings.hard_negative_weight:g}; drop the weight, or choose others"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Corpus:
     """n examples of c views, as token ids with the special ones.
 
     Attributes:
         name: of the data file.
         sha256: of its bytes.
-        facts: counts.
+        columns: c.
+        blank: examples whose first text is blank.
+        tokens: all ids, one view after another.
+        ends: (n c + 1,): 0, then where each view ends.
     """
 
-    def __init__(self, folder: Path, name: str, sha256: str, facts: Facts, dtype: np.dtype[Any]) -> None:
-        self.name = name
-        self.sha256 = sha256
-        self.facts = facts
-        self._dtype = dtype
-        self._tokens, self._ends = ((folder / name).open("rb") for name in _FILES)
+    name: str
+    sha256: str
+    columns: int
+    blank: int
+    tokens: NDArray[Any]
+    ends: Ids
 
     def __len__(self) -> int:
-        return self.facts.rows
+        return (len(self.ends) - 1) // self.columns
 
     @property
-    def columns(self) -> int:
-        return self.facts.columns
+    def facts(self) -> dict[str, int]:
+        """What cards say of the data."""
+        return {"rows": len(self), "columns": self.columns, "tokens": len(self.tokens), "blank": self.blank}
 
     def gather(self, rows: Ids, column: int) -> tuple[Ids, Ids]:
         """Token ids of one view of n examples: all of them one after another, and the n lengths."""
-        ends, tokens, size = self._ends.fileno(), self._tokens.fileno(), self._dtype.itemsize
-        views = (rows * self.columns + column).tolist()
-        bounds = np.array([np.frombuffer(os.pread(ends, 16, 8 * view), np.int64) for view in views])
-        ids = [
-            np.frombuffer(os.pread(tokens, size * (end - start), size * start), self._dtype)
-            for start, end in bounds.tolist()
-        ]
-        return np.concatenate(ids).astype(np.int64), bounds[:, 1] - bounds[:, 0]
+        views = rows * self.columns + column
+        starts, ends = self.ends[views], self.ends[views + 1]
+        ids = [self.tokens[start:end] for start, end in zip(starts, ends, strict=True)]
+        return np.concatenate(ids).astype(np.int64), ends - starts
 
 
-def tokenizer_sha256(tokenizer: Any) -> str:
-    """Digest of everything that decides token ids."""
-    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
-
-
-def open_corpus(path: Path, tokenizer: Any, settings: Settings, cache: Path, progress: Progress) -> Corpus:
+def open_corpus(file: SentenceFile, tokenizer: Any, settings: Settings, cache: Path, progress: Progress) -> Corpus:
     """The tokenised data, made now if they are not in the cache.
 
     Args:
-        path: see `reading.read_rows`.
+        file: see `read_rows`.
         tokenizer: of the backbone.
-        settings: method, positives, hard negatives and train_tokens and sentences decide what is read.
-        cache: the folder is made below it; several processes may ask at once, one works and the others wait. Where the
-            disk refuses, a temporary folder takes what is then not kept.
+        settings: method, positives, hard negatives, train_tokens and sentences decide what is read.
+        cache: several processes may ask at once, one works and the others wait.
         progress: told of rows.
 
     Raises:
-        DataError, UsageError: as `read_rows`; also if the file is missing or holds no row.
-        WriteError: if the temporary folder takes nothing either.
+        DataError, UsageError: as `read_rows`.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file, expected training text; name a .txt or a .csv")
-    sha256 = files.sha256(path)
-    roles = Roles(settings.method)
-    if isinstance(settings, SimcseSup):
-        roles = replace(
-            roles,
-            positives=settings.positives,
-            hard_negatives=settings.hard_negatives,
-            hard_negative_weight=settings.hard_negative_weight,
-        )
-    reading = [roles.method, roles.positives, roles.hard_negatives, settings.train_tokens, settings.sentences]
+    rows = islice(read_rows(file, settings), settings.sentences)
+    sha256 = file.sha256()
+    roles = [settings.positives, settings.hard_negatives] if isinstance(settings, SimcseSup) else []
+    reading = [settings.method, *roles, settings.train_tokens, settings.sentences]
     # The same bytes may be other rows under another ending.
-    key = json.dumps([_FORMAT, sha256, open_text(path).kind, tokenizer_sha256(tokenizer), reading], sort_keys=True)
-    folder = cache / "tokenized" / hashlib.sha256(key.encode()).hexdigest()[:32]
-    dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
-    if roles.hard_negative_weight:
-        next(read_rows(path, roles), None)  # the weight does not change the ids, but may not fit the columns
-
-    def make(folder: Path) -> Corpus:
-        draft = folder.with_suffix(".partial")
-        facts = _tokenize(
-            lambda: islice(read_rows(path, roles), settings.sentences),
-            tokenizer,
-            settings.train_tokens,
-            draft,
-            progress,
-        )
-        shutil.rmtree(folder, ignore_errors=True)  # damaged, if it is there
-        draft.replace(folder)
-        return Corpus(folder, path.name, sha256, facts, dtype)
-
-    try:
-        with files.writing(folder.parent), files.lock_if_possible(lock_of(folder)):
-            known = _read_note(folder / "meta.json", dtype.itemsize)
-            return make(folder) if known is None else Corpus(folder, path.name, sha256, known.facts, dtype)
-    except WriteError as error:
-        _log.warning("%s; the tokenised text is not kept", error)
-    with TemporaryDirectory(prefix="bench-") as room, files.writing(Path(room)):
-        return make(Path(room) / folder.name)  # its files are open, and stay so when they are deleted
+    key = json.dumps([_FORMAT, sha256, file.kind, _tokenizer_sha256(tokenizer), reading])
+    path = cache / "tokenized" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
+    kept = derived.recall(path, key, lambda: _tokenize(rows, tokenizer, settings.train_tokens, progress))
+    columns, blank = (int(kept.facts[name]) for name in ("columns", "blank"))
+    return Corpus(file.path.name, sha256, columns, blank, kept.arrays["tokens"], kept.arrays["ends"])
 
 
-def _tokenize(
-    rows: Callable[[], Iterator[Row]], tokenizer: Any, max_tokens: int, draft: Path, progress: Progress
-) -> Facts:
-    draft.mkdir(parents=True, exist_ok=True)
-    dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
-    done = _read_note(draft / "state.json", dtype.itemsize) or _Written()
+def _tokenizer_sha256(tokenizer: Any) -> str:
+    """Digest (hex) of what decides token ids, without the cut, which a tokenizer remembers from its last call."""
+    said = json.loads(tokenizer.backend_tokenizer.to_str())
+    decisive = {name: value for name, value in said.items() if name not in ("truncation", "padding")}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def _tokenize(rows: Iterator[Row], tokenizer: Any, max_tokens: int, progress: Progress) -> derived.Derived:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    with (draft / "tokens.bin").open("ab") as tokens, (draft / "ends.bin").open("ab") as ends:
-        for file, size in zip((tokens, ends), done.sizes(dtype.itemsize), strict=True):
-            file.truncate(size)
-        if not done.facts.rows:
-            ends.truncate(0)
-            done.append(ends, np.zeros(1, np.int64))
-        remaining = islice(rows(), done.facts.rows, None)
-        while block := list(islice(remaining, _AT_ONCE)):
-            texts = [text for row in block for text in row]
-            ids = tokenizer(
-                texts,
-                truncation=True,
-                max_length=max_tokens,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-            )["input_ids"]
-            lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
-            done.append(tokens, np.concatenate([np.asarray(one, dtype=dtype) for one in ids]))
-            done.append(ends, done.facts.tokens + np.cumsum(lengths))
-            done.facts = Facts(
-                rows=done.facts.rows + len(block),
-                columns=len(block[0]),
-                tokens=done.facts.tokens + int(lengths.sum()),
-                blank=done.facts.blank + sum(not row[0].strip() for row in block),
-            )
-            for file in (tokens, ends):
-                file.flush()
-                os.fsync(file.fileno())  # after a power cut, the state must not claim what the disk does not hold
-            done.note(draft / "state.json")
-            progress("tokenizing", done.facts.rows, 0)
-    done.note(draft / "meta.json")
-    return done.facts
-
-
-@dataclass(slots=True)
-class _Written:
-    """What was written so far: counts, and a digest of each of `_FILES` that is fed with what is added."""
-
-    facts: Facts = field(default_factory=Facts)
-    digests: dict[str, Any] = field(default_factory=lambda: {name: hashlib.sha256() for name in _FILES})
-
-    def sizes(self, itemsize: int) -> tuple[int, int]:
-        """Bytes of the tokens and of the ends."""
-        return self.facts.tokens * itemsize, 8 * (self.facts.rows * self.facts.columns + 1)
-
-    def append(self, file: BinaryIO, numbers: NDArray[Any]) -> None:
-        content = numbers.tobytes()
-        file.write(content)
-        self.digests[Path(file.name).name].update(content)
-
-    def hex(self) -> dict[str, str]:
-        """The digests of the files, and that of the counts."""
-        counts = json.dumps(asdict(self.facts)).encode()
-        stored = {name: digest.hexdigest() for name, digest in self.digests.items()}
-        return stored | {"counts": hashlib.sha256(counts).hexdigest()}
-
-    def note(self, path: Path) -> None:
-        files.replace(path, (json.dumps(asdict(self.facts) | {"sha256": self.hex()}) + "\n").encode())
-
-
-def _read_note(note: Path, itemsize: int) -> _Written | None:
-    """What a note says was written, if the files beside it begin with just that; else it is named in one warning."""
-    if not note.is_file():
-        return None
-    try:
-        said = json.loads(note.read_text(encoding="utf-8"))
-        expected = said.pop("sha256")
-        written = _Written(Facts(**said))
-        for name, size in zip(_FILES, written.sizes(itemsize), strict=True):
-            _feed(written.digests[name], note.with_name(name), size)
-        found = written.hex()
-        damaged = ", ".join(name for name in found if found[name] != expected[name])
-        if damaged:
-            raise ValueError(f"{damaged}: another sha256 than was written down")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        _log.warning("%s: cannot be used (%s); the text is tokenised anew", note, error)
-        return None
-    return written
-
-
-def _feed(digest: Any, path: Path, size: int) -> None:
-    """Read the file's first bytes into the digest.
-
-    Raises:
-        OSError, ValueError: if it cannot be read, or holds less.
-    """
-    with path.open("rb") as file:
-        while size > 0:
-            block = file.read(min(size, _BLOCK))
-            if not block:
-                raise ValueError(f"{path.name}: {size} bytes too short")
-            digest.update(block)
-            size -= len(block)
+    dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
+    tokens, lengths = list[NDArray[Any]](), [np.zeros(1, np.int64)]
+    columns = done = blank = 0
+    while block := list(islice(rows, _AT_ONCE)):
+        ids = tokenizer(
+            [text for row in block for text in row],
+            truncation=True,
+            max_length=max_tokens,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )["input_ids"]
+        lengths.append(np.fromiter(map(len, ids), np.int64, len(ids)))
+        tokens.append(np.fromiter(chain.from_iterable(ids), dtype, int(lengths[-1].sum())))
+        columns, done = len(block[0]), done + len(block)
+        blank += sum(not row[0].strip() for row in block)
+        progress("tokenizing", done, 0)
+    arrays = {"tokens": np.concatenate(tokens), "ends": np.cumsum(np.concatenate(lengths))}
+    return derived.Derived(arrays, {"columns": str(columns), "blank": str(blank)})
 
 
 def draw_seed(seed: int, stream: int, *numbers: int) -> int:
@@ -297,6 +290,13 @@ def _feistel(x: NDArray[np.uint64], half: int, keys: NDArray[np.uint64]) -> NDAr
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         left, right = right, left ^ ((mixed ^ (mixed >> np.uint64(31))) & low)
     return (left << bits) | right
+
+
+class Batch(NamedTuple):
+    """b examples of c views, padded: token ids (b, c, s), and mask (b, c, s) with 1 on tokens."""
+
+    ids: Tensor
+    mask: Tensor
 
 
 class Batches:
@@ -347,22 +347,72 @@ class Batches:
 
     def __getitem__(self, step: int) -> Batch:
         rows = np.array_split(self.rows(step), self._world)[self._rank]
-        if self._corpus.columns > 1:
-            views = [self._corpus.gather(rows, column) for column in range(self._corpus.columns)]
-        else:
-            first = self._corpus.gather(rows, 0)
-            views = [first, first if self._augment is None else self._second(rows, step)]
+        views = [self._corpus.gather(rows, column) for column in range(self._corpus.columns)]
+        if len(views) == 1 and self._augment is not None:
+            rng = np.random.default_rng(draw_seed(self._seed, AUGMENT, step, self._rank))
+            views.append(self._augment(self._corpus, rows, rng))
+        elif len(views) == 1:
+            views *= 2
         longest = max(int(lengths.max()) for _, lengths in views)
         width = min(-(-longest // self.quantum) * self.quantum, max(longest, self._longest))
-        return _pad_views(views, self._pad_id, width)
-
-    def _second(self, rows: Ids, step: int) -> tuple[Ids, Ids]:
-        assert self._augment is not None
-        rng = np.random.default_rng(draw_seed(self._seed, AUGMENT, step, self._rank))
-        return self._augment(self._corpus, rows, rng)
+        padded = [pad_flat(tokens, lengths, self._pad_id, width) for tokens, lengths in views]
+        ids, mask = (torch.stack(parts, dim=1) for parts in zip(*padded, strict=True))  # (b, c, s)
+        return Batch(ids, mask)
 
 
-def _pad_views(views: list[tuple[Ids, Ids]], pad_id: int, width: int) -> Batch:
-    padded = [pad_flat(tokens, lengths, pad_id, width) for tokens, lengths in views]
-    ids, mask = (torch.stack(parts, dim=1) for parts in zip(*padded, strict=True))  # (b, c, s)
-    return Batch(ids, mask)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevScore:
+    """Spearman -1..1; alignment and uniformity as in the paper's Figure 2, of unit vectors, lower is better."""
+
+    spearman: float
+    alignment: float
+    uniformity: float
+
+
+class DevSet:
+    """Scored sentence pairs; each distinct sentence is tokenised and encoded once, and never cut.
+
+    Attributes:
+        name: for the card.
+        sha256: of the pairs and scores.
+    """
+
+    def __init__(self, name: str, pairs: Pairs, tokenizer: Any, max_positions: int) -> None:
+        self.name = name
+        self.sha256 = hashlib.sha256(repr((pairs.left, pairs.right, pairs.gold)).encode()).hexdigest()
+        place = {text: i for i, text in enumerate(dict.fromkeys([*pairs.left, *pairs.right]))}
+        self._left = np.array([place[text] for text in pairs.left])
+        self._right = np.array([place[text] for text in pairs.right])
+        self._gold = np.array(pairs.gold)
+        self._ids = tokenizer(list(place), truncation=True, max_length=max_positions)["input_ids"]
+        self._pad_id = tokenizer.pad_token_id
+
+    def score(self, model: nn.Module) -> DevScore:
+        """Evaluate in float32 with the evaluation pooler; the model is left in training mode and draws nothing."""
+        x = self._encode(model)
+        correlation = spearman(self._gold, cosine(x[self._left], x[self._right]))
+        unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+        if not np.isfinite(correlation) or not x.any(axis=1).all():  # no directions to compare
+            return DevScore(spearman=correlation, alignment=float("nan"), uniformity=float("nan"))
+        similar = self._gold > _SIMILAR
+        left, right = unit[self._left[similar]], unit[self._right[similar]]
+        return DevScore(
+            spearman=correlation,
+            alignment=alignment(left, right) if similar.any() else float("nan"),
+            uniformity=uniformity(unit) if len(unit) > 1 else float("nan"),
+        )
+
+    @torch.inference_mode()
+    def _encode(self, model: nn.Module) -> NDArray[np.float32]:
+        device = next(model.parameters()).device
+        model.eval()
+        rows, parts = list[int](), list[NDArray[np.float32]]()
+        for batch in plan_batches([len(t) for t in self._ids], _CPU_BUDGET if device.type == "cpu" else _GPU_BUDGET):
+            ids, mask = pad([self._ids[row] for row in batch.rows], self._pad_id)
+            rows += batch.rows
+            parts.append(model(ids.to(device), mask.to(device)).float().cpu().numpy())
+        model.train()
+        found = np.concatenate(parts)
+        out = np.empty_like(found)
+        out[rows] = found
+        return out

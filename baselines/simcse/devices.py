@@ -207,10 +207,8 @@ def gather(z: Tensor, sizes: Sequence[int]) -> Tensor:
         sizes: b_r of every process.
 
     Returns:
-        (sum of sizes, c, d); z itself where there is one process.
+        (sum of sizes, c, d).
     """
-    if len(sizes) == 1:
-        return z
     padded = z.new_zeros(max(sizes), *z.shape[1:])
     padded[: len(z)] = z.detach()
     parts = [torch.empty_like(padded) for _ in sizes]
@@ -222,8 +220,6 @@ def gather(z: Tensor, sizes: Sequence[int]) -> Tensor:
 
 def reduce_gradients(parameters: Iterable[Tensor], world: int, scale: str) -> None:
     """Sum the gradients over the processes, in one message; scale "mean" then divides by their number."""
-    if world == 1:
-        return
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     distributed.all_reduce(flat)
@@ -233,7 +229,6 @@ def reduce_gradients(parameters: Iterable[Tensor], world: int, scale: str) -> No
         gradient.copy_(part.view_as(gradient))
 
 
-def wait(world: int) -> None:
+def wait() -> None:
     """Until all processes are here."""
-    if world > 1:
-        distributed.barrier()
+    distributed.barrier()

@@ -13,10 +13,9 @@ from typing import Any
 
 from baselines.simcse import devices
 from baselines.simcse.ablations import thesaurus_sha256
-from baselines.simcse.checkpoint import LOG, check_folder
-from baselines.simcse.data import Batches, open_corpus
-from baselines.simcse.model import DevSet
-from baselines.simcse.recipe import Job, fingerprint, train
+from baselines.simcse.checkpoint import LOG, check_folder, fingerprint
+from baselines.simcse.data import Batches, DevSet, open_corpus
+from baselines.simcse.recipe import Job, train
 from baselines.simcse.settings import Settings, SimcseUnsup, published
 from baselines.transformers import find_backbone, without_place
 from harness import files
@@ -67,7 +66,7 @@ def make_job(settings: Settings, context: Context, options: TrainingOptions | No
     job = Job(
         settings=settings,
         backbone=backbone,
-        corpus=open_corpus(text.files[0].path, tokenizer, settings, context.cache_dir, context.progress),
+        corpus=open_corpus(text.files[0], tokenizer, settings, context.cache_dir, context.progress),
         dev=_dev_set(settings, context, tokenizer, longest),
         folder=options.output or context.cache_dir,
         device=context.device,

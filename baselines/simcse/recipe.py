@@ -1,17 +1,16 @@
-"""SimCSE's training, from a job to a folder: what a run is asked, its step, and the loop.
+"""SimCSE's training in one file: the network, its objective, the optimiser, the step, and the loop.
+
+Letters: b sentences (the rows of a batch), c views of each (columns of the data; 2 copies for one-column data), s
+tokens, d dimensions; n rows of tokens, which are b * c where all views go through the network together.
 
 Source: SimCSE paper, Appendix A; re-implemented from the behaviour of princeton-nlp/SimCSE at commit 49fa580. What is
 done otherwise: random numbers are drawn per step (see `data`), and of the development sets only the chosen one is
 encoded, where the reference runs SentEval: https://github.com/princeton-nlp/SimCSE/blob/49fa580/simcse/trainers.py#L93-L134
 """
 
-import hashlib
-import json
-import logging
+import copy
 import math
-import shutil
 import time
-from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,21 +18,281 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from baselines.simcse import checkpoint, devices
-from baselines.simcse.ablations import Masked, Masker, make_augment, thesaurus_sha256, vocabulary_layer
-from baselines.simcse.data import DROPOUT, INIT, MASKING, Batches, Corpus, draw_seed
-from baselines.simcse.model import DevSet, Optimizer, Trainee, contrastive_loss, make_model, save_model
+from baselines.simcse.ablations import (
+    Masked,
+    Masker,
+    make_augment,
+    masked_loss,
+    thesaurus_sha256,
+    vocabulary_layer,
+)
+from baselines.simcse.data import DROPOUT, INIT, MASKING, Batches, Corpus, DevSet, draw_seed
 from baselines.simcse.settings import Settings, SimcseSup, SimcseUnsup
 from harness import files
 from harness.encoders.batching import prefetch
-from harness.encoders.checkpoint import Checkpoint, load_tokenizer
-from harness.encoders.context import to_device
-from harness.errors import EncoderError, ResultError, UsageError
+from harness.encoders.checkpoint import Checkpoint, load_tokenizer, loading
+from harness.encoders.forward import BERTS, Head, forward_pooled
+from harness.errors import EncoderError, UsageError
 from harness.progress import Progress, silent
 
-_log = logging.getLogger(__name__)
+_FIRST_TOKEN = ("cls", "cls_before_pooler")
+_EPSILON = 1e-8  # that of torch.nn.CosineSimilarity, which the reference takes
+_BETAS = (0.9, 0.999)
+_MANY = 1e9  # steps after which both of Adam's bias corrections are 1; in float32 one step more changes nothing
+
+
+class SentenceModel(nn.Module):
+    """Token ids to sentence vectors.
+
+    Attributes:
+        backbone: the transformer, without its pretrained pooler, which SimCSE never uses.
+        head: tanh(W x + b) over CLS; None for poolers other than cls.
+        width: d, the length of a vector.
+        pooling: how evaluation pools.
+    """
+
+    def __init__(self, backbone: nn.Module, head: Head | None, settings: Settings) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.width = int(backbone.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        self.pooling = settings.pooling
+        self._pooler = settings.pooler
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """(n, s) ids and mask -> (n, d): pooled as in training or as in evaluation, by the module's mode."""
+        name = self._pooler if self.training else self.pooling
+        return forward_pooled(self.backbone, ids, mask, [name], self.head)[name]
+
+
+def make_model(checkpoint: Checkpoint, settings: Settings) -> SentenceModel:
+    """Backbone from the checkpoint, in float32; the head drawn from torch's generator, N(0, initializer_range), bias 0.
+
+    Raises:
+        UsageError: if the checkpoint is of a family that is not BERT's.
+        EncoderError: if the weights do not fit the configuration.
+    """
+    from transformers import AutoModel
+
+    folder = checkpoint.transformer
+    family = checkpoint.configuration.kind
+    if family not in BERTS:
+        raise UsageError(f"{checkpoint.name}: model_type {family} cannot be trained, expected {', '.join(BERTS)}")
+    changes = {}
+    if settings.dropout is not None:
+        changes = {"hidden_dropout_prob": settings.dropout, "attention_probs_dropout_prob": settings.dropout}
+    pooler = {} if family == "electra" else {"add_pooling_layer": False}
+    with loading(checkpoint):
+        backbone, report = AutoModel.from_pretrained(
+            str(folder),
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **pooler,
+            **changes,
+        )
+    missing = [key for key in report["missing_keys"] if "position_ids" not in key]
+    if missing:
+        raise EncoderError(
+            f"{folder}: the weights lack {len(missing)} tensors of the configuration, first {missing[0]}; they would "
+            "stay random"
+        )
+    backbone.config.use_cache = False
+    if settings.pooler in _FIRST_TOKEN and not settings.mlm_weight:  # the masked language model needs every token
+        last = backbone.encoder.layer[-1]
+        last.forward = partial(_first_token, last)
+    head = _fresh_head(backbone.config) if settings.pooler == "cls" else None
+    return SentenceModel(backbone, head, settings)
+
+
+def _first_token(block: Any, states: Tensor, mask: Tensor | None = None, *_: object, **__: object) -> Tensor:
+    """The last block for CLS alone, (n, s, d) -> (n, 1, d).
+
+    Nobody looks at the outputs of the other tokens, so their queries and feed-forward layer, two thirds of a block,
+    need not be computed. Same function, same gradient.
+    """
+    attention, first = block.attention.self, states[:, :1]
+    shape = (len(states), -1, attention.num_attention_heads, attention.attention_head_size)
+    query, key, value = (
+        layer(x).view(shape).transpose(1, 2)  # (n, heads, 1 or s, d / heads)
+        for layer, x in ((attention.query, first), (attention.key, states), (attention.value, states))
+    )
+    context = functional.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=None if mask is None else mask[..., :1, :],
+        dropout_p=attention.dropout.p if block.training else 0.0,
+    )
+    attended = block.attention.output(context.transpose(1, 2).flatten(2), first)
+    return block.feed_forward_chunk(attended)  # type: ignore[no-any-return]
+
+
+def _fresh_head(config: Any) -> Head:
+    """https://github.com/princeton-nlp/SimCSE/blob/49fa580/simcse/models.py#L19-L33; `init_weights` draws it so."""
+    width, spread = config.hidden_size, config.initializer_range
+    return Head(torch.empty(width, width).normal_(0.0, spread), torch.zeros(width))
+
+
+class Trainee(nn.Module):
+    """All that learns in a run: one or two towers, and what else has weights.
+
+    Attributes:
+        first: the tower that is kept.
+        second: of the views after the first one, where there are two towers.
+        vocabulary: output layer of the auxiliary masked language model, where there is one.
+    """
+
+    def __init__(self, model: SentenceModel, settings: Settings, vocabulary: nn.Module | None = None) -> None:
+        super().__init__()
+        self.first = model
+        self.second = copy.deepcopy(model) if settings.towers == 2 else None
+        self.vocabulary = vocabulary
+        self._settings = settings
+
+    def forward(self, ids: Tensor, mask: Tensor, seed: int | None = None) -> Tensor:
+        """Embeddings of all views of a batch, (b, c, s) -> (b, c, d).
+
+        One pass over all rows, example by example; with a fixed mask or two towers one pass per view, and a fixed mask
+        starts the generator anew for each.
+
+        Args:
+            ids: token ids.
+            mask: 1 on tokens, 0 on padding.
+            seed: of the dropout masks; None: the caller has seeded.
+        """
+        b, c, s = ids.shape
+        if seed is not None:
+            torch.manual_seed(seed)
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=self._settings.dtype == "bfloat16"):
+            if self.second is None and not self._settings.fixed_mask:
+                return self._embed(self.first, ids.view(b * c, s), mask.view(b * c, s)).view(b, c, -1)
+            views = []
+            for view in range(c):
+                if self._settings.fixed_mask and seed is not None:
+                    torch.manual_seed(seed)
+                tower = self.first if view == 0 or self.second is None else self.second
+                views.append(self._embed(tower, ids[:, view], mask[:, view]))
+            return torch.stack(views, dim=1)
+
+    def masked_loss(self, masked: Masked) -> Tensor:
+        """The auxiliary loss: a second pass over the corrupted rows, with dropout masks of its own."""
+        assert self.vocabulary is not None
+        with torch.autocast(masked.ids.device.type, torch.bfloat16, enabled=self._settings.dtype == "bfloat16"):
+            return masked_loss(self.first.backbone, self.vocabulary, masked)
+
+    def _embed(self, tower: SentenceModel, ids: Tensor, mask: Tensor) -> Tensor:
+        """(n, s) -> (n, d); on a CPU in `length_groups` passes over rows of similar length."""
+        if self._settings.length_groups == 1 or ids.is_cuda:
+            return tower(ids, mask)  # type: ignore[no-any-return]
+        lengths = mask.sum(dim=1)
+        order = lengths.argsort(stable=True)
+        parts = []
+        for part in order.chunk(self._settings.length_groups):
+            longest = int(lengths[part[-1]])
+            parts.append(tower(ids[part, :longest], mask[part, :longest]))
+        return torch.cat(parts)[order.argsort()]
+
+
+def contrastive_loss(
+    z: Tensor, *, temperature: float, similarity: str = "cosine", hard_negative_weight: float = 0.0
+) -> Tensor:
+    """Mean over rows of -log softmax at the positive, in float32 whatever autocast says.
+
+    One-directional: the rows are the first views, each against every second view, then against every hard negative.
+    Equal similarities give log(b * (c - 1)); a single row of two views gives 0.
+
+    Source: the paper's equations 1, 4 and 5; https://github.com/princeton-nlp/SimCSE/blob/49fa580/simcse/models.py#L194-L212
+
+    Args:
+        z: (b, c, d), c >= 2. View 0 is the sentence, view 1 its positive, views 2.. its hard negatives.
+        temperature: divides the similarity, > 0.
+        similarity: "cosine" or "dot".
+        hard_negative_weight: added, after the division, where a row meets its own hard negative; the paper's alpha is
+            exp of it, so 0 is alpha = 1.
+    """
+    with torch.autocast(z.device.type, enabled=False):
+        z = z.float()
+        if similarity == "cosine":
+            z = functional.normalize(z, dim=-1, eps=_EPSILON)
+        anchors, others = z[:, 0], z[:, 1:].transpose(0, 1)  # (b, d), (c - 1, b, d)
+        blocks = anchors @ others.transpose(1, 2) / temperature  # (c - 1, b, b)
+        if hard_negative_weight and len(blocks) > 1:
+            own = torch.eye(len(anchors), dtype=blocks.dtype, device=blocks.device)
+            blocks = torch.cat([blocks[:1], blocks[1:] + hard_negative_weight * own])
+        logits = blocks.transpose(0, 1).flatten(1)  # (b, (c - 1) b): the positives are on the diagonal
+        return functional.cross_entropy(logits, torch.arange(len(z), device=z.device))
+
+
+class Optimizer:
+    """AdamW on torch's fused kernel, with a rate that falls linearly to 0, without warm-up.
+
+    epsilon="hf" is transformers 4.2's update, lr * sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + eps), with decay after
+    the update; "torch" is torch's own, which adds eps to sqrt(v / (1 - b2^t)). To torch's kernel the former is an
+    epsilon of eps / sqrt(1 - b2^t), which changes from step to step. A recorded step cannot change it: on a GPU the
+    kernel is told of so many steps that it corrects nothing, and the rate, a tensor, holds the corrections.
+    """
+
+    def __init__(self, module: nn.Module, settings: Settings, total: int) -> None:
+        assert settings.learning_rate is not None
+        self._settings, self._first, self._total = settings, settings.learning_rate, total
+        device = next(module.parameters()).device
+        self._on_gpu = device.type == "cuda"
+        self._rate = torch.zeros((), device=device)
+        self._kept = torch.ones((), device=device)
+        decayed: list[Tensor] = [p for name, p in module.named_parameters() if _decays(name)]
+        others = [p for name, p in module.named_parameters() if not _decays(name)]
+        self._decayed = decayed if settings.weight_decay and settings.epsilon == "hf" else []
+        decay = settings.weight_decay if settings.epsilon == "torch" else 0.0
+        self.adam = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}],
+            lr=self._rate if self._on_gpu else 1e-3,
+            betas=_BETAS,
+            eps=settings.adam_epsilon,
+            fused=True,
+            capturable=self._on_gpu,
+        )
+
+    def rate(self, step: int) -> float:
+        """The learning rate of the step, counted from 0."""
+        return self._first * (self._total - step) / self._total
+
+    def resume(self, step: int) -> None:
+        """Give every weight its moments before a step is recorded, and the count of steps that the kernel is told."""
+        if not self._on_gpu:
+            return
+        count = _MANY if self._settings.epsilon == "hf" else float(step)
+        for group in self.adam.param_groups:
+            for p in group["params"]:
+                state = self.adam.state[p] or {"exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+                self.adam.state[p] = state | {"step": torch.tensor(count, device=p.device)}
+
+    def schedule(self, step: int) -> None:
+        """Set what changes from step to step."""
+        rate, epsilon = self.rate(step), self._settings.adam_epsilon
+        self._kept.fill_(1 - rate * self._settings.weight_decay)
+        second = math.sqrt(1 - _BETAS[1] ** (step + 1)) if self._settings.epsilon == "hf" else 1.0
+        if self._on_gpu:
+            self._rate.fill_(rate * second / (1 - _BETAS[0] ** (step + 1)) if self._settings.epsilon == "hf" else rate)
+            return
+        for group in self.adam.param_groups:
+            group["lr"], group["eps"] = rate, epsilon / second
+
+    def update(self) -> None:
+        """Take the gradients to the weights."""
+        self.adam.step()
+        if self._decayed:
+            with torch.no_grad():
+                torch._foreach_mul_(self._decayed, self._kept)
+
+
+def _decays(name: str) -> bool:
+    return "bias" not in name and "LayerNorm.weight" not in name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +340,7 @@ class Job:
         parts: dict[str, Any] = {
             "settings": settings,
             "backbone": _backbone(self.backbone),
-            "data": {"name": self.corpus.name, "sha256": self.corpus.sha256, **asdict(self.corpus.facts)},
+            "data": {"name": self.corpus.name, "sha256": self.corpus.sha256, **self.corpus.facts},
             "dev": {"name": self.dev.name, "sha256": self.dev.sha256} if self.dev else None,
         }
         if isinstance(self.settings, SimcseUnsup) and self.settings.thesaurus is not None:
@@ -101,22 +360,13 @@ def _backbone(source: Checkpoint) -> dict[str, str]:
     return facts | {key: str(value) for key, value in source.content.items() if key in ("config", "tokenizer")}
 
 
-def fingerprint(identity: Mapping[str, Any]) -> str:
-    """Sha256 (hex) of `Job.identity` without the names of files, which decide nothing."""
-    parts = {
-        part: {k: v for k, v in facts.items() if k != "name"} if facts else None for part, facts in identity.items()
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
 class _Run:
     """A job in progress."""
 
-    def __init__(self, job: Job) -> None:
-        self.job, settings = job, job.settings
+    def __init__(self, job: Job, folder: checkpoint.RunFolder) -> None:
+        self.job, settings, self.folder = job, job.settings, folder
         device, self.rank, self.world = devices.join(job.device)
         self.device = torch.device(device)
-        self.identity = job.identity()
         tokenizer = load_tokenizer(job.backbone)
         augment = None
         if isinstance(settings, SimcseUnsup):
@@ -127,9 +377,7 @@ class _Run:
         vocabulary = vocabulary_layer(job.backbone) if self.masker else None
         trainee = Trainee(make_model(job.backbone, settings), settings, vocabulary)
         self.trainee = trainee.to(self.device).train()
-        self.write = partial(save_model, self.trainee.first, job.backbone)
         self.optimizer = Optimizer(self.trainee, settings, self.batches.total)
-        self.folder = checkpoint.RunFolder(job.folder, fingerprint(self.identity), in_cache=job.in_cache)
         self.folder.claim()
         self.state = checkpoint.restore(self.folder.checkpoint, self.trainee, self.optimizer.adam)
         if self.state.best_score is not None:
@@ -176,7 +424,7 @@ class _Run:
             loss, norm = self.graphs(seed, read)
         else:
             sizes = self.batches.sizes(step) if self.world > 1 else None
-            loss, norm = self._gradient(*(to_device(x, self.device) for x in read), seed=seed, sizes=sizes)
+            loss, norm = self._gradient(*(x.to(self.device, non_blocking=True) for x in read), seed=seed, sizes=sizes)
             self.optimizer.update()
         self.losses.append(loss)
         self.norm = norm
@@ -190,7 +438,7 @@ class _Run:
         self.optimizer.adam.zero_grad(set_to_none=True)
         z = self.forward(ids, mask, seed).float()  # (b, c, d)
         loss = contrastive_loss(
-            devices.gather(z, sizes or [len(z)]),
+            devices.gather(z, sizes) if sizes else z,
             temperature=settings.temperature,
             similarity=settings.similarity,
             hard_negative_weight=settings.hard_negative_weight if isinstance(settings, SimcseSup) else 0.0,
@@ -201,7 +449,8 @@ class _Run:
             loss = loss + settings.mlm_weight * share * self.trainee.masked_loss(Masked(*masked))
         loss.backward()  # type: ignore[no-untyped-call]
         parameters = list(self.trainee.parameters())
-        devices.reduce_gradients(parameters, self.world, settings.gradient_scale)
+        if self.world > 1:
+            devices.reduce_gradients(parameters, self.world, settings.gradient_scale)
         return loss.detach(), torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
 
     def report(self) -> dict[str, float]:
@@ -245,7 +494,7 @@ class _Run:
             raise self._divergence(self.state.step - 1, f"the score on {self.job.dev.name} dev is undefined")
         if self.state.best_score is None or score.spearman > self.state.best_score:
             self.state.best_score, self.state.best_step = score.spearman, self.state.step
-            self.folder.keep(self.write, self.state)
+            self.folder.keep(self._write, self.state)
         return {f"dev_{name}": value for name, value in asdict(score).items()}
 
     def log_start(self) -> None:
@@ -258,11 +507,17 @@ class _Run:
         checkpoint.save_checkpoint(self.folder.checkpoint, self.trainee, self.optimizer.adam, self.state)
         self.saved = (self.state.step, time.monotonic())
 
+    def _write(self, folder: Path) -> None:
+        """Write the tower that is kept."""
+        kept = self.trainee.first
+        checkpoint.save_model(folder, self.job.backbone, kept.backbone, kept.head, kept.pooling)
+
     def finish(self, seconds: float) -> dict[str, Any]:
         """Move the chosen weights into the folder; the card comes last, and says that the folder is whole."""
-        chosen = self.folder.settle(self.write, self.state)
+        chosen = self.folder.settle(self._write, self.state)
         rate = self.clock.rate
-        card = self.identity | {
+        card = {
+            **self.folder.identity,
             "fingerprint": self.folder.fingerprint,
             "pooling": self.job.settings.pooling,
             "steps": self.batches.total,
@@ -281,6 +536,36 @@ class _Run:
             },
         }
         return checkpoint.write_card(self.job.folder, card)
+
+    def loop(self) -> None:
+        """Do the steps that are left: the objective is in `_gradient`, what is looked at between them here."""
+        job, total = self.job, self.batches.total
+        assert job.settings.eval_every is not None
+        steps = range(self.state.step, total)
+        with closing(prefetch(self.prepare, steps)) as prepared:
+            for step, read in zip(steps, prepared, strict=True):
+                self.advance(step, read)
+                done = step + 1
+                # As in the reference, steps after the last multiple are not evaluated.
+                evaluates = job.dev is not None and done % job.settings.eval_every == 0
+                if evaluates or done % job.log_every == 0 or done == total:
+                    self._look(evaluates=evaluates)
+
+    def _look(self, *, evaluates: bool) -> None:
+        """Log the steps since the last look, evaluate, and write a checkpoint if the last one is old."""
+        job, done = self.job, self.state.step
+        line = self.report()
+        self.clock.stop(done, self.graphs.recorded if self.graphs else 0)
+        if self.rank == 0:
+            if evaluates:
+                line |= self.evaluate()
+            self.folder.log(line)
+            if time.monotonic() - self.saved[1] >= job.checkpoint_seconds and done < self.batches.total:
+                self.save()
+            best = self.state.best_score
+            told = f"loss {line['loss']:.4f}" + ("" if best is None else f", best dev Spearman {100 * best:.2f}")
+            job.progress("training", done, self.batches.total, told)
+        self.clock.start(done)
 
 
 def train(job: Job) -> dict[str, Any]:
@@ -301,92 +586,32 @@ def train(job: Job) -> dict[str, Any]:
     """
     if not job.in_cache:
         checkpoint.check_folder(job.folder)
+    folder = checkpoint.RunFolder(job.folder, job.identity(), in_cache=job.in_cache)
     with files.writing(job.folder):
-        card = _read_finished(job) or _train_or_restart(job)
+        card = folder.finished()
+        if card is None:
+            try:
+                card = _train(job, folder)
+            except checkpoint.Damage as damage:
+                folder.restart(damage)
+                card = _train(job, folder)
         if devices.is_leader():
-            shutil.rmtree(job.folder / checkpoint.WORK, ignore_errors=True)  # also what a kill behind the card has left
+            folder.clean()  # also what a kill behind the card has left
         return card
 
 
-def _read_finished(job: Job) -> dict[str, Any] | None:
-    """The card of the folder's run; None where there is none yet, or not any more because it was damaged."""
-    try:
-        card = checkpoint.read_card(job.folder)
-        return None if card is None else _same_run(job, card)
-    except checkpoint.Damage as damage:
-        if not job.in_cache or devices.size() > 1:
-            raise ResultError(f"{damage}; mend it, name another folder, or train again in an empty one") from damage
-        _log.warning("%s; the model is trained anew", damage)
-        shutil.rmtree(job.folder)
-        return None
-
-
-def _train_or_restart(job: Job) -> dict[str, Any]:
-    try:
-        return _train(job)
-    except checkpoint.Damage as damage:
-        if devices.size() > 1:  # they would delete under one another
-            raise ResultError(f"{damage}; delete {job.folder / checkpoint.WORK} and train again") from damage
-        _log.warning("%s; training starts anew", damage)
-    checkpoint.RunFolder(job.folder, "").restart()
-    return _train(job)
-
-
-def _train(job: Job) -> dict[str, Any]:
+def _train(job: Job, folder: checkpoint.RunFolder) -> dict[str, Any]:
     with (
         torch.random.fork_rng(devices=range(torch.cuda.device_count())),
         devices.gpu_settings(job.device, deterministic=job.deterministic),
     ):
-        run = _Run(job)
-        run.folder.cut_log(run.state.step or -1)
+        run = _Run(job, folder)
+        folder.cut_log(run.state.step or -1)
         started = time.monotonic()
         if run.state.step == 0 and run.rank == 0:
             run.log_start()
-        _loop(run)
+        run.loop()
         card = run.finish(time.monotonic() - started) if run.rank == 0 else {}
-        devices.wait(run.world)
-        return card or json.loads((job.folder / checkpoint.CARD).read_text(encoding="utf-8"))
-
-
-def _same_run(job: Job, card: dict[str, Any]) -> dict[str, Any]:
-    wanted = job.identity()
-    if card["fingerprint"] == fingerprint(wanted):
-        return card
-    if job.in_cache:
-        raise checkpoint.Damage(
-            f"{job.folder / checkpoint.CARD}: the card of another run, expected that of the folder's name"
-        )
-    names = dict.fromkeys([*wanted, *(["thesaurus"] if "thesaurus" in card else [])])
-    parts = ", ".join(part for part in names if card.get(part) != json.loads(json.dumps(wanted.get(part))))
-    raise UsageError(
-        f"{job.folder}: holds the finished run of another {parts}, expected this run's or nothing; name another folder"
-    )
-
-
-def _loop(run: _Run) -> None:
-    job, total = run.job, run.batches.total
-    assert job.settings.eval_every is not None
-    steps = range(run.state.step, total)
-    with closing(prefetch(run.prepare, steps)) as prepared:
-        for step, read in zip(steps, prepared, strict=True):
-            run.advance(step, read)
-            done = step + 1
-            # As in the reference, steps after the last multiple are not evaluated.
-            evaluates = job.dev is not None and done % job.settings.eval_every == 0
-            if not (evaluates or done % job.log_every == 0 or done == total):
-                continue
-            line = run.report()
-            run.clock.stop(done, run.graphs.recorded if run.graphs else 0)
-            if run.rank == 0:
-                if evaluates:
-                    line |= run.evaluate()
-                run.folder.log(line)
-                if time.monotonic() - run.saved[1] >= job.checkpoint_seconds and done < total:
-                    run.save()
-                job.progress("training", done, total, _figures(line, run.state.best_score))
-            run.clock.start(done)
-
-
-def _figures(line: Mapping[str, float], best: float | None) -> str:
-    """The loss, and the best dev score so far, as progress shows them."""
-    return f"loss {line['loss']:.4f}" + ("" if best is None else f", best dev Spearman {100 * best:.2f}")
+        if run.world > 1:
+            devices.wait()
+        return card or checkpoint.read_card(job.folder) or {}
