@@ -25,7 +25,7 @@ from harness import derived
 from harness.data.columns import NEUTRAL, columns_text, is_neutral
 from harness.data.records import Pairs
 from harness.data.text import SentenceFile
-from harness.encoders.batching import pad, pad_flat, plan_batches
+from harness.encoders.batching import pad, plan_batches
 from harness.errors import DataError, UsageError
 from harness.progress import Progress
 from harness.results.correlation import spearman
@@ -355,9 +355,12 @@ class Batches:
             views *= 2
         longest = max(int(lengths.max()) for _, lengths in views)
         width = min(-(-longest // self.quantum) * self.quantum, max(longest, self._longest))
-        padded = [pad_flat(tokens, lengths, self._pad_id, width) for tokens, lengths in views]
-        ids, mask = (torch.stack(parts, dim=1) for parts in zip(*padded, strict=True))  # (b, c, s)
-        return Batch(ids, mask)
+        lengths = np.stack([lengths for _, lengths in views], axis=1)  # (b, c)
+        mask = np.arange(width) < lengths[:, :, None]  # (b, c, s)
+        ids = np.full(mask.shape, self._pad_id, dtype=np.int64)
+        for view, (tokens, _) in enumerate(views):
+            ids[:, view][mask[:, view]] = tokens
+        return Batch(torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -377,6 +377,14 @@ class _Run:
         vocabulary = vocabulary_layer(job.backbone) if self.masker else None
         trainee = Trainee(make_model(job.backbone, settings), settings, vocabulary)
         self.trainee = trainee.to(self.device).train()
+        kept = self.trainee.first
+        self._write = partial(
+            checkpoint.save_model,
+            source=job.backbone,
+            backbone=kept.backbone,
+            head=kept.head,
+            pooling=kept.pooling,
+        )
         self.optimizer = Optimizer(self.trainee, settings, self.batches.total)
         self.folder.claim()
         self.state = checkpoint.restore(self.folder.checkpoint, self.trainee, self.optimizer.adam)
@@ -506,11 +514,6 @@ class _Run:
     def save(self) -> None:
         checkpoint.save_checkpoint(self.folder.checkpoint, self.trainee, self.optimizer.adam, self.state)
         self.saved = (self.state.step, time.monotonic())
-
-    def _write(self, folder: Path) -> None:
-        """Write the tower that is kept."""
-        kept = self.trainee.first
-        checkpoint.save_model(folder, self.job.backbone, kept.backbone, kept.head, kept.pooling)
 
     def finish(self, seconds: float) -> dict[str, Any]:
         """Move the chosen weights into the folder; the card comes last, and says that the folder is whole."""
