@@ -196,7 +196,7 @@ def test_a_finished_folder_without_its_weights_is_refused_and_one_with_left_over
     ],
 )
 def test_a_full_disk_is_one_sentence(job, monkeypatch, error, reason):
-    def save(*arguments):
+    def save(*arguments, **named):
         raise error
 
     monkeypatch.setattr(checkpoint, "save_model", save)
