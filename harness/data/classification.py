@@ -11,26 +11,12 @@ from functools import partial
 from pathlib import Path
 
 from harness.data.records import TextFile, parse_fields, provenance, read_text_file
+from harness.data.sts import SICK_FILES
 from harness.errors import DataError
 
-TREC_LABELS = {"ABBR": 0, "DESC": 1, "ENTY": 2, "HUM": 3, "LOC": 4, "NUM": 5}
-SICK_LABELS = {"CONTRADICTION": 0, "NEUTRAL": 1, "ENTAILMENT": 2}
-_BINARY = {"0": 0, "1": 1}
-_FIVE = {str(k): k for k in range(5)}
-_PARTS = {"tr": "train", "va": "dev", "te": "test"}
-
-PROBING_FILES = {
-    "Length": "sentence_length",
-    "WordContent": "word_content",
-    "Depth": "tree_depth",
-    "TopConstituents": "top_constituents",
-    "BigramShift": "bigram_shift",
-    "Tense": "past_present",
-    "SubjNumber": "subj_number",
-    "ObjNumber": "obj_number",
-    "OddManOut": "odd_man_out",
-    "CoordinationInversion": "coordination_inversion",
-}
+Loader = Callable[[Path], "ClassificationData"]
+Line = tuple[str, str | None, int]  # first sentence, second sentence of a pair, label
+Parse = Callable[[str, str], Line]  # of a line and "file:line"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,31 +37,34 @@ class ClassificationData:
     other_copies: tuple[str, ...]
 
 
-def two_files(root: Path, *, paths: Mapping[str, int]) -> ClassificationData:
-    """A file per label, one sentence a line: MR, CR, SUBJ, MPQA. The file named first comes first.
+def two_files(root: Path, *, ones: str, zeros: str) -> ClassificationData:
+    """A file of `downstream/` for each label, one sentence a line; those of label 1 come first.
 
     Raises:
         DataError: if a file is missing or damaged.
     """
-    read = [read_text_file(root, path) for path in paths]
-    first = [line for file in read for line in file.lines]
-    labels = [label for file, label in zip(read, paths.values(), strict=True) for _ in file.lines]
-    return ClassificationData({"all": Examples(first, None, labels)}, *provenance(read))
+    read = [read_text_file(root, f"downstream/{path}") for path in (ones, zeros)]
+    labels = [label for file, label in zip(read, (1, 0), strict=True) for _ in file.lines]
+    examples = Examples([line for file in read for line in file.lines], None, labels)
+    return ClassificationData({"all": examples}, *provenance(read))
 
 
-def parts(root: Path, *, paths: Mapping[str, str], parse: "Parse", header: int = 0) -> ClassificationData:
-    """A file per part: `paths` maps `train`, `dev`, `test` to files, `parse` reads one line.
+def parts(root: Path, *, folder: str, files: Mapping[str, str], parse: Parse, header: int = 0) -> ClassificationData:
+    """A file for each part, an example a line.
+
+    Args:
+        root: the folder that contains `downstream/`.
+        folder: below `downstream/`.
+        files: by part (`train`, `dev`, `test`).
+        parse: reads a line.
+        header: lines before the first example.
 
     Raises:
         DataError: if a file is missing or damaged, or a line is not what it should be.
     """
-    read = {part: read_text_file(root, path) for part, path in paths.items()}
+    read = {part: read_text_file(root, f"downstream/{folder}/{file}") for part, file in files.items()}
     examples = {part: _parse_file(root, file, parse, header) for part, file in read.items()}
-    return ClassificationData(examples, *provenance(list(read.values())))
-
-
-Line = tuple[str, str | None, int]
-Parse = Callable[[str, str], Line]  # line and "file:line" to first sentence, second sentence, label
+    return ClassificationData(examples, *provenance(read.values()))
 
 
 def _parse_file(root: Path, file: TextFile, parse: Parse, header: int) -> Examples:
@@ -90,16 +79,18 @@ def _label(text: str, known: Mapping[str, int], where: str) -> int:
     return known[text]
 
 
-def parse_sst2(line: str, where: str) -> Line:
-    """Sentence, tab, 0 or 1."""
-    sentence, label = parse_fields(line, where=where, count=2)[:2]
-    return sentence, None, _label(label, _BINARY, where)
+def parse_columns(
+    line: str, where: str, *, first: int, second: int | None = None, label: int, known: Mapping[str, int]
+) -> Line:
+    """Fields between tabs, of which these are the sentences and the label."""
+    fields = parse_fields(line, where=where, count=max(first, second or 0, label) + 1)
+    return fields[first], None if second is None else fields[second], _label(fields[label], known, where)
 
 
 def parse_sst5(line: str, where: str) -> Line:
     """0..4, space, sentence."""
     label, _, sentence = line.partition(" ")
-    return sentence, None, _label(label, _FIVE, where)
+    return sentence, None, _label(label, {str(k): k for k in range(5)}, where)
 
 
 def parse_trec(line: str, where: str) -> Line:
@@ -107,61 +98,33 @@ def parse_trec(line: str, where: str) -> Line:
     label, colon, rest = line.partition(":")
     if not colon:
         raise DataError(f"{where}: no colon, expected COARSE:fine and a question")
-    return rest.partition(" ")[2], None, _label(label, TREC_LABELS, where)
+    return rest.partition(" ")[2], None, _label(label, _TREC_LABELS, where)
 
 
-def parse_mrpc(line: str, where: str) -> Line:
-    """Label, two ids, two sentences, separated by tabs; 1 is a paraphrase."""
-    fields = parse_fields(line, where=where, count=5)
-    return fields[3], fields[4], _label(fields[0], _BINARY, where)
+_BINARY = {"0": 0, "1": 1}
+_TREC_LABELS = {"ABBR": 0, "DESC": 1, "ENTY": 2, "HUM": 3, "LOC": 4, "NUM": 5}
+_SICK_LABELS = {"CONTRADICTION": 0, "NEUTRAL": 1, "ENTAILMENT": 2}
+_SST = {part: f"sentiment-{part}" for part in ("train", "dev", "test")}
+_TREC = {"train": "train_5500.label", "test": "TREC_10.label"}
+_MRPC = {part: f"msr_paraphrase_{part}.txt" for part in ("train", "test")}
 
+parse_sst2 = partial(parse_columns, first=0, label=1, known=_BINARY)
+parse_mrpc = partial(parse_columns, first=3, second=4, label=0, known=_BINARY)  # 1 is a paraphrase
+parse_sick = partial(parse_columns, first=1, second=2, label=4, known=_SICK_LABELS)
 
-def parse_sick(line: str, where: str) -> Line:
-    """Id, two sentences, relatedness, entailment label, separated by tabs."""
-    fields = parse_fields(line, where=where, count=5)
-    return fields[1], fields[2], _label(fields[4], SICK_LABELS, where)
-
-
-def _pos_neg(folder: str, positive: str, negative: str) -> Callable[[Path], ClassificationData]:
-    return partial(two_files, paths={f"downstream/{folder}/{positive}": 1, f"downstream/{folder}/{negative}": 0})
-
-
-def _mrpc(folder: str) -> Callable[[Path], ClassificationData]:
-    paths = {part: f"downstream/{folder}/msr_paraphrase_{part}.txt" for part in ("train", "test")}
-    return partial(parts, paths=paths, parse=parse_mrpc, header=1)
-
-
-def _sst(kind: str, parse: Parse) -> Callable[[Path], ClassificationData]:
-    paths = {part: f"downstream/SST/{kind}/sentiment-{part}" for part in ("train", "dev", "test")}
-    return partial(parts, paths=paths, parse=parse)
-
-
-LOADERS: Mapping[str, Callable[[Path], ClassificationData]] = {
-    "MR": _pos_neg("MR", "rt-polarity.pos", "rt-polarity.neg"),
-    "CR": _pos_neg("CR", "custrev.pos", "custrev.neg"),
+LOADERS: Mapping[str, Loader] = {
+    "MR": partial(two_files, ones="MR/rt-polarity.pos", zeros="MR/rt-polarity.neg"),
+    "CR": partial(two_files, ones="CR/custrev.pos", zeros="CR/custrev.neg"),
     # SentEval's SUBJ counts OBJECTIVE sentences as the positive class, and reads them first.
-    "SUBJ": _pos_neg("SUBJ", "subj.objective", "subj.subjective"),
-    "MPQA": _pos_neg("MPQA", "mpqa.pos", "mpqa.neg"),
-    "SST2": _sst("binary", parse_sst2),
-    "SST5": _sst("fine", parse_sst5),
-    "TREC": partial(
-        parts,
-        paths={"train": "downstream/TREC/train_5500.label", "test": "downstream/TREC/TREC_10.label"},
-        parse=parse_trec,
-    ),
-    "MRPC": _mrpc("MRPC"),
-    "SICKEntailment": partial(
-        parts,
-        paths={
-            "train": "downstream/SICK/SICK_train.txt",
-            "dev": "downstream/SICK/SICK_trial.txt",
-            "test": "downstream/SICK/SICK_test_annotated.txt",
-        },
-        parse=parse_sick,
-        header=1,
-    ),
-    "mini-mr": _pos_neg("MINIMR", "mini.pos", "mini.neg"),
-    "mini-mrpc": _mrpc("MINIMRPC"),
+    "SUBJ": partial(two_files, ones="SUBJ/subj.objective", zeros="SUBJ/subj.subjective"),
+    "MPQA": partial(two_files, ones="MPQA/mpqa.pos", zeros="MPQA/mpqa.neg"),
+    "SST2": partial(parts, folder="SST/binary", files=_SST, parse=parse_sst2),
+    "SST5": partial(parts, folder="SST/fine", files=_SST, parse=parse_sst5),
+    "TREC": partial(parts, folder="TREC", files=_TREC, parse=parse_trec),
+    "MRPC": partial(parts, folder="MRPC", files=_MRPC, parse=parse_mrpc, header=1),
+    "SICKEntailment": partial(parts, folder="SICK", files=SICK_FILES, parse=parse_sick, header=1),
+    "mini-mr": partial(two_files, ones="MINIMR/mini.pos", zeros="MINIMR/mini.neg"),
+    "mini-mrpc": partial(parts, folder="MINIMRPC", files=_MRPC, parse=parse_mrpc, header=1),
 }
 
 
@@ -172,13 +135,14 @@ def probing(root: Path, *, file: str) -> ClassificationData:
         DataError: if the file is missing or damaged, or a label occurs outside the training part only.
     """
     read = read_text_file(root, f"probing/{file}.txt")
-    rows: dict[str, list[tuple[str, str]]] = {part: [] for part in _PARTS.values()}
+    names = {"tr": "train", "va": "dev", "te": "test"}
+    rows: dict[str, list[tuple[str, str]]] = {part: [] for part in names.values()}
     for number, line in enumerate(read.lines, start=1):
         where = f"{root / read.path}:{number}"
         fields = parse_fields(line.rstrip(), where=where, count=3)
-        if fields[0] not in _PARTS:
+        if fields[0] not in names:
             raise DataError(f"{where}: partition is {fields[0]!r}, expected tr, va or te")
-        rows[_PARTS[fields[0]]].append((fields[-1], fields[1]))
+        rows[names[fields[0]]].append((fields[-1], fields[1]))
     known = {label: number for number, label in enumerate(sorted({label for _, label in rows["train"]}))}
     for part, found in rows.items():
         unknown = sorted({label for _, label in found} - known.keys())
@@ -188,6 +152,15 @@ def probing(root: Path, *, file: str) -> ClassificationData:
     return ClassificationData(parts, *provenance([read]))
 
 
-PROBING_LOADERS: Mapping[str, Callable[[Path], ClassificationData]] = {
-    name: partial(probing, file=file) for name, file in PROBING_FILES.items()
+PROBING_LOADERS: Mapping[str, Loader] = {
+    "Length": partial(probing, file="sentence_length"),
+    "WordContent": partial(probing, file="word_content"),
+    "Depth": partial(probing, file="tree_depth"),
+    "TopConstituents": partial(probing, file="top_constituents"),
+    "BigramShift": partial(probing, file="bigram_shift"),
+    "Tense": partial(probing, file="past_present"),
+    "SubjNumber": partial(probing, file="subj_number"),
+    "ObjNumber": partial(probing, file="obj_number"),
+    "OddManOut": partial(probing, file="odd_man_out"),
+    "CoordinationInversion": partial(probing, file="coordination_inversion"),
 }

@@ -5,8 +5,8 @@ their behaviour. Lines with a blank gold score were not annotated and are droppe
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -34,7 +34,7 @@ SEMEVAL_SUBSETS = {
 
 SMT_INPUT = "downstream/STS/STS13-en-test/STS.input.SMT.txt"  # its scores lie beside it
 YEARS = ("STS12", "STS13", "STS14", "STS15", "STS16")
-_SICK_FILES = {"train": "SICK_train.txt", "dev": "SICK_trial.txt", "test": "SICK_test_annotated.txt"}
+SICK_FILES = {"train": "SICK_train.txt", "dev": "SICK_trial.txt", "test": "SICK_test_annotated.txt"}
 
 
 def semeval(root: Path, *, year: str, blank_gold: float | None = None) -> SimilarityData:
@@ -113,9 +113,8 @@ def sts_benchmark(root: Path, *, splits: tuple[str, ...], folder: str = "STSBenc
     Raises:
         DataError: if a file is missing or damaged, or a line is not what it should be.
     """
-    read = [read_text_file(root, f"downstream/STS/{folder}/sts-{split}.csv") for split in splits]
-    pairs = [_table(root, split, file, _Layout(4, 5, 6, low=0)) for split, file in zip(splits, read, strict=True)]
-    return SimilarityData(tuple(pairs), *provenance(read))
+    files = {split: f"downstream/STS/{folder}/sts-{split}.csv" for split in splits}
+    return _tables(root, files, gold=4, left=5, low=0)
 
 
 def sts_benchmark_v2(root: Path, *, split: str) -> SimilarityData:
@@ -152,32 +151,26 @@ def sick_relatedness(root: Path, *, splits: tuple[str, ...]) -> SimilarityData:
     Raises:
         DataError: if a file is missing or damaged, or a line is not what it should be.
     """
-    read = [read_text_file(root, f"downstream/SICK/{_SICK_FILES[split]}") for split in splits]
-    layout = _Layout(3, 1, 2, low=1, header=1)
-    pairs = [_table(root, split, file, layout) for split, file in zip(splits, read, strict=True)]
-    return SimilarityData(tuple(pairs), *provenance(read))
+    files = {split: f"downstream/SICK/{SICK_FILES[split]}" for split in splits}
+    return _tables(root, files, gold=3, left=1, low=1, header=1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """Columns of gold score and sentences, the lowest possible score (the highest is 5), and lines of header."""
-
-    gold: int
-    left: int
-    right: int
-    low: float
-    header: int = 0
-
-
-def _table(root: Path, name: str, file: TextFile, layout: _Layout) -> Pairs:
-    pairs, place = Pairs(name, [], [], []), root / file.path
-    for number, line in enumerate(file.lines[layout.header :], start=layout.header + 1):
-        where = f"{place}:{number}"
-        fields = parse_fields(line.strip(), where=where, count=max(layout.gold, layout.right) + 1)
-        pairs.left.append(fields[layout.left])
-        pairs.right.append(fields[layout.right])
-        pairs.gold.append(parse_gold(fields[layout.gold], where=where, low=layout.low, high=5))
-    return pairs
+def _tables(
+    root: Path, files: Mapping[str, str], *, gold: int, left: int, low: float, header: int = 0
+) -> SimilarityData:
+    """A subset of each file: columns `left` and the next are sentences, `gold` is the score, `low` to 5."""
+    read = {split: read_text_file(root, path) for split, path in files.items()}
+    subsets = []
+    for split, file in read.items():
+        pairs, place = Pairs(split, [], [], []), root / file.path
+        for number, line in enumerate(file.lines[header:], start=header + 1):
+            where = f"{place}:{number}"
+            fields = parse_fields(line.strip(), where=where, count=max(gold, left + 1) + 1)
+            pairs.left.append(fields[left])
+            pairs.right.append(fields[left + 1])
+            pairs.gold.append(parse_gold(fields[gold], where=where, low=low, high=5))
+        subsets.append(pairs)
+    return SimilarityData(tuple(subsets), *provenance(read.values()))
 
 
 def shared_pairs(data: SimilarityData, others: Iterable[SimilarityData]) -> tuple[int, int]:
