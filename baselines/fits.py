@@ -9,30 +9,37 @@ import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from baselines.flow import Flow, FlowSettings, Vectors, fit_flow
+from baselines.flow_model import FlowShape
+from baselines.postprocessing import TARGET, FitParameters, FlowParameters, WhiteningParameters
+from baselines.transformers import find_backbone, without_place
 from baselines.whitening import Whitening, fit_whitening
+from harness.data.named_texts import find_text, name_in_records
 from harness.data.text import RowsDigest, rows_sha256
 from harness.derived import Derived, recall
 from harness.encoders.batching import Tokens, pad, plan_batches
-from harness.encoders.cached import CachedEncoder
-from harness.encoders.checkpoint import load
+from harness.encoders.cached import CachedEncoder, cache_embeddings
+from harness.encoders.checkpoint import load, weight_files
 from harness.encoders.context import Context
+from harness.encoders.entry import Built, Cost
 from harness.encoders.forward import forward_pooled
-from harness.encoders.protocol import Embeddings, embed
+from harness.encoders.protocol import Embeddings, Encoder, embed
 from harness.encoders.tokens import token_ids
-from harness.encoders.transformer import TransformerEncoder
+from harness.encoders.transformer import TransformerEncoder, build_transformer
 from harness.errors import DataError, UsageError
-from harness.names import EncoderCard
+from harness.names import EncoderCard, Spec
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +47,8 @@ _VERSION = 1  # to be raised when the same settings give other numbers than befo
 _BLOCK = 16384  # sentences whose vectors are held at once
 _STEPS_PER_LINE = 100
 _DROPOUT_BUDGET = 1024  # padded tokens of one batch: few enough for little padding and for the processor's cache
+
+Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,37 +77,93 @@ class FitText:
             raise DataError("the text to fit on changed while it was read, expected it as it was; run again")
 
 
-def text_of(sentences: Sequence[str]) -> FitText:
-    """Sentences that are in memory."""
-    return FitText(rows_sha256((sentence,) for sentence in sentences), lambda: sentences)
+class Map(Protocol):
+    """A fitted map of vectors, (n, d) -> (n, k) float32."""
+
+    def transform(self, x: Embeddings, /) -> Embeddings: ...
 
 
-def whitening_fit(base: CachedEncoder, text: FitText, card: EncoderCard, context: Context) -> Whitening:
-    """Fit, or load what was fitted before; one pass, in memory for one block of sentences.
+@dataclass(frozen=True, slots=True)
+class WhiteningFit:
+    """A whitening that keeps `dim` axes.
 
-    Args:
-        base: its vectors come from the cache as far as they are there.
-        text: to fit on, duplicates as often as they occur.
-        card: of the whitened encoder; its dim is the number of axes kept.
-        context: where the cache is, and whom to tell of the sentences.
-
-    Raises:
-        EncoderError: if the sentences' vectors vary along fewer axes.
-        DataError: if the text cannot be read.
+    This class and `FlowFit` have the same methods. `settings` is what decides the map beside encoder and text, as the
+    keys of stored fits have it; `make` fits, and `read` gives the map that was made.
     """
-    path, key = whitening_place(base, text, card, context)
 
-    def make() -> Derived:
-        fitted = fit_whitening(_told(_blocks(base, text.sentences()), context), card.dim)
-        return Derived({"mean": fitted.mean, "kernel": fitted.kernel})
+    dim: int
 
-    stored = recall(path, key, make).arrays
-    return Whitening(stored["mean"], stored["kernel"])
+    @property
+    def settings(self) -> Mapping[str, object]:
+        return {"kind": "whitening", "dim": self.dim}
+
+    def make(self, base: CachedEncoder, text: FitText, name: str, checkpoint: Path, context: Context) -> Arrays:
+        """Fit in one pass, in memory for one block of sentences.
+
+        Raises:
+            EncoderError: if the sentences' vectors vary along fewer axes.
+            DataError: if the text cannot be read.
+        """
+
+        def told() -> Iterator[Embeddings]:
+            rows = 0
+            for x in _blocks(base, text.sentences()):
+                rows += len(x)
+                context.progress("fitting", rows, 0)
+                yield x
+
+        fitted = fit_whitening(told(), self.dim)
+        return {"mean": fitted.mean, "kernel": fitted.kernel}
+
+    def read(self, arrays: Arrays) -> Whitening:
+        return Whitening(arrays["mean"], arrays["kernel"])
 
 
-def whitening_place(base: CachedEncoder, text: FitText, card: EncoderCard, context: Context) -> tuple[Path, str]:
-    """The file of a fitted whitening, and the key of its content."""
-    return _place(context, base, text, {"kind": "whitening", "dim": card.dim})
+@dataclass(frozen=True, slots=True)
+class FlowFit:
+    """A flow of vectors of `dim` numbers; with `dropout`, that of the frozen encoder is on while it is fitted."""
+
+    dim: int
+    flow: FlowSettings
+    dropout: bool
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        return {"kind": "flow", "dropout": self.dropout, **asdict(self.flow)}
+
+    def make(self, base: CachedEncoder, text: FitText, name: str, checkpoint: Path, context: Context) -> Arrays:
+        """Fit on an even number of sentences, without the last one of an odd number.
+
+        Args:
+            base: its vectors come from the cache as far as they are there; with dropout each step computes its own.
+            text: to fit on, duplicates as often as they occur.
+            name: of the encoder that the flow makes, for the log.
+            checkpoint: an interrupted fit goes on from the last 100 steps that are in this file.
+            context: whom to tell of the steps, and where to compute; bits per dimension are logged.
+
+        Raises:
+            EncoderError: if the sentences do not make a step, or the loss is not finite.
+            DataError: if the text cannot be read.
+        """
+        sentences = list(text.sentences())
+        sentences = sentences[: len(sentences) // 2 * 2]
+        steps = self.flow.steps(len(sentences))
+
+        def tell(step: int, bits: float) -> None:
+            context.progress("fitting", step, steps, f"{bits:.3f} bits per dimension")
+            if step % _STEPS_PER_LINE == 0 or step == steps:
+                _log.info("%s: step %d of %d, %.4f bits/dim", name, step, steps, bits)
+
+        vectors: Vectors
+        if self.dropout:
+            assert isinstance(base.encoder, TransformerEncoder)
+            vectors = DropoutVectors(base.encoder, sentences, context)
+        else:
+            vectors = _gather(lambda: _blocks(base, sentences), checkpoint.parent)
+        return fit_flow(vectors, self.flow, tell, checkpoint=checkpoint).arrays()
+
+    def read(self, arrays: Arrays) -> Flow:
+        return Flow.from_arrays(arrays, self.dim, self.flow.shape)
 
 
 class DropoutVectors:
@@ -145,59 +210,6 @@ class DropoutVectors:
         return self._encoder.layers(x.float().cpu().numpy())
 
 
-@dataclass(frozen=True, slots=True)
-class FlowFit:
-    """How a flow is fitted on a text, and whether the frozen encoder's dropout is on meanwhile."""
-
-    settings: FlowSettings
-    dropout: bool
-
-    def __call__(self, base: CachedEncoder, text: FitText, card: EncoderCard, context: Context) -> Flow:
-        """Fit, or load what was fitted before; an interrupted fit goes on from its last 100 steps.
-
-        Args:
-            base: its vectors come from the cache as far as they are there; with dropout each step computes its own.
-            text: to fit on, duplicates as often as they occur, the last sentence of an odd number left out.
-            card: of the encoder that the flow makes.
-            context: where the cache is, and whom to tell of the steps; bits per dimension are logged.
-
-        Raises:
-            EncoderError: if the sentences do not make a step, or the loss is not finite.
-            DataError: if the text cannot be read.
-        """
-        path, key = self.place(base, text, card, context)
-        checkpoint = path.with_suffix(".checkpoint.safetensors")
-
-        def make() -> Derived:
-            sentences = list(text.sentences())
-            sentences = sentences[: len(sentences) // 2 * 2]
-            steps = self.settings.steps(len(sentences))
-
-            def tell(step: int, bits: float) -> None:
-                context.progress("fitting", step, steps, f"{bits:.3f} bits per dimension")
-                if step % _STEPS_PER_LINE == 0 or step == steps:
-                    _log.info("%s: step %d of %d, %.4f bits/dim", card.name, step, steps, bits)
-
-            vectors = self._vectors(base, sentences, context)
-            return Derived(fit_flow(vectors, self.settings, tell, checkpoint=checkpoint).arrays())
-
-        flow = Flow.from_arrays(recall(path, key, make).arrays, base.card.dim, self.settings.shape)
-        with suppress(OSError):
-            checkpoint.unlink(missing_ok=True)
-        return flow
-
-    def place(self, base: CachedEncoder, text: FitText, card: EncoderCard, context: Context) -> tuple[Path, str]:
-        """The file of the fitted flow, and the key of its content."""
-        return _place(context, base, text, {"kind": "flow", "dropout": self.dropout, **asdict(self.settings)})
-
-    def _vectors(self, base: CachedEncoder, sentences: Sequence[str], context: Context) -> Vectors:
-        """The sentences' vectors: computed anew at each step with dropout, else once."""
-        if self.dropout:
-            assert isinstance(base.encoder, TransformerEncoder)
-            return DropoutVectors(base.encoder, sentences, context)
-        return _gather(lambda: _blocks(base, sentences), context.cache_dir / "fits")
-
-
 def _gather(blocks: Callable[[], Iterable[Embeddings]], folder: Path) -> Embeddings:
     """All blocks as one array: in a file of the folder that has no name, or in memory where the disk refuses."""
     try:
@@ -220,16 +232,138 @@ def _blocks(base: CachedEncoder, sentences: Iterable[str]) -> Iterator[Embedding
         yield embed(base, block)
 
 
-def _told(blocks: Iterable[Embeddings], context: Context) -> Iterator[Embeddings]:
-    """The blocks, while progress is told how many sentences they hold."""
-    rows = 0
-    for x in blocks:
-        rows += len(x)
-        context.progress("fitting", rows, 0)
-        yield x
+def fit_or_load(fit: WhiteningFit | FlowFit, base: CachedEncoder, name: str, context: Context, text: FitText) -> Map:
+    """The map that was fitted before, else a new one, which is kept. It raises what fitting raises."""
+    path, key = _place(fit, base, text, context)
+    checkpoint = path.with_suffix(".checkpoint.safetensors")
+    stored = recall(path, key, lambda: Derived(fit.make(base, text, name, checkpoint, context)))
+    found = fit.read(stored.arrays)
+    with suppress(OSError):
+        checkpoint.unlink(missing_ok=True)
+    return found
 
 
-def _place(context: Context, base: CachedEncoder, text: FitText, settings: dict[str, object]) -> tuple[Path, str]:
+def _place(fit: WhiteningFit | FlowFit, base: CachedEncoder, text: FitText, context: Context) -> tuple[Path, str]:
     """The file of a fit, and the key of its content."""
-    key = json.dumps([_VERSION, base.card.identity, text.digest, settings], sort_keys=True)
+    key = json.dumps([_VERSION, base.card.identity, text.digest, fit.settings], sort_keys=True)
     return context.cache_dir / "fits" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors", key
+
+
+class Mapped:
+    """A base encoder with a map on top, which is fitted or loaded at the first sentence: finished work needs none."""
+
+    is_cheap = True  # its base's vectors are kept on disk
+
+    def __init__(self, base: CachedEncoder, fitted: Callable[[], Map], card: EncoderCard) -> None:
+        self.card = card
+        self._base, self._fitted = base, cache(fitted)
+
+    def encode(self, sentences: Sequence[str], /) -> Embeddings:
+        """(n, k) float32, not normalised; raises what the fit raises."""
+        return self._fitted().transform(embed(self._base, sentences))
+
+    def release(self) -> None:
+        """Drop the weights of the base encoder."""
+        self._base.release()
+
+
+class FittedPerTask:
+    """A base encoder with a map that is fitted on each task's own sentences, all splits together."""
+
+    def __init__(self, base: CachedEncoder, fit: Callable[[FitText], Map], card: EncoderCard) -> None:
+        self.card = card
+        self._base, self._fit = base, fit
+
+    def fit_target(self, sentences: Sequence[str], /) -> Encoder:
+        """Fit on these sentences, duplicates kept."""
+        text = FitText(rows_sha256((sentence,) for sentence in sentences), lambda: sentences)
+        return Mapped(self._base, partial(self._fit, text), self.card)
+
+
+def build_fitted(spec: Spec, chosen: FitParameters, context: Context) -> Built:
+    """The encoder of a specification: fitted on its text, or on the sentences of each task.
+
+    Raises:
+        UsageError: if parameters do not fit each other or the backbone, or the text or the backbone is not known.
+        DataError: if the text cannot be had.
+    """
+    base = _frozen(chosen, context)
+    fit = _fit(spec, chosen, base)
+    shown, parameters = without_place(spec, chosen, context)
+    if chosen.fit == TARGET:
+        if chosen.sentences:
+            raise UsageError(f"{shown}: sentences={chosen.sentences}, expected none with fit=target; drop it")
+        fitted_on = digest = TARGET
+    else:
+        text = find_text(chosen.fit, context, chosen.sentences)
+        parameters["fit"] = name_in_records(chosen.fit, text, context.cache_dir)
+        shown = shown.replaced(fit=parameters["fit"]) if text.by_path else shown
+        fitted_on, digest = text.name, text.digest
+    of_base = {"backbone", "pooling", "max_tokens", "fit", "sentences", "dim"}
+    card = replace(
+        base.card,
+        name=str(shown),
+        method=spec.name,
+        parameters=parameters,
+        dim=fit.dim,
+        seed=chosen.seed if isinstance(chosen, FlowParameters) else base.card.seed,
+        fitted_on=fitted_on,
+        content={
+            "method": spec.name,
+            "base": base.card.identity,
+            "fit": digest,
+            "dim": fit.dim,
+            **{name: value for name, value in parameters.items() if name not in of_base},
+        },
+    )
+    fitted = partial(fit_or_load, fit, base, card.name, context)
+    if chosen.fit == TARGET:
+        return FittedPerTask(base, fitted, card)
+    return Mapped(base, partial(fitted, FitText(digest, text.sentences)), card)
+
+
+def cost_of_fit(spec: Spec, chosen: FitParameters, context: Context) -> Cost:
+    """What fitting on the text takes, and whether it is done; raises what `build_fitted` raises."""
+    base, text = _frozen(chosen, context), find_text(chosen.fit, context, chosen.sentences)
+    digest, texts, steps = text.digest, sum(1 for _ in text.sentences()), 0
+    fit = _fit(spec, chosen, base)
+    path, _ = _place(fit, base, FitText(digest, text.sentences), context)
+    if isinstance(fit, FlowFit):
+        steps = fit.flow.steps(texts // 2 * 2)
+        texts = steps * fit.flow.batch
+    size = sum(weight.stat().st_size for weight in weight_files(find_backbone(chosen.backbone, context)))
+    return Cost(done=path.is_file(), steps=steps, texts=texts, model_bytes=size)
+
+
+def _frozen(chosen: FitParameters, context: Context) -> CachedEncoder:
+    """The frozen encoder with its vectors kept on disk, where every fit over it finds them."""
+    _, parameters = without_place(Spec("hf"), chosen, context)
+    name, pooling, cut = parameters["backbone"], chosen.pooling, chosen.max_tokens
+    encoder = build_transformer(
+        f"hf:{name}[pooling={pooling},max_tokens={cut}]",
+        "hf",
+        find_backbone(chosen.backbone, context),
+        context,
+        pooling=pooling,
+        parameters={"backbone": name, "pooling": pooling, "max_tokens": cut},
+    )
+    return cast(CachedEncoder, cache_embeddings(encoder, context))
+
+
+def _fit(spec: Spec, chosen: FitParameters, base: CachedEncoder) -> WhiteningFit | FlowFit:
+    if isinstance(chosen, WhiteningParameters):
+        if chosen.dim is not None and chosen.dim > base.card.dim:
+            raise UsageError(
+                f"{spec}: dim={chosen.dim}, expected 1 to the backbone's {base.card.dim}, or none for all of them"
+            )
+        return WhiteningFit(chosen.dim or base.card.dim)
+    assert isinstance(chosen, FlowParameters)
+    if chosen.batch % 2:
+        raise UsageError(f"{spec}: batch={chosen.batch}, expected an even number: a step takes as many of both sides")
+    given = asdict(chosen)
+    shape = FlowShape(**{name: given[name] for name in ("levels", "depth", "width", "coupling", "permutation")})
+    shape.require_fit(base.card.dim)
+    same = {name: given[name] for name in ("ddi", "batch", "epochs", "seed")}
+    # The published code sums the losses of two sides. The sides of our texts are their halves, since the loss does not
+    # ask what the pairs are.
+    return FlowFit(base.card.dim, FlowSettings(shape=shape, pairs=True, **same), chosen.dropout)
