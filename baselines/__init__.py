@@ -3,9 +3,15 @@
 from baselines.glove import AVERAGE_GLOVE
 from baselines.postprocessing import BERT_FLOW, BERT_WHITENING
 from baselines.simcse import SIMCSE_SUP, SIMCSE_UNSUP
-from baselines.transformers import BERT, CT_BERT, DECLUTR, ROBERTA, SBERT, released_encoders
+from baselines.transformers import PLAIN, RELEASED, released_encoders
 
 ENCODERS = (
-    *(AVERAGE_GLOVE, BERT, ROBERTA, BERT_FLOW, BERT_WHITENING, SBERT, CT_BERT, DECLUTR, SIMCSE_UNSUP, SIMCSE_SUP),
+    AVERAGE_GLOVE,
+    *PLAIN,
+    BERT_FLOW,
+    BERT_WHITENING,
+    *RELEASED,
+    SIMCSE_UNSUP,
+    SIMCSE_SUP,
     *released_encoders(),
 )

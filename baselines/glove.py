@@ -5,7 +5,7 @@ Source: SentEval (5d6dc11) examples/bow.py: whitespace tokens, exact match, unkn
 
 import string
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
@@ -23,78 +23,60 @@ from harness.names import EncoderCard, Spec
 from harness.packaged import packaged_folder
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bag:
-    """How a sentence's tokens become one vector.
-
-    Attributes:
-        lower: look tokens up in lower case. The 840B GloVe knows "The" and "the"; the 6B one is lower-cased.
-        stop_words: drop English function words and single punctuation marks, in any case, before averaging. The list is
-            scikit-learn's with `string.punctuation`; sentence-transformers' GloVe model drops such words by a list of
-            its own.
-        sif: None, or a of the smooth inverse frequency a / (a + p(word)), 1e-3 in the paper. p is not counted but
-            estimated from the word's place r = 1, 2, ... in the file as 1 / (r * (1 + 1/2 + ... + 1/V)), Zipf's law for
-            a file that is sorted by frequency, as GloVe's and fastText's are.
-            Source: Arora et al. 2017, https://openreview.net/forum?id=SyK00v5xx
-    """
-
-    lower: bool = False
-    stop_words: bool = False
-    sif: float | None = None
-
-
-def average(vectors: WordVectors, sentences: Sequence[Sequence[str]], bag: Bag | None = None) -> NDArray[np.float32]:
+def average(
+    vectors: WordVectors,
+    sentences: Sequence[Sequence[str]],
+    *,
+    lower: bool = False,
+    stop_words: bool = False,
+    sif: float | None = None,
+) -> NDArray[np.float32]:
     """Mean vector of each sentence's known tokens: (n, d) float32, not normalised.
 
     As SentEval's `examples/bow.py`: a token counts as often as it occurs, unknown ones count nowhere, an empty
-    sentence is the token ".", and a sentence without any known token is the zero vector. Weights of `bag.sif`
-    multiply the sum, which is still divided by the number of tokens, as in its paper. Sums are float64, and do not
-    depend on the order of the tokens or on the other sentences.
+    sentence is the token ".", and a sentence without any known token is the zero vector. Sums are float64, and do
+    not depend on the order of the tokens or on the other sentences.
 
     Args:
         vectors: of words.
         sentences: n lists of tokens. Takes memory for the vectors of all different tokens together.
-        bag: default: neither lower-cased, nor filtered, nor weighted.
+        lower: look tokens up in lower case. The 840B GloVe knows "The" and "the"; the 6B one is lower-cased.
+        stop_words: drop English function words and single punctuation marks, in any case, before averaging. The list is
+            scikit-learn's with `string.punctuation`; sentence-transformers' GloVe model drops such words by a list of
+            its own.
+        sif: None, or a of the smooth inverse frequency a / (a + p(word)), 1e-3 in the paper, by which vectors are
+            multiplied; the sum is still divided by the number of tokens. p is not counted but estimated from the word's
+            place r = 1, 2, ... in the file as 1 / (r * (1 + 1/2 + ... + 1/V)), Zipf's law for a file that is sorted by
+            frequency, as GloVe's and fastText's are.
+            Source: Arora et al. 2017, https://openreview.net/forum?id=SyK00v5xx
     """
     from scipy.sparse import csr_array  # takes long to import
 
-    bag = bag or Bag()
-    owners, rows = _known(vectors, sentences, bag)
+    owners, rows = _known(vectors, sentences, lower=lower, stop_words=stop_words)
     used, columns = np.unique(rows, return_inverse=True)
     rows_used = vectors.matrix[used].astype(np.float64)
-    if bag.sif is not None:
-        rows_used *= _weights(used, len(vectors.matrix), bag.sif)[:, None]
+    if sif is not None:
+        harmonic = (1 / np.arange(1, len(vectors.matrix) + 1)).sum()
+        rows_used *= (sif / (sif + 1 / ((used + 1) * harmonic)))[:, None]
     counts = csr_array((np.ones(len(rows)), (owners, columns)), shape=(len(sentences), len(used)))
     counts.sum_duplicates()
     totals = counts @ rows_used / np.maximum(np.bincount(owners, minlength=len(sentences)), 1)[:, None]
     return cast(NDArray[np.float64], totals).astype(np.float32)
 
 
-def require_overlap(vectors: WordVectors, sentences: Sequence[Sequence[str]], bag: Bag | None = None) -> None:
-    """Refuse a corpus without one known token, which `average` would turn into zeros.
-
-    Raises:
-        DataError: if no token of any sentence is known.
-    """
-    if not len(_known(vectors, sentences, bag or Bag())[1]):
-        tokens = {token for sentence in sentences for token in sentence}
-        raise DataError(
-            f"{vectors.name}: none of the {len(tokens)} different tokens of {len(sentences)} sentences is among its "
-            f"{len(vectors.keys)} words, expected some; is it of another language or case?"
-        )
-
-
 def _known(
-    vectors: WordVectors, sentences: Sequence[Sequence[str]], bag: Bag
+    vectors: WordVectors, sentences: Sequence[Sequence[str]], *, lower: bool, stop_words: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Sentence number and row of every known token that the bag keeps."""
+    """Sentence number and row of every known token that is not dropped."""
     numbers: dict[str, int] = {}
     filled = [sentence or ["."] for sentence in sentences]
     tokens = np.array([numbers.setdefault(token, len(numbers)) for sentence in filled for token in sentence], int)
     owners = np.repeat(np.arange(len(filled)), np.fromiter(map(len, filled), int))
-    rows = vectors.find([token.lower() if bag.lower else token for token in numbers])
-    if bag.stop_words:
-        dropped = _stop_words()
+    rows = vectors.find([token.lower() if lower else token for token in numbers])
+    if stop_words:
+        from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS  # takes a second to import, rarely needed
+
+        dropped = ENGLISH_STOP_WORDS | set(string.punctuation)
         rows[[number for token, number in numbers.items() if token.lower() in dropped]] = -1
     rows = rows[tokens]
     return owners[rows >= 0], rows[rows >= 0]
@@ -111,26 +93,14 @@ def remove_component(x: NDArray[np.floating], component: NDArray[np.float64]) ->
     return (x - np.outer(x @ component, component)).astype(np.float32)
 
 
-def _weights(rows: NDArray[np.int64], count: int, a: float) -> NDArray[np.float64]:
-    harmonic = (1 / np.arange(1, count + 1)).sum()
-    weights: NDArray[np.float64] = a / (a + 1 / ((rows + 1) * harmonic))
-    return weights
-
-
-def _stop_words() -> frozenset[str]:
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS  # takes a second to import, rarely needed
-
-    return frozenset(ENGLISH_STOP_WORDS) | set(string.punctuation)
-
-
 class AverageVectors:
     """The mean vector of a sentence's known words; zeros where none is known."""
 
     is_cheap = True
 
-    def __init__(self, vectors: WordVectors, bag: Bag, card: EncoderCard) -> None:
+    def __init__(self, vectors: WordVectors, card: EncoderCard, chosen: "GloveParameters") -> None:
         self.card = card
-        self._vectors, self._bag = vectors, bag
+        self._vectors, self._chosen = vectors, chosen
 
     def encode(self, sentences: Sequence[str], /) -> Embeddings:
         """(n, d) float32.
@@ -138,10 +108,20 @@ class AverageVectors:
         Raises:
             DataError: if no word of any of several sentences is known: vectors of another language or case.
         """
-        tokens = [sentence.split() for sentence in sentences]
-        if len(tokens) > 1:
-            require_overlap(self._vectors, tokens, self._bag)
-        return average(self._vectors, tokens, self._bag)
+        texts, chosen = [sentence.split() for sentence in sentences], self._chosen
+        x = average(self._vectors, texts, lower=chosen.lower, stop_words=chosen.stop_words, sif=chosen.sif)
+        if len(texts) > 1 and not x.any():
+            self._require_overlap(texts)
+        return x
+
+    def _require_overlap(self, texts: list[list[str]]) -> None:
+        _, rows = _known(self._vectors, texts, lower=self._chosen.lower, stop_words=self._chosen.stop_words)
+        if not len(rows):
+            tokens = {token for text in texts for token in text}
+            raise DataError(
+                f"{self._vectors.name}: none of the {len(tokens)} different tokens of {len(texts)} sentences is among "
+                f"its {len(self._vectors.keys)} words, expected some; is it of another language or case?"
+            )
 
 
 class SmoothInverseFrequency:
@@ -209,7 +189,6 @@ def _build(spec: Spec, chosen: GloveParameters, context: Context) -> Encoder | T
     if path == Path(chosen.backbone).expanduser():  # names and records hold no path
         shown = name_by_content(path, vectors.sha256, files.sha256(path), context.cache_dir)
         spec, chosen = spec.replaced(backbone=shown), replace(chosen, backbone=shown)
-    bag = Bag(lower=chosen.lower, stop_words=chosen.stop_words, sif=chosen.sif)
     card = EncoderCard(
         name=str(spec),
         method=spec.name,
@@ -218,11 +197,17 @@ def _build(spec: Spec, chosen: GloveParameters, context: Context) -> Encoder | T
         weights_sha256=vectors.sha256,
         pooling="mean of words",
         dim=vectors.dim,
-        fitted_on="target" if bag.sif else None,
-        content={"method": spec.name, "vectors": vectors.sha256, **asdict(bag)},
+        fitted_on="target" if chosen.sif else None,
+        content={
+            "method": spec.name,
+            "vectors": vectors.sha256,
+            "lower": chosen.lower,
+            "stop_words": chosen.stop_words,
+            "sif": chosen.sif,
+        },
     )
-    encoder = AverageVectors(vectors, bag, card)
-    return SmoothInverseFrequency(encoder) if bag.sif else encoder
+    encoder = AverageVectors(vectors, card, chosen)
+    return SmoothInverseFrequency(encoder) if chosen.sif else encoder
 
 
 AVERAGE_GLOVE = EncoderEntry(

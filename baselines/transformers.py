@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from itertools import groupby
@@ -33,12 +33,6 @@ def backbone_parameter(default: str = "bert-base-uncased") -> Any:
 def max_tokens_parameter(default: int | None = None) -> Any:
     """Where sentences are cut. Their first and last tokens are special, so a cut below 3 leaves none of their own."""
     return parameter(default, "cut sentences there; none: the checkpoint's own limit", ge=3)
-
-
-def _pooling_parameter() -> Any:
-    # The paper's "first-last avg." rows were measured with the embedding layer as the first (SimCSE #285).
-    text = "avg_static_last is what the paper's 56.70 used; avg_first_last gives 60.73"
-    return parameter("avg_static_last", text, choices=tuple(POOLINGS))
 
 
 def find_backbone(name: str, context: Context) -> "Checkpoint":
@@ -74,106 +68,87 @@ def without_place(spec: Spec, chosen: Any, context: Context) -> tuple[Spec, dict
     return spec.replaced(backbone=title), {**asdict(chosen), "backbone": title}
 
 
-@parameters
-class BertParameters:
-    backbone: str = backbone_parameter()
-    pooling: str = _pooling_parameter()
-    max_tokens: int | None = max_tokens_parameter()
-
-
-@parameters
-class RobertaParameters:
-    backbone: str = backbone_parameter("roberta-base")
-    pooling: str = _pooling_parameter()
-    max_tokens: int | None = max_tokens_parameter()
-
-
-@parameters
-class ReleasedParameters:
-    max_tokens: int | None = max_tokens_parameter()
-
-
-def _build(spec: Spec, chosen: Any, context: Context) -> Encoder:
-    from harness.encoders.transformer import build_transformer
-
-    checkpoint = find_backbone(chosen.backbone, context)
-    shown, parameters = without_place(spec, chosen, context)
-    return build_transformer(str(shown), spec.name, checkpoint, context, pooling=chosen.pooling, parameters=parameters)
-
-
-def _released(name: str, repository: str, summary: str) -> EncoderEntry:
-    """Weights that somebody trained and released, with the pooling that they were trained with."""
-
-    def build(spec: Spec, chosen: Any, context: Context) -> Encoder:
-        from harness.encoders.checkpoint import find_checkpoint
-        from harness.encoders.transformer import build_transformer
-
-        checkpoint = find_checkpoint(repository, offline=context.offline)
-        return build_transformer(str(spec), name, checkpoint, context, pooling="avg", parameters=asdict(chosen))
-
-    return EncoderEntry(name=name, summary=summary, parameters=ReleasedParameters, build=build)
-
-
-BERT = EncoderEntry(
-    name="bert",
-    summary="plain BERT; no training, one of six poolings",
-    parameters=BertParameters,
-    build=_build,
-)
-ROBERTA = EncoderEntry(
-    name="roberta",
-    summary="plain RoBERTa; no training, one of six poolings",
-    parameters=RobertaParameters,
-    build=_build,
-)
-
-SBERT = _released(
-    "sbert",
-    "sentence-transformers/bert-base-nli-mean-tokens",
-    "SBERT of Reimers and Gurevych 2019, trained on NLI; released weights",
-)
-CT_BERT = _released(
-    "ct-bert",
-    "Contrastive-Tension/BERT-Base-CT",
-    "BERT with Contrastive Tension, Carlsson et al. 2021; released weights",
-)
-DECLUTR = _released(
-    "declutr",
-    "johngiorgi/declutr-base",
-    "DeCLUTR of Giorgi et al. 2021, a RoBERTa-base; released weights",
-)
-
-
-def released_encoders() -> tuple[EncoderEntry, ...]:
-    """One entry for each method of the table; its backbones are the sizes in which it was released."""
-    return tuple(_entry(name, {row["backbone"]: row for row in rows}) for name, rows in _rows())
-
-
-def _rows() -> Iterator[tuple[str, list[dict[str, str]]]]:
-    text = packaged(_TABLE).read_text(encoding="utf-8")
-    for name, group in groupby(csv.DictReader(io.StringIO(text, newline="")), key=lambda row: row["name"]):
-        yield name, list(group)
-
-
-def _entry(name: str, rows: dict[str, dict[str, str]]) -> EncoderEntry:
-    first = next(iter(rows))
-    limit = int(rows[first]["max_tokens"]) if rows[first]["max_tokens"] else None
+def _plain(name: str, default: str, summary: str) -> EncoderEntry:
+    """Pretrained weights with nothing trained or fitted on top."""
 
     @parameters
     class Parameters:
-        backbone: str = parameter(first, "which of the released sizes", choices=tuple(rows))
-        max_tokens: int | None = max_tokens_parameter(limit)
+        backbone: str = backbone_parameter(default)
+        # The paper's "first-last avg." rows were measured with the embedding layer as the first (SimCSE #285).
+        pooling: str = parameter(
+            "avg_static_last",
+            "avg_static_last is what the paper's 56.70 used; avg_first_last gives 60.73",
+            choices=tuple(POOLINGS),
+        )
+        max_tokens: int | None = max_tokens_parameter()
+
+    def build(spec: Spec, chosen: Parameters, context: Context) -> Encoder:
+        from harness.encoders.transformer import build_transformer
+
+        checkpoint = find_backbone(chosen.backbone, context)
+        shown, given = without_place(spec, chosen, context)
+        return build_transformer(str(shown), name, checkpoint, context, pooling=chosen.pooling, parameters=given)
+
+    return EncoderEntry(name=name, summary=summary, parameters=Parameters, build=build)
+
+
+PLAIN = (
+    _plain("bert", "bert-base-uncased", "plain BERT; no training, one of six poolings"),
+    _plain("roberta", "roberta-base", "plain RoBERTa; no training, one of six poolings"),
+)
+
+
+@parameters
+class _OneSize:
+    max_tokens: int | None = max_tokens_parameter()
+
+
+def _released(
+    name: str, paper: str, weights: Mapping[str | None, tuple[str, str]], parameters: type[Any] = _OneSize
+) -> EncoderEntry:
+    """Weights that somebody trained and released.
+
+    Args:
+        name: of the method.
+        paper: where it is from.
+        weights: the repository and the pooling that it was trained with, by backbone; None: there is only one.
+        parameters: `max_tokens`, and `backbone` where there are several.
+    """
 
     def build(spec: Spec, chosen: Any, context: Context) -> Encoder:
         from harness.encoders.checkpoint import find_checkpoint
         from harness.encoders.transformer import build_transformer
 
-        row = rows[chosen.backbone]
-        checkpoint = find_checkpoint(row["repository"], offline=context.offline)
-        return build_transformer(
-            str(spec), name, checkpoint, context, pooling=row["pooling"], parameters=asdict(chosen)
-        )
+        given = asdict(chosen)
+        repository, pooling = weights[given.get("backbone")]
+        checkpoint = find_checkpoint(repository, offline=context.offline)
+        return build_transformer(str(spec), name, checkpoint, context, pooling=pooling, parameters=given)
 
-    return EncoderEntry(
-        name=name, summary=f"{rows[first]['paper']}; released weights", parameters=Parameters, build=build
-    )
+    return EncoderEntry(name=name, summary=f"{paper}; released weights", parameters=parameters, build=build)
+
+
+_OF_THE_PAPER = (
+    ("sbert", "SBERT of Reimers and Gurevych 2019, trained on NLI", "sentence-transformers/bert-base-nli-mean-tokens"),
+    ("ct-bert", "BERT with Contrastive Tension, Carlsson et al. 2021", "Contrastive-Tension/BERT-Base-CT"),
+    ("declutr", "DeCLUTR of Giorgi et al. 2021, a RoBERTa-base", "johngiorgi/declutr-base"),
+)
+RELEASED = tuple(_released(name, paper, {None: (repository, "avg")}) for name, paper, repository in _OF_THE_PAPER)
+
+
+def released_encoders() -> Iterator[EncoderEntry]:
+    """One entry for each method of the table; its backbones are the sizes in which it was released."""
+    text = packaged(_TABLE).read_text(encoding="utf-8")
+    for name, group in groupby(csv.DictReader(io.StringIO(text, newline="")), key=lambda row: row["name"]):
+        rows = {row["backbone"]: row for row in group}
+        weights = {backbone: (row["repository"], row["pooling"]) for backbone, row in rows.items()}
+        first = next(iter(rows.values()))
+        yield _released(name, first["paper"], weights, _sizes(tuple(rows), first["max_tokens"]))
+
+
+def _sizes(backbones: tuple[str, ...], limit: str) -> type[Any]:
+    @parameters
+    class Parameters:
+        backbone: str = parameter(backbones[0], "which of the released sizes", choices=backbones)
+        max_tokens: int | None = max_tokens_parameter(int(limit) if limit else None)
+
+    return Parameters

@@ -17,9 +17,10 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, NoReturn, cast
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,9 @@ from numpy.typing import NDArray
 from harness import files
 from harness.derived import Derived, recall
 from harness.errors import DataError, UsageError, WriteError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 _log = logging.getLogger(__name__)
 
@@ -169,41 +173,28 @@ def _scratch(folder: Path) -> Iterator[BinaryIO]:
             file.close()
 
 
-class _Hashed:
-    """Lines or bytes of a stream whose sha256 is taken on the way."""
+class _Hashed(io.RawIOBase):
+    """A stream whose sha256 is taken as it is read."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self.digest = hashlib.sha256()
 
-    def head(self) -> bytes:
-        """How the stream begins; nothing of it is used up."""
-        return bytes(self._stream.peek(_HEAD_BYTES)[:_HEAD_BYTES])  # type: ignore[attr-defined]
+    def readable(self) -> bool:
+        return True
 
-    def lines(self) -> list[bytes]:
-        """Many lines; none at the end."""
-        lines = self._stream.readlines(_BLOCK_BYTES)
-        for line in lines:
-            self.digest.update(line)
-        return lines
-
-    def line(self) -> bytes:
-        """One line."""
-        line = self._stream.readline()
-        self.digest.update(line)
-        return line
-
-    def block(self) -> bytes:
-        """Many bytes; none at the end."""
-        block = self._stream.read(_BLOCK_BYTES)
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        block = self._stream.read(len(memoryview(buffer)))
         self.digest.update(block)
-        return block
+        memoryview(buffer)[: len(block)] = block
+        return len(block)
 
 
 def _read(file: BinaryIO, place: str, scratch: BinaryIO, folder: Path) -> Derived:
     """Parse a whole file; the vectors go through the scratch file, which is in the folder."""
-    stream = _Hashed(file)
-    head = stream.head()
+    hashed = _Hashed(file)
+    reader = io.BufferedReader(hashed, _HEAD_BYTES)
+    head, stream = reader.peek(_HEAD_BYTES), cast(BinaryIO, reader)
     _check_kind(head, place)
     promised = _counts(head.removeprefix(_MARK).partition(b"\n")[0])
     binary = promised is not None and _is_binary(head)
@@ -221,7 +212,7 @@ def _read(file: BinaryIO, place: str, scratch: BinaryIO, folder: Path) -> Derive
             "the file is truncated, download it again"
         )
     vectors = _as_array(scratch, (count, dim))
-    return Derived({"vectors": vectors, **_index(np.concatenate(keys))}, {"content": stream.digest.hexdigest()})
+    return Derived({"vectors": vectors, **_index(np.concatenate(keys))}, {"content": hashed.digest.hexdigest()})
 
 
 def _check_kind(head: bytes, place: str) -> None:
@@ -268,11 +259,11 @@ def _index(keys: NDArray[np.bytes_]) -> dict[str, NDArray[np.uint8] | NDArray[np
     return {"keys": distinct, "rows": order[first].astype(np.int32)}
 
 
-def _binary_blocks(stream: _Hashed, place: str) -> Iterator[Block]:
-    counts = _counts(stream.line().removeprefix(_MARK))
+def _binary_blocks(stream: BinaryIO, place: str) -> Iterator[Block]:
+    counts = _counts(stream.readline().removeprefix(_MARK))
     assert counts is not None
     dim, rest, done = counts[1], b"", 0
-    while block := stream.block():
+    while block := stream.read(_BLOCK_BYTES):
         rest += block
         words, vectors, start = [], [], 0
         while (space := rest.find(b" ", start)) >= 0 and (end := space + 1 + 4 * dim) <= len(rest):
@@ -296,8 +287,8 @@ def _binary_blocks(stream: _Hashed, place: str) -> Iterator[Block]:
         )
 
 
-def _text_blocks(stream: _Hashed, place: str) -> Iterator[Block]:
-    lines = stream.lines() or [b""]
+def _text_blocks(stream: BinaryIO, place: str) -> Iterator[Block]:
+    lines = stream.readlines(_BLOCK_BYTES) or [b""]
     lines[0] = lines[0].removeprefix(_MARK)
     counts = _counts(lines[0])
     dim = counts[1] if counts else _trailing_numbers(lines[0])
@@ -307,7 +298,7 @@ def _text_blocks(stream: _Hashed, place: str) -> Iterator[Block]:
         )
     start = 1 if counts else 0
     number, blank = 1 + start, 0
-    for block in chain([lines[start:]], iter(stream.lines, [])):
+    for block in chain([lines[start:]], iter(partial(stream.readlines, _BLOCK_BYTES), [])):
         filled = len(block)
         while filled and not block[filled - 1].strip():
             filled -= 1

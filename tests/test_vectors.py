@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from baselines import vectors
-from baselines.glove import Bag, average, fit_common_component, remove_component, require_overlap
+from baselines.glove import AverageVectors, GloveParameters, average, fit_common_component, remove_component
 from baselines.vectors import WordVectors, open_vectors
 from harness.errors import DataError, UsageError
+from harness.names import EncoderCard
 
 TEXT = """the 1 0 0
 The 0 1 0
@@ -322,24 +323,24 @@ def test_average_by_hand(words, sentence, expected):
 @pytest.mark.parametrize(
     ("bag", "expected"),
     [
-        pytest.param(Bag(), [0.25, 0.25, 0], id="as they are"),
-        pytest.param(Bag(lower=True), [0.75, -0.25, 0], id="lower: The becomes the"),
-        pytest.param(Bag(stop_words=True), [0, 0, 0], id="The and . are stop words"),
+        pytest.param({}, [0.25, 0.25, 0], id="as they are"),
+        pytest.param({"lower": True}, [0.75, -0.25, 0], id="lower: The becomes the"),
+        pytest.param({"stop_words": True}, [0, 0, 0], id="The and . are stop words"),
     ],
 )
 def test_casing_and_stop_words(words, bag, expected):
-    assert average(words, [["The", "."]], bag).tolist() == [expected]
+    assert average(words, [["The", "."]], **bag).tolist() == [expected]
 
 
 def test_stop_words_leave_the_rest(words):
-    assert average(words, [["The", "cat", ",", "the"]], Bag(stop_words=True)).tolist() == [[0, 0, 2]]
+    assert average(words, [["The", "cat", ",", "the"]], stop_words=True).tolist() == [[0, 0, 2]]
 
 
 def test_smooth_inverse_frequency_by_hand(words):
     zipf = 1 / (np.arange(1, 9) * sum(1 / rank for rank in range(1, 9)))
     weight = 0.01 / (0.01 + zipf)
     expected = (2 * weight[0] * np.array([1, 0, 0]) + weight[3] * np.array([0, 0, 2])) / 3
-    found = average(words, [["the", "cat", "dog", "the"]], Bag(sif=0.01))
+    found = average(words, [["the", "cat", "dog", "the"]], sif=0.01)
     assert found[0] == pytest.approx(expected, rel=1e-6)
 
 
@@ -362,9 +363,9 @@ def test_rows_do_not_depend_on_word_order_or_neighbours(tmp_path):
     )
     words = open_vectors(write(tmp_path, text), tmp_path / "cache")
     sentences = [[f"w{number}" for number in rng.integers(0, 120, size=length)] for length in range(1, 60)]
-    together = average(words, sentences, Bag(sif=1e-3))
+    together = average(words, sentences, sif=1e-3)
     for sentence, row in zip(sentences, together, strict=True):
-        assert np.array_equal(average(words, [list(reversed(sentence))], Bag(sif=1e-3))[0], row)
+        assert np.array_equal(average(words, [list(reversed(sentence))], sif=1e-3)[0], row)
     assert average(words, []).shape == (0, 20)
 
 
@@ -379,11 +380,13 @@ def test_many_sentences_equal_a_plain_loop(words):
 
 
 def test_no_overlap_is_an_error(words):
-    require_overlap(words, [["dog"], ["the"]])
+    card = EncoderCard(name="words", method="avg-glove", dim=3)
+    plain = AverageVectors(words, card, GloveParameters())
+    plain.encode(["dog", "the"])
     with pytest.raises(DataError) as caught:
-        require_overlap(words, [["THE", "dog"], ["dog"]])
+        plain.encode(["THE dog", "dog"])
     assert str(caught.value) == (
         "words.txt: none of the 2 different tokens of 2 sentences is among its 7 words, expected some; is it of "
         "another language or case?"
     )
-    require_overlap(words, [["THE", "dog"]], Bag(lower=True))
+    AverageVectors(words, card, GloveParameters(lower=True)).encode(["THE dog", "dog"])
