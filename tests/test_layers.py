@@ -25,7 +25,6 @@ MAY_IMPORT = {
     "results": _GROUND,
     "reports": _GROUND | {"results"},
     "run": _ENGINE,
-    "identify": _ENGINE,
     "integrations": _ENGINE | {"reports"},
     "verify": _ENGINE | {"integrations"},
     "explanation": _ENGINE,
@@ -35,7 +34,7 @@ MAY_IMPORT = {
     "plot": _GROUND | {"results", "reports"},
     "api": _ENGINE | {"reports", "run", "explanation"},
     "cli": _ENGINE
-    | {"integrations", "reports", "run", "identify", "verify", "explanation", "paper", "storage", "doctor", "studies"},
+    | {"integrations", "reports", "run", "verify", "explanation", "paper", "storage", "doctor", "studies"},
     "__main__": {"cli"},
 }
 

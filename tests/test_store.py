@@ -15,6 +15,8 @@ from harness.results import layout, machine, store
 from harness.results.collection import Results
 from harness.results.store import find_problems
 
+ROOT = Path(__file__).parents[1]
+
 
 def test_a_result_comes_back_as_it_was_with_its_items(tmp_path):
     written = store.write(FULL, tmp_path)
@@ -152,7 +154,7 @@ def test_of_two_encoders_with_one_name_the_newest_counts(tmp_path):
 def test_results_of_the_earlier_layout_are_named(tmp_path):
     (tmp_path / "minilm").mkdir()
     (tmp_path / "minilm" / "STS12@sts.json").write_text("{}")
-    expected = f"{tmp_path}: holds results of an earlier layout; `bench results migrate {tmp_path} NEW` converts them"
+    expected = f"{tmp_path}: holds results of an earlier layout, which is not read any more; measure them again"
     assert store.read_all(tmp_path) == ([], [expected])
 
 
@@ -237,3 +239,8 @@ def test_no_commit_is_taken_from_a_checkout_that_holds_the_installation(tmp_path
     package.parent.mkdir(parents=True)
     monkeypatch.setattr(machine.harness, "__file__", str(package))
     assert machine.checkout.__wrapped__() == (None, None)
+
+
+@pytest.mark.skipif(not (ROOT / "results" / "index.csv").exists(), reason="an installed package has no results")
+def test_the_committed_results_are_whole():
+    assert find_problems(ROOT / "results") == []

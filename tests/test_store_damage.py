@@ -87,9 +87,7 @@ def test_what_is_wrong_with_a_file_is_named(tmp_path):
     edit(path, honest=True, surprise=1)
     assert refusal(path) == f"{path}: surprise: Unexpected keyword argument; run its task again with --force"
     edit(path, schema=3)
-    assert refusal(path) == (
-        f"{path}: schema is 3, this version reads 2; `bench results migrate` converts results of schema 1"
-    )
+    assert refusal(path) == (f"{path}: schema is 3, this version reads 2; run its task again with --force")
     path.write_text(good[:100])
     assert refusal(path).startswith(f"{path}: is not JSON (")
     path.write_text("[" * 200_000)

@@ -59,29 +59,6 @@ def list_(results_dir: options.ResultsDir = Path("results"), json: options.Json 
     show_rows(rows, json=json, empty=f"{results_dir}: no results")
 
 
-@results_app.command()
-@command
-def migrate(
-    old: Annotated[Path, typer.Argument(help="Results folder of an earlier version.")],
-    new: Annotated[Path, typer.Argument(help="Folder for the converted results.")],
-    cache_dir: options.CacheDir = None,
-    data_dir: options.DataDir = None,
-    json: options.Json = False,
-) -> None:
-    """Convert results of an earlier version to today's layout. Scores and provenance stay bit for bit as they are."""
-    from harness.identify import identifier
-    from harness.results.migration import migrate as convert
-
-    with context_of(cache_dir=cache_dir, data_dir=data_dir, device="cpu", offline=True, quiet=True) as context:
-        found = convert(old, new, identifier(context, {}))
-    for problem in found.problems:
-        notice(f"left out: {problem}")
-    rows: list[dict[str, object]] = [{"old name": before, "new name": after} for before, after in found.names]
-    show_rows(rows, json=json, empty=f"{old}: no results of an earlier version")
-    if found.problems:
-        raise typer.Exit(1)
-
-
 @command
 def schema(
     kind: Annotated[

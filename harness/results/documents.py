@@ -164,10 +164,7 @@ def _load(file: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ResultError(f"{file}: holds no result but a {type(document).__name__}; move it out of the results folder")
     if document.get("schema") != SCHEMA:
-        raise ResultError(
-            f"{file}: schema is {document.get('schema')!r}, this version reads {SCHEMA}; `bench results migrate` "
-            "converts results of schema 1"
-        )
+        raise ResultError(f"{file}: schema is {document.get('schema')!r}, this version reads {SCHEMA}; {_AGAIN}")
     if document.pop("checksum", None) != _checksum(document):
         raise ResultError(f"{file}: was edited after it was written; {_AGAIN}")
     return document

@@ -48,26 +48,20 @@ def write(result: Result, root: Path) -> Result:
     check_scores(result, result.held)
     with files.lock(root / layout.LOCK):
         before = documents.shared_digest(file)
-        place(result, root)
+        if result.held is not None and result.shared_sha256 is not None:
+            kept = layout.items_file(root, result.task, result.protocol, result.shared_sha256)
+            if not _is_whole(kept, result.shared_sha256):
+                files.replace(kept, to_parquet(columns(result.held, own=False)))
+            files.replace(layout.scores_file(file), to_parquet(columns(result.held, own=True)))
+        documents.write_card(result.encoder, file.with_name(layout.ENCODER))
+        files.replace(file, documents.result_bytes(result))
+        if result.items_sha256 is None:
+            layout.scores_file(file).unlink(missing_ok=True)
         _write_index(root, result)
         if before is not None and before != result.shared_sha256:
             _drop_unused(layout.items_file(root, result.task, result.protocol, before), file)
     _log.info("%s: written", file)
     return result
-
-
-def place(result: Result, root: Path) -> None:
-    """Write the files of a result that knows its file; the caller holds the lock and sees to the index."""
-    assert result.file is not None
-    if result.held is not None and result.shared_sha256 is not None:
-        shared = layout.items_file(root, result.task, result.protocol, result.shared_sha256)
-        if not _is_whole(shared, result.shared_sha256):
-            files.replace(shared, to_parquet(columns(result.held, own=False)))
-        files.replace(layout.scores_file(result.file), to_parquet(columns(result.held, own=True)))
-    documents.write_card(result.encoder, result.file.with_name(layout.ENCODER))
-    files.replace(result.file, documents.result_bytes(result))
-    if result.items_sha256 is None:
-        layout.scores_file(result.file).unlink(missing_ok=True)
 
 
 def read(file: Path, *, check: bool = True) -> Result:
@@ -113,7 +107,7 @@ def scan(root: Path, *, check: bool = True) -> tuple[list[Result], list[str]]:
     problems: list[str] = []
     folders = _folders(root)
     if any(root.glob("*/*@*.json")):
-        problems.append(f"{root}: holds results of an earlier layout; `bench results migrate {root} NEW` converts them")
+        problems.append(f"{root}: holds results of an earlier layout, which is not read any more; measure them again")
     return [result for folder in folders for result in _read_folder(folder, shared, problems)], problems
 
 
