@@ -25,7 +25,7 @@ _COPIES = 20  # of the measured study: as many settings
 
 def pool(study: Path) -> None:
     """Wall and CPU times of a worker's start, of one process, and of two."""
-    _timed("a worker's start", [sys.executable, "-c", "import harness.studies.worker, torch"])
+    _timed("a worker's start", [sys.executable, "-c", "import harness.studies.engines, torch"])
     for workers in (1, 2):
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "harness", "study", str(study.resolve()), "-q", "-n", str(workers)]

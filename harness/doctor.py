@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from harness import files
 from harness.data.locate import data_root
 from harness.errors import BenchError, WriteError
-from harness.results.machine import checkout, machine, packages
+from harness.results.record import checkout, machine, packages
 from harness.storage import usage
 
 EXTRAS = {  # extra -> a module of it

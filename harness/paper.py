@@ -21,11 +21,10 @@ from harness.reports.paper import PaperTable, Wanted, fill_words
 from harness.reports.targets import Choice, Paper, Target, filler_of
 from harness.run import Cell, build_cached
 from harness.studies.cells import Board, cells_of
+from harness.studies.engines import work_here
 from harness.studies.plan import begin
 from harness.studies.report import OF_GEOMETRY
-from harness.studies.study import Study
-from harness.studies.wanted import study_of
-from harness.studies.worker import work_here
+from harness.studies.study import Study, study_of
 from harness.tasks.geometry_metrics import unit_rows
 
 Tell = Callable[[str], None]

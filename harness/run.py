@@ -23,8 +23,7 @@ from harness.errors import BenchError, DataError, EncoderError, ResultError
 from harness.names import STS_B_DEV, EncoderCard, Spec
 from harness.progress import timed
 from harness.results import store
-from harness.results.machine import provenance
-from harness.results.record import Result
+from harness.results.record import Result, provenance
 from harness.tasks.outcome import Outcome, Prepared, Task
 
 _log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from harness.reports.report import ReportOptions, report
 from harness.reports.runs import Estimates
 from harness.reports.suite import build
 from harness.reports.table import notes_below, numbered, texts
-from harness.results import layout, store
+from harness.results import documents, store
 from harness.results.items import PairItems, RowItems
 from harness.results.record import Result, Run
 
@@ -153,7 +153,7 @@ def test_a_comparison_covers_alignment_and_uniformity(tmp_path):
 
 def test_other_data_and_missing_items_are_named_and_left_out(results):
     similarity(results, card("bad"), "STS12", 0.6, 2, data={"STS12.txt": "cd"})
-    scores = layout.scores_file(layout.encoder_folder(results, card("bad")) / "STS13.sts.json")
+    scores = documents.scores_file(documents.encoder_folder(results, card("bad")) / "STS13.sts.json")
     scores.unlink()
     found = compare(store.read_all(results, check=False)[0], ("good", "bad"))
     assert [row.task for row in found.rows] == ["MR"]
@@ -301,7 +301,7 @@ def test_sets_with_few_chains_of_sentences_are_marked(tmp_path):
 def test_a_result_with_a_damaged_file_is_named_and_left_out(tmp_path):
     similarity(tmp_path, card("one"), "STS12", 0.3, 1)
     similarity(tmp_path, card("one"), "STS13", 0.3, 1)
-    scores = layout.scores_file(layout.encoder_folder(tmp_path, card("one")) / "STS12.sts.json")
+    scores = documents.scores_file(documents.encoder_folder(tmp_path, card("one")) / "STS12.sts.json")
     scores.write_bytes(b"")
     summary = report(tmp_path, tmp_path / "out", ReportOptions(formats=["md"]))
     (problem,) = summary.problems

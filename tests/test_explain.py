@@ -17,16 +17,14 @@ from harness.encoders.registry import build, resolve
 from harness.errors import UsageError
 from harness.explanation.explain import (
     Explanation,
-    _without_dear,
     explain,
-    factors_of,
     find_tasks,
     nearest,
     search,
+    shapley,
 )
-from harness.explanation.factors import Reading, detokenise, usual
+from harness.explanation.factors import Reading, detokenise, factors_of, usual, without_dear
 from harness.explanation.numbers import Numbers, pooled_encoders
-from harness.explanation.shapley import shapley
 from harness.names import EncoderCard
 from harness.run import build_cached
 from harness.tasks.suites import TASKS
@@ -431,7 +429,7 @@ def test_no_pass_is_made_after_one_change_that_gives_the_number(tiny_numbers):
 
 
 def test_the_dearest_readings_are_tried_on_demand(tiny_numbers):
-    kept, notes = _without_dear(tiny_numbers.factors)
+    kept, notes = without_dear(tiny_numbers.factors)
     readings = {f"{factor.name} {name}" for factor in kept for name in factor.readings}
     assert "dtype bfloat16" in readings and not readings & {"dtype float16", "padding pooled up to 128"}
     assert notes == ("dtype float16, padding pooled up to 128: take longer than all the others; --thorough tries them",)

@@ -29,7 +29,7 @@ from harness.reports.figures.scores import heat_map, scores
 from harness.reports.figures.trajectory import Point, Trajectory, read_log, trajectory
 from harness.reports.match import short_names
 from harness.reports.table import Cell, Column, Row, Table
-from harness.results import layout, store
+from harness.results import documents, store
 from harness.results.items import SeriesItems
 from harness.results.record import Result, Run
 from harness.tasks import suites
@@ -426,10 +426,10 @@ def test_edited_points_are_refused(folder, tmp_path):
     one = find(folder, "geometry-stsb", MODELS[:1]).measured[0]
     items = SeriesItems(series=["pairs/test"], x=np.ones(1), y=np.ones(1))
     written = store.write(one.result.with_items(items), tmp_path)
-    layout.scores_file(written.file).write_bytes(b"edited")
+    documents.scores_file(written.file).write_bytes(b"edited")
     done = call("spectrum", "--results-dir", tmp_path, "-o", tmp_path)
     assert done.exit_code == 2
-    assert f"left out: {layout.scores_file(written.file)}: cannot be read as Parquet" in done.stderr
+    assert f"left out: {documents.scores_file(written.file)}: cannot be read as Parquet" in done.stderr
 
 
 def test_drawing_needs_no_torch(folder, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from result_cases import CARD, FULL, ITEMS, RESULT, RUN, contents, edit, pairs
 
 from harness.errors import ResultError
-from harness.results import layout, machine, store
+from harness.results import documents, record, store
 from harness.results.collection import Results
 from harness.results.store import find_problems
 
@@ -79,18 +79,18 @@ def test_items_that_no_result_needs_any_more_go(tmp_path):
 def test_names_are_short_plain_and_distinct(tmp_path):
     methods = ["hf", "..", ".", "x" * 300, "a+b", "ü", "name with space", "Mine/2"]
     cards = [replace(CARD, method=method, backbone=f"org/{method}") for method in methods]
-    folders = [layout.encoder_folder(tmp_path, card) for card in cards]
+    folders = [documents.encoder_folder(tmp_path, card) for card in cards]
     assert len(set(folders)) == len(methods)
     tasks = ["STS12", "SICKRelatedness-finetune", "probing: a/b", "y" * 100, "y" * 99 + "z", "..", "A.b"]
     protocols = ["sts", "senteval[mode=test]", "geometry[alpha=2,t=2]", "senteval-regressor"]
-    places = [layout.result_file(folders[0], task, protocol) for task in tasks for protocol in protocols]
+    places = [documents.result_file(folders[0], task, protocol) for task in tasks for protocol in protocols]
     assert len(set(places)) == len(tasks) * len(protocols)
-    items = [layout.items_file(tmp_path, task, protocol, "ab" * 32) for task in tasks for protocol in protocols]
-    names = [path.name for path in [*folders, *places, *map(layout.scores_file, places), *items]]
+    items = [documents.items_file(tmp_path, task, protocol, "ab" * 32) for task in tasks for protocol in protocols]
+    names = [path.name for path in [*folders, *places, *map(documents.scores_file, places), *items]]
     assert max(map(len, names)) <= 60
     assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name) for name in names)
     assert all(name == name.lower() for name in names[: len(folders)])
-    assert layout.result_file(folders[0], "MR", "senteval[mode=test]").name == "MR.senteval-mode-test.json"
+    assert documents.result_file(folders[0], "MR", "senteval[mode=test]").name == "MR.senteval-mode-test.json"
 
 
 def test_two_protocols_of_a_task_live_side_by_side(tmp_path):
@@ -213,7 +213,7 @@ def test_a_frame_has_a_line_per_score(tmp_path):
 
 
 def test_provenance_names_versions_and_no_place():
-    run = machine.provenance(
+    run = record.provenance(
         started="2026-01-02T03:04:05+00:00", seconds=1.0, encoding_seconds=2.0, device="cpu", threads=1
     )
     assert run.packages["python"] == ".".join(map(str, sys.version_info[:3]))
@@ -226,10 +226,10 @@ def test_provenance_names_versions_and_no_place():
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_the_commit_is_that_of_this_checkout_or_none():
-    root = Path(machine.__file__).parents[2]
+    root = Path(record.__file__).parents[2]
     found = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     expected = found.stdout.strip() if (root / ".git").exists() and found.returncode == 0 else None
-    assert machine.checkout()[0] == expected
+    assert record.checkout()[0] == expected
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
@@ -237,8 +237,8 @@ def test_no_commit_is_taken_from_a_checkout_that_holds_the_installation(tmp_path
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     package = tmp_path / "site-packages" / "harness" / "__init__.py"
     package.parent.mkdir(parents=True)
-    monkeypatch.setattr(machine.harness, "__file__", str(package))
-    assert machine.checkout.__wrapped__() == (None, None)
+    monkeypatch.setattr(record.harness, "__file__", str(package))
+    assert record.checkout.__wrapped__() == (None, None)
 
 
 @pytest.mark.skipif(not (ROOT / "results" / "index.csv").exists(), reason="an installed package has no results")

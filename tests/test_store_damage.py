@@ -13,7 +13,7 @@ from result_cases import CARD, FULL, RESULT, contents, edit, pairs, refusal
 
 from harness import files
 from harness.errors import ResultError, WriteError
-from harness.results import layout, store
+from harness.results import documents, store
 from harness.results.items import RowItems, columns, to_parquet
 from harness.results.store import find_problems
 
@@ -22,7 +22,7 @@ from harness.results.store import find_problems
 def test_an_undefined_score_is_refused_and_nothing_is_written(tmp_path, value):
     with pytest.raises(ResultError) as caught:
         store.write(replace(RESULT, scores={"spearman/all/test": value}), tmp_path)
-    path = layout.result_file(layout.encoder_folder(tmp_path, CARD), "STS12", "sts")
+    path = documents.result_file(documents.encoder_folder(tmp_path, CARD), "STS12", "sts")
     assert str(caught.value) == (
         f"{path}: score spearman/all/test is {value}, expected a finite number; "
         "nothing was written; look for a constant prediction or an empty set"
@@ -113,7 +113,7 @@ def test_random_cosines_under_right_scores_are_refused(tmp_path):
     """The cosines of another result, its checksum and digests made to fit."""
     path = store.write(FULL, tmp_path).file
     random_ = RESULT.with_items(pairs((0.9, 0.1, 0.2)))
-    layout.scores_file(path).write_bytes(to_parquet(columns(random_.items(), own=True)))
+    documents.scores_file(path).write_bytes(to_parquet(columns(random_.items(), own=True)))
     edit(path, honest=True, items_sha256=random_.items_sha256)
     assert "score spearman/all/test is 1.0, but the per-item scores give -0.5" in refusal(path)
 
@@ -139,7 +139,7 @@ def test_accuracies_are_held_against_the_rows_up_to_their_rounding(tmp_path):
 def test_damaged_items_are_named_and_the_result_is_not_finished(tmp_path, which, damage):
     written = store.write(FULL, tmp_path)
     (shared,) = tmp_path.glob("items/*")
-    file = shared if which == "items" else layout.scores_file(written.file)
+    file = shared if which == "items" else documents.scores_file(written.file)
     other = pairs((0.1, 0.3, 0.9), gold=(1.0, 2.5, 4.5))  # the same correlation, other values
     damage = damage or (lambda path: path.write_bytes(to_parquet(columns(other, own=which == "scores"))))
     damage(file)
@@ -182,8 +182,8 @@ def test_scores_of_another_length_are_those_of_a_killed_writer(tmp_path):
     file = store.write(FULL, tmp_path / "one").file
     order = [0.1, 0.2, 0.3, 0.4, 0.5]
     longer = store.write(RESULT.with_items(pairs(order, gold=order)), tmp_path / "other").file
-    scores = layout.scores_file(file)
-    scores.write_bytes(layout.scores_file(longer).read_bytes())
+    scores = documents.scores_file(file)
+    scores.write_bytes(documents.scores_file(longer).read_bytes())
     assert store.read_all(tmp_path / "one") == (
         [],
         [f"{scores}: is not the file that {file.name} was written with; run the task again"],
@@ -191,7 +191,7 @@ def test_scores_of_another_length_are_those_of_a_killed_writer(tmp_path):
 
 
 def test_killed_writers_never_leave_a_result_that_is_wrong(tmp_path):
-    scores = layout.scores_file(store.write(FULL, tmp_path).file)
+    scores = documents.scores_file(store.write(FULL, tmp_path).file)
     pause = random.Random(0)
     for round_ in range(10):
         before = scores.read_bytes()

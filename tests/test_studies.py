@@ -20,8 +20,7 @@ from harness.reports.figures import canvas
 from harness.results.store import read_all
 from harness.studies.cells import MOST_ATTEMPTS, Board, Cell, Record, cells_of
 from harness.studies.plan import simulate
-from harness.studies.study import FIGURES, load_study
-from harness.studies.wanted import study_of
+from harness.studies.study import FIGURES, load_study, study_of
 
 CONTROLS = """
 tasks = ["mini-sts"]

@@ -98,7 +98,7 @@ def complete_target(kind: str) -> Completion:
 
 def complete_measured(ctx: typer.Context, incomplete: str) -> list[str]:
     """Completes an encoder of the results folder, whose index is read and nothing else."""
-    from harness.results.layout import INDEX
+    from harness.results.documents import INDEX
 
     try:
         with (Path(ctx.params.get("results_dir") or "results") / INDEX).open(encoding="utf-8", newline="") as file:

@@ -143,7 +143,7 @@ def _write_study(
     path: Path, targets: "Sequence[Target]", wanted: "Iterable[Wanted]", results_dir: Path, how: options.Computation
 ) -> None:
     from harness.encoders.context import Context
-    from harness.studies.wanted import study_of, write_study
+    from harness.studies.study import study_of, write_study
 
     title = ", ".join(target.label for target in targets)
     context = Context(cache_dir=Path(), backbone=how.backbone, dtype=how.dtype)

@@ -94,9 +94,8 @@ def study(
 
 
 def _run(board: "Board", engine: str, workers: int, *, json: bool, quiet: bool) -> None:
-    from harness.studies.engines import ENGINES
+    from harness.studies.engines import ENGINES, work_here
     from harness.studies.plan import begin
-    from harness.studies.worker import work_here
 
     chosen = pick("engine", ENGINES, engine)
     with bars(quiet=quiet) as progress:
@@ -170,7 +169,7 @@ def _duration(seconds: float) -> str:
 
 def _watch(board: "Board", alive: "Alive", progress: Progress) -> None:
     """Show how many cells have ended until all have or no worker is left."""
-    from harness.studies.worker import show_states
+    from harness.studies.engines import show_states
 
     while True:
         at_work = alive()

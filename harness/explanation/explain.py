@@ -6,31 +6,13 @@ decimals, the dearer ones are left out. Scaling vectors to length 1 is not among
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 from statistics import fmean
 
-from harness.data.sts import SMT_INPUT, smt_of_sts13
 from harness.encoders.context import Context
-from harness.encoders.entry import declared
-from harness.encoders.pooling import POOLINGS
-from harness.encoders.protocol import Encoder, Transductive
-from harness.encoders.registry import build, resolve
-from harness.encoders.transformer import TransformerEncoder
-from harness.errors import EncoderError, TaskError, UsageError
-from harness.explanation.factors import (
-    FORWARD,
-    SIMILARITY,
-    TRANSFER,
-    Cost,
-    Factor,
-    Reading,
-    pooling_factor,
-    prompts_factor,
-    readings_of,
-    usual,
-)
-from harness.explanation.numbers import Numbers, pooled_encoders
-from harness.explanation.shapley import Share, shapley
-from harness.names import Spec
+from harness.errors import TaskError, UsageError
+from harness.explanation.factors import Cost, Factor, Reading, factors_of, readings_of, usual, without_dear
+from harness.explanation.numbers import Numbers, encoders_of
 from harness.tasks.classification import ClassificationTask
 from harness.tasks.similarity import SimilarityTask
 from harness.tasks.suites import find_task
@@ -40,6 +22,28 @@ _WORTH = 0.05  # points that a change must explain to be called a cause, so that
 
 Tell = Callable[[str], None]
 Grid = dict[Reading, tuple[float, ...]]  # percent, by task
+Value = Callable[[Reading], float | None]  # percent, or None where a reading gives no number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """One factor whose reading differs, and how much of the way it is worth.
+
+    Attributes:
+        part: e.g. `pooling`.
+        before: its reading at the start.
+        after: its reading at the end.
+        points: its Shapley value: the mean of what it changes over all orders in which the factors can be changed.
+        low: the least that it changes in any order.
+        high: the most.
+    """
+
+    part: str
+    before: str
+    after: str
+    points: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,10 +122,10 @@ def explain(  # noqa: PLR0913  what the command asks for
         EncoderError: if the encoder cannot be built or breaks its promise.
     """
     chosen = find_tasks(tasks)
-    encoders, refused = _encoders(model, context)
+    encoders, refused = encoders_of(model, context)
     factors, notes = factors_of(encoders, chosen, context)
     if not thorough:
-        factors, left_out = _without_dear(factors)
+        factors, left_out = without_dear(factors)
         notes = (*notes, *left_out)
     numbers = Numbers(encoders, chosen, factors, context)
     if numbers.of(usual(factors)) is None:
@@ -222,72 +226,6 @@ def find_tasks(names: Sequence[str]) -> list[SimilarityTask | ClassificationTask
     return list({task.name: task for task in found}.values())
 
 
-def _encoders(model: str, context: Context) -> tuple[dict[str, Encoder], tuple[str, ...]]:
-    """By pooling, the encoder's own first, and what cannot be pooled."""
-    built = build(model, context)
-    if isinstance(built, Transductive):
-        raise UsageError(f"{model}: is fitted anew for every task, so it has no readings to try; name another encoder")
-    encoders, refused = pooled_encoders(built, tuple(POOLINGS))
-    notes = tuple(
-        f"pooling {pooling}: the weights hold no trained head, so it would be random, as the factor `layer over CLS` is"
-        for pooling in refused
-    )
-    if isinstance(built, TransformerEncoder) or not _has_poolings(model, context):
-        return encoders, notes
-    for pooling in POOLINGS:  # of an encoder that is fitted on vectors of one pooling
-        try:
-            other = build(Spec.parse(model).replaced(pooling=pooling), context)
-        except EncoderError as error:
-            notes = (*notes, str(error))
-        else:
-            assert not isinstance(other, Transductive)
-            encoders.setdefault(pooling, other)
-    return encoders, notes
-
-
-def _has_poolings(model: str, context: Context) -> bool:
-    return any(parameter.name == "pooling" for parameter in declared(resolve(model, context).entry))
-
-
-def factors_of(
-    encoders: Mapping[str, Encoder], tasks: Sequence[SimilarityTask | ClassificationTask], context: Context
-) -> tuple[tuple[Factor, ...], tuple[str, ...]]:
-    """The factors that can make a difference for this encoder and these tasks, and why others were left out."""
-    own = next(iter(encoders.values()))
-    pooling = pooling_factor(next(iter(encoders)), tuple(encoders))
-    if not isinstance(own, TransformerEncoder):
-        forward: tuple[Factor, ...] = ()
-        notes = ["the forward pass: the encoder has none of its own that could be run otherwise"]
-    else:
-        model = own.backbone.checkpoint.model
-        forward = (*FORWARD, prompts_factor(own.backbone.prompt, model.prompts))
-        notes = []
-    if isinstance(tasks[0], ClassificationTask):
-        return (pooling, *TRANSFER, *forward), tuple(notes)
-    names = {task.name for task in tasks}
-    needs = {"SMT in STS13": "STS13", "blank gold in STS16": "STS16"}
-    chosen = [factor for factor in SIMILARITY if needs.get(factor.name) in (None, *names)]
-    if "STS13" in names and smt_of_sts13(context.data_root()) is None:
-        chosen = [factor for factor in chosen if factor.name != "SMT in STS13"]
-        notes.append(f"SMT in STS13: {SMT_INPUT} is not in the data, as its licence keeps it out of SentEval")
-    if len(tasks) == 1:
-        chosen = [factor for factor in chosen if factor.name != "mean over tasks"]
-    if not names & {"STSBenchmark", "SICKRelatedness"}:
-        chosen = [factor for factor in chosen if factor.name not in ("split", "trained regressor")]
-    return (pooling, *chosen, *forward), tuple(notes)
-
-
-def _without_dear(factors: Sequence[Factor]) -> tuple[tuple[Factor, ...], tuple[str, ...]]:
-    """The factors without their dearest readings, and one sentence on what that leaves out."""
-    kept = [
-        replace(factor, readings={name: change for name, change in factor.readings.items() if name not in factor.dear})
-        for factor in factors
-    ]
-    dear = [f"{factor.name} {name}" for factor in factors for name in factor.readings if name in factor.dear]
-    left_out = (f"{', '.join(dear)}: take longer than all the others; --thorough tries them",) if dear else ()
-    return tuple(factor for factor in kept if len(factor.readings) > 1 or not factor.dear), left_out
-
-
 def _stages(factors: Sequence[Factor], own: Reading, trained: bool) -> list[list[Reading]]:
     """Readings in the order in which they are tried: all combinations of what costs little, then each factor alone.
 
@@ -366,3 +304,55 @@ def nearest(
         return not exact, max(0.0, off - spread(reading)) + _WORTH * changes
 
     return min(grid, key=rank)
+
+
+def shapley(value: Value, start: Reading, end: Reading) -> tuple[tuple[Share, ...], float]:
+    """What each factor that differs is worth, over all orders in which the factors can be changed.
+
+    Two wrong settings can each look like the cause, or like none, by the order in which they are put right; the mean
+    over all orders depends on none. A reading on the way that gives no number leaves out the orders through it.
+
+    Args:
+        value: the number of a reading.
+        start: where the way begins.
+        end: where it ends.
+
+    Returns:
+        The shares, largest first, and the interaction: the whole difference minus what each factor changes alone.
+
+    Source: Shapley 1953, A value for n-person games.
+    """
+    parts = start.changes(end)
+    gains: dict[str, list[float]] = {part: [] for part in parts}
+    for order in permutations(parts):
+        stations = [start]
+        for part in order:
+            stations.append(stations[-1].changed(part, end[part]))
+        values = [value(station) for station in stations]
+        known = [one for one in values if one is not None]
+        if len(known) == len(values):
+            for part, before, after in zip(order, known, known[1:], strict=False):
+                gains[part].append(after - before)
+    shares = [
+        Share(
+            part=part,
+            before=start[part],
+            after=end[part],
+            points=fmean(found),
+            low=min(found),
+            high=max(found),
+        )
+        for part, found in gains.items()
+        if found
+    ]
+    return tuple(sorted(shares, key=lambda share: -abs(share.points))), _interaction(value, start, end)
+
+
+def _interaction(value: Value, start: Reading, end: Reading) -> float:
+    parts = start.changes(end)
+    alone = [value(start.changed(part, end[part])) for part in parts]
+    before, after = value(start), value(end)
+    known = [one for one in alone if one is not None]
+    if len(parts) < 2 or len(known) < len(parts) or before is None or after is None:
+        return 0.0
+    return after - before - sum(one - before for one in known)

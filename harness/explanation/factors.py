@@ -6,17 +6,22 @@ A factor is a name and its readings, the usual one first. A reading is what it c
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from itertools import product
 from typing import Any
 
 import numpy as np
 
+from harness.data.sts import SMT_INPUT, smt_of_sts13
+from harness.encoders.context import Context
 from harness.encoders.pooling import POOLINGS
-from harness.encoders.protocol import Embeddings
+from harness.encoders.protocol import Embeddings, Encoder
+from harness.encoders.transformer import TransformerEncoder
 from harness.explanation.altered import Alteration
+from harness.tasks.classification import ClassificationTask
 from harness.tasks.metrics import Vector, cosine
+from harness.tasks.similarity import SimilarityTask
 
 _SPACED = (
     (re.compile(r"\s+(?=[.,!?;:%)\]}]|n't\b|'(?:s|m|d|ll|re|ve)\b)", re.IGNORECASE), ""),
@@ -239,3 +244,42 @@ def readings_of(factors: Sequence[Factor], origin: Reading) -> list[Reading]:
             reading = reading.changed(factor.name, value)
         found.append(reading)
     return found
+
+
+def factors_of(
+    encoders: Mapping[str, Encoder], tasks: Sequence[SimilarityTask | ClassificationTask], context: Context
+) -> tuple[tuple[Factor, ...], tuple[str, ...]]:
+    """The factors that can make a difference for this encoder and these tasks, and why others were left out."""
+    own = next(iter(encoders.values()))
+    pooling = pooling_factor(next(iter(encoders)), tuple(encoders))
+    if not isinstance(own, TransformerEncoder):
+        forward: tuple[Factor, ...] = ()
+        notes = ["the forward pass: the encoder has none of its own that could be run otherwise"]
+    else:
+        model = own.backbone.checkpoint.model
+        forward = (*FORWARD, prompts_factor(own.backbone.prompt, model.prompts))
+        notes = []
+    if isinstance(tasks[0], ClassificationTask):
+        return (pooling, *TRANSFER, *forward), tuple(notes)
+    names = {task.name for task in tasks}
+    needs = {"SMT in STS13": "STS13", "blank gold in STS16": "STS16"}
+    chosen = [factor for factor in SIMILARITY if needs.get(factor.name) in (None, *names)]
+    if "STS13" in names and smt_of_sts13(context.data_root()) is None:
+        chosen = [factor for factor in chosen if factor.name != "SMT in STS13"]
+        notes.append(f"SMT in STS13: {SMT_INPUT} is not in the data, as its licence keeps it out of SentEval")
+    if len(tasks) == 1:
+        chosen = [factor for factor in chosen if factor.name != "mean over tasks"]
+    if not names & {"STSBenchmark", "SICKRelatedness"}:
+        chosen = [factor for factor in chosen if factor.name not in ("split", "trained regressor")]
+    return (pooling, *chosen, *forward), tuple(notes)
+
+
+def without_dear(factors: Sequence[Factor]) -> tuple[tuple[Factor, ...], tuple[str, ...]]:
+    """The factors without their dearest readings, and one sentence on what that leaves out."""
+    kept = [
+        replace(factor, readings={name: change for name, change in factor.readings.items() if name not in factor.dear})
+        for factor in factors
+    ]
+    dear = [f"{factor.name} {name}" for factor in factors for name in factor.readings if name in factor.dear]
+    left_out = (f"{', '.join(dear)}: take longer than all the others; --thorough tries them",) if dear else ()
+    return tuple(factor for factor in kept if len(factor.readings) > 1 or not factor.dear), left_out

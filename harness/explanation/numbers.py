@@ -13,12 +13,15 @@ from harness.data.locate import BUNDLED
 from harness.data.records import Pairs
 from harness.encoders.cached import CachedEncoder, cache_embeddings, share_passes
 from harness.encoders.context import Context
-from harness.encoders.pooling import needs_head, parse_pooling
-from harness.encoders.protocol import Embeddings, Encoder, embed
+from harness.encoders.entry import declared
+from harness.encoders.pooling import POOLINGS, needs_head, parse_pooling
+from harness.encoders.protocol import Embeddings, Encoder, Transductive, embed
+from harness.encoders.registry import build, resolve
 from harness.encoders.transformer import TransformerEncoder
-from harness.errors import TaskError
+from harness.errors import EncoderError, TaskError, UsageError
 from harness.explanation.altered import Alteration, AlteredEncoder
 from harness.explanation.factors import SIMILARITIES, TEXTS, Factor, Reading, Setup
+from harness.names import Spec
 from harness.tasks.classification import ClassificationTask
 from harness.tasks.similarity import SimilarityTask, aggregate, as_senteval_text
 from harness.tasks.suites import CLASSIFIERS, TASKS
@@ -219,3 +222,30 @@ def pooled_encoders(encoder: Encoder, poolings: Sequence[str]) -> tuple[dict[str
     refused = tuple(pooling for pooling in others if needs_head(pooling) and not encoder.backbone.offers(pooling))
     offered = [encoder.pooling, *(pooling for pooling in others if pooling not in refused)]
     return {pooling: pool_as(encoder, pooling) for pooling in offered}, refused
+
+
+def encoders_of(model: str, context: Context) -> tuple[dict[str, Encoder], tuple[str, ...]]:
+    """By pooling, the encoder's own first, and what cannot be pooled."""
+    built = build(model, context)
+    if isinstance(built, Transductive):
+        raise UsageError(f"{model}: is fitted anew for every task, so it has no readings to try; name another encoder")
+    encoders, refused = pooled_encoders(built, tuple(POOLINGS))
+    notes = tuple(
+        f"pooling {pooling}: the weights hold no trained head, so it would be random, as the factor `layer over CLS` is"
+        for pooling in refused
+    )
+    if isinstance(built, TransformerEncoder) or not _has_poolings(model, context):
+        return encoders, notes
+    for pooling in POOLINGS:  # of an encoder that is fitted on vectors of one pooling
+        try:
+            other = build(Spec.parse(model).replaced(pooling=pooling), context)
+        except EncoderError as error:
+            notes = (*notes, str(error))
+        else:
+            assert not isinstance(other, Transductive)
+            encoders.setdefault(pooling, other)
+    return encoders, notes
+
+
+def _has_poolings(model: str, context: Context) -> bool:
+    return any(parameter.name == "pooling" for parameter in declared(resolve(model, context).entry))

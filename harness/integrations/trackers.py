@@ -19,7 +19,7 @@ from typing import Any, Self
 from harness import files
 from harness.errors import UsageError, WriteError
 from harness.names import pick
-from harness.results import layout
+from harness.results import documents
 from harness.results.record import Result
 
 _log = logging.getLogger(__name__)
@@ -246,7 +246,7 @@ class ScoreReporter:
     def send(self, result: Result) -> None:
         """Send the main score of a result that has been written, under the name of its file."""
         assert result.file is not None
-        run = layout.encoder_folder(self._folder, result.encoder).name
+        run = documents.encoder_folder(self._folder, result.encoder).name
         if self._trackers is None or run != self._run:
             self.close()
             card = result.encoder

@@ -1,4 +1,4 @@
-"""Result files: written whole or not at all, and believed only after a check. `layout` says where they lie.
+"""Result files: written whole or not at all, and believed only after a check. `documents` says where they lie.
 
 A result's scores file is replaced first and its JSON, which holds the digest of the per-item scores, last: after a
 crash in between the two do not fit, and the result counts as not finished. Writers hold the folder's lock.
@@ -14,7 +14,7 @@ from pathlib import Path
 from harness import files
 from harness.errors import ResultError
 from harness.names import EncoderCard
-from harness.results import documents, layout
+from harness.results import documents
 from harness.results.correlation import check_scores
 from harness.results.items import Columns, Items, columns, digest, digest_of_all, from_columns, from_parquet, to_parquet
 from harness.results.record import Result
@@ -41,25 +41,25 @@ def write(result: Result, root: Path) -> Result:
         ResultError: if a score is not finite or does not follow from the per-item scores; nothing is written.
         WriteError: if the disk refuses.
     """
-    file = layout.result_file(layout.encoder_folder(root, result.encoder), result.task, result.protocol)
+    file = documents.result_file(documents.encoder_folder(root, result.encoder), result.task, result.protocol)
     result = replace(result, file=file)
     advice = "nothing was written; look for a constant prediction or an empty set"
     documents.check_finite(result.scores, f"{file}", advice)
     check_scores(result, result.held)
-    with files.lock(root / layout.LOCK):
+    with files.lock(root / documents.LOCK):
         before = documents.shared_digest(file)
         if result.held is not None and result.shared_sha256 is not None:
-            kept = layout.items_file(root, result.task, result.protocol, result.shared_sha256)
+            kept = documents.items_file(root, result.task, result.protocol, result.shared_sha256)
             if not _is_whole(kept, result.shared_sha256):
                 files.replace(kept, to_parquet(columns(result.held, own=False)))
-            files.replace(layout.scores_file(file), to_parquet(columns(result.held, own=True)))
-        documents.write_card(result.encoder, file.with_name(layout.ENCODER))
+            files.replace(documents.scores_file(file), to_parquet(columns(result.held, own=True)))
+        documents.write_card(result.encoder, file.with_name(documents.ENCODER))
         files.replace(file, documents.result_bytes(result))
         if result.items_sha256 is None:
-            layout.scores_file(file).unlink(missing_ok=True)
+            documents.scores_file(file).unlink(missing_ok=True)
         _write_index(root, result)
         if before is not None and before != result.shared_sha256:
-            _drop_unused(layout.items_file(root, result.task, result.protocol, before), file)
+            _drop_unused(documents.items_file(root, result.task, result.protocol, before), file)
     _log.info("%s: written", file)
     return result
 
@@ -75,7 +75,7 @@ def read(file: Path, *, check: bool = True) -> Result:
         ResultError: if it is missing, damaged, of another layout, not where it belongs, or was edited after it was
             written, if its per-item scores are not those it was written with, or if its scores do not follow from them.
     """
-    card = documents.read_card(file.with_name(layout.ENCODER))
+    card = documents.read_card(file.with_name(documents.ENCODER))
     return _read_settled(file, card, {} if check else None)
 
 
@@ -123,11 +123,11 @@ def read_items(result: Result, shared: Shared | None = None) -> Items:
     """
     assert result.file is not None and result.shared_sha256 is not None
     root = result.file.parent.parent
-    place = layout.items_file(root, result.task, result.protocol, result.shared_sha256)
+    place = documents.items_file(root, result.task, result.protocol, result.shared_sha256)
     shared = {} if shared is None else shared
     if place not in shared:
         shared[place] = _read_shared(place, result.shared_sha256)
-    scores = layout.scores_file(result.file)
+    scores = documents.scores_file(result.file)
     own = from_parquet(scores)
     strange = f"{scores}: is not the file that {result.file.name} was written with; run the task again"
     try:
@@ -145,7 +145,7 @@ def finished(root: Path, task: str, protocol: str, card: EncoderCard, data: Mapp
     Raises:
         ResultError: if the result's place holds something else, which must not be overwritten unasked.
     """
-    file = layout.result_file(layout.encoder_folder(root, card), task, protocol)
+    file = documents.result_file(documents.encoder_folder(root, card), task, protocol)
     if not documents.is_there(file):
         return None
     result = read(file, check=False)
@@ -168,22 +168,22 @@ def _folders(root: Path) -> list[Path]:
     if not documents.is_there(root):
         return []
     try:
-        entries = [path for path in root.iterdir() if path.is_dir() and path.name != layout.ITEMS]
+        entries = [path for path in root.iterdir() if path.is_dir() and path.name != documents.ITEMS]
     except OSError as error:
         raise documents.unreadable(root, error) from error
-    return sorted(path for path in entries if documents.is_there(path / layout.ENCODER, unless=True))
+    return sorted(path for path in entries if documents.is_there(path / documents.ENCODER, unless=True))
 
 
 def _read_folder(folder: Path, shared: Shared | None, problems: list[str]) -> list[Result]:
     found = []
     try:
-        card = documents.read_card(folder / layout.ENCODER)
-        _check_place(folder, layout.encoder_folder(folder.parent, card), f"results of {card.name}")
+        card = documents.read_card(folder / documents.ENCODER)
+        _check_place(folder, documents.encoder_folder(folder.parent, card), f"results of {card.name}")
     except ResultError as error:
         problems.append(f"{error} ({folder.name} is left out)")
         return []
     for file in sorted(folder.glob("*.json")):
-        if file.name != layout.ENCODER:
+        if file.name != documents.ENCODER:
             try:
                 found.append(_read_settled(file, card, shared))
             except ResultError as error:
@@ -204,7 +204,7 @@ def _read_settled(file: Path, card: EncoderCard, shared: Shared | None) -> Resul
 
 
 def _is_being_written(file: Path) -> bool:
-    for part in (file, layout.scores_file(file)):
+    for part in (file, documents.scores_file(file)):
         with contextlib.suppress(OSError):
             if abs(time.time() - part.stat().st_mtime) < _SETTLED:
                 return True
@@ -213,7 +213,7 @@ def _is_being_written(file: Path) -> bool:
 
 def _read(file: Path, card: EncoderCard, shared: Shared | None) -> Result:
     result = documents.read_result(file, card)
-    _check_place(file, layout.result_file(file.parent, result.task, result.protocol), f"result of {result.task}")
+    _check_place(file, documents.result_file(file.parent, result.task, result.protocol), f"result of {result.task}")
     if shared is None:
         return result
     items = None if result.items_sha256 is None else read_items(result, shared)
@@ -256,10 +256,10 @@ def _is_whole(place: Path, expected: str) -> bool:
 
 def _write_index(root: Path, result: Result) -> None:
     """Add a result to the index; where that is missing, damaged or unreadable, make it anew from all results."""
-    place, before = root / layout.INDEX, ""
+    place, before = root / documents.INDEX, ""
     with contextlib.suppress(OSError):
         before = place.read_text(encoding="utf-8", errors="replace")
-    content = layout.index_with(before, result) or layout.index_of(scan(root, check=False)[0])
+    content = documents.index_with(before, result) or documents.index_of(scan(root, check=False)[0])
     files.replace(place, content.encode())
 
 
@@ -285,7 +285,7 @@ def _find_unnamed(root: Path) -> Iterator[str]:
     named = {
         f"{result.stem}.{(documents.shared_digest(result) or '')[:12]}.parquet" for result in root.glob("*/*.json")
     }
-    for items in root.glob(f"{layout.ITEMS}/*.parquet"):
+    for items in root.glob(f"{documents.ITEMS}/*.parquet"):
         if items.name not in named:
             yield f"{items}: is named by no result; delete it"
 
@@ -295,7 +295,7 @@ def _find_orphans(root: Path) -> Iterator[str]:
         result = scores.with_name(scores.name.replace(".scores.parquet", ".json"))
         if not result.exists():
             yield f"{scores}: has no result beside it, as when a run is killed; run the task again, or delete it"
-    for card in root.glob(f"*/{layout.ENCODER}"):
+    for card in root.glob(f"*/{documents.ENCODER}"):
         if len([*card.parent.glob("*.json")]) == 1:
             yield f"{card.parent}: holds an encoder's card and no result; delete it"
     for draft in root.glob("**/.bench-*.tmp"):
@@ -304,7 +304,7 @@ def _find_orphans(root: Path) -> Iterator[str]:
 
 def _check_index(root: Path) -> Iterator[str]:
     results = scan(root, check=False)[0]
-    place = root / layout.INDEX
+    place = root / documents.INDEX
     try:
         found = place.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -312,5 +312,5 @@ def _check_index(root: Path) -> Iterator[str]:
     except OSError as error:
         yield str(documents.unreadable(place, error))
         return
-    if results and found != layout.index_of(results):
+    if results and found != documents.index_of(results):
         yield f"{place}: is not what the results give; delete it, and the next run makes it anew"

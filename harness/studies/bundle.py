@@ -30,7 +30,7 @@ from harness.data.named_texts import file_named, keep_name
 from harness.encoders.context import Context
 from harness.encoders.registry import resolve
 from harness.errors import DataError, UsageError
-from harness.results.machine import packages
+from harness.results.record import packages
 from harness.run import build_cached
 from harness.studies.cells import named_in
 from harness.studies.study import Study

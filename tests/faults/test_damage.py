@@ -8,7 +8,7 @@ import pytest
 
 from harness import storage
 from harness.encoders.context import Context
-from harness.studies.rates import Rate, Rates, note
+from harness.studies.plan import Rate, Rates, note
 
 sys.path.insert(0, str(Path(__file__).parent))
 from damage import DAMAGES, Place, bench, damage, files_below
