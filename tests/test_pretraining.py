@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
-from baselines.pretraining import batches, corpus, glove, mlm, sample, spans
+from baselines.pretraining import corpus, glove, mlm, sample, spans
 from harness.data.text import open_text
 from harness.errors import DataError
 
@@ -235,10 +235,10 @@ def test_export_without_a_checkpoint_is_an_error(tmp_path):
 def test_batches_have_three_shapes_and_every_piece_once_an_epoch(work):
     tokenizer = spans.make_tokenizer(work, 120)
     train, _ = spans.prepare_spans(work, tokenizer, seed=0)
-    drawn = batches.Batches(train, replace(MICRO, batch_tokens=1024), tokenizer)
+    drawn = spans.Batches(train, replace(MICRO, batch_tokens=1024), tokenizer)
     shapes = {tuple(drawn.draw(step).ids.shape) for step in range(40)}
     assert shapes == {(32, 32), (16, 64), (8, 128)}
-    one, again = drawn.draw(5), batches.Batches(train, replace(MICRO, batch_tokens=1024), tokenizer).draw(5)
+    one, again = drawn.draw(5), spans.Batches(train, replace(MICRO, batch_tokens=1024), tokenizer).draw(5)
     assert torch.equal(one.ids, again.ids)
     assert not torch.equal(one.targets, drawn.draw(6).targets[: len(one.targets)])
 
@@ -246,7 +246,7 @@ def test_batches_have_three_shapes_and_every_piece_once_an_epoch(work):
 def test_masking_hides_what_it_asks_for(work):
     tokenizer = spans.make_tokenizer(work, 120)
     pieces = spans.Spans(np.arange(5, 105, dtype=np.uint16), np.array([0, 50]), np.array([50, 40]))
-    maker = batches._Maker(pieces, tokenizer, torch.device("cpu"))
+    maker = spans._Maker(pieces, tokenizer, torch.device("cpu"))
     batch = maker.make(torch.tensor([0, 1]), 64, 45, torch.Generator().manual_seed(0))
     original = np.zeros((2, 64), dtype=np.int64)
     original[0, :52] = [2, *range(5, 55), 3]

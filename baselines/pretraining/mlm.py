@@ -24,8 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
 
-from baselines.pretraining.batches import Batches, held_out_batches
-from baselines.pretraining.spans import make_tokenizer, prepare_spans
+from baselines.pretraining.spans import Batches, held_out_batches, make_tokenizer, prepare_spans
 from baselines.simcse.ablations import Masked, masked_loss
 from harness.derived import Derived, load, store
 from harness.errors import DataError
@@ -39,7 +38,7 @@ _MARGIN = 1.02  # on the measured time of a step
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that decides the weights.
+    """Everything that decides the weights; the defaults are those of `tiny`.
 
     Attributes:
         vocabulary: pieces of the tokenizer.
@@ -51,42 +50,32 @@ class Settings:
     """
 
     seed: int = 0
-    vocabulary: int
-    hidden: int
-    layers: int
-    heads: int
-    batch_tokens: int
-    steps: int | None = None
+    vocabulary: int = 8000
+    hidden: int = 192
+    layers: int = 3
+    heads: int = 3
+    batch_tokens: int = 4096
+    steps: int | None = 5400
     seconds: float = 1000.0
-    rate: float
-    warmup: int
+    rate: float = 1e-3
+    warmup: int = 300
     weight_decay: float = 0.01
-    masked: float
+    masked: float = 0.15
     dropout: float = 0.1
-    log_every: int
+    log_every: int = 300
     device: str = "cpu"
     compile: bool = False
 
 
 PRESETS = {
-    "tiny": Settings(
-        vocabulary=8000,
-        hidden=192,
-        layers=3,
-        heads=3,
-        batch_tokens=4096,
-        steps=5400,
-        rate=1e-3,
-        warmup=300,
-        masked=0.15,
-        log_every=300,
-    ),
+    "tiny": Settings(),
     "small": Settings(
         vocabulary=16000,
         hidden=384,
         layers=6,
         heads=6,
         batch_tokens=131_072,
+        steps=None,
         rate=1.2e-3,
         warmup=600,
         masked=0.2,
@@ -198,16 +187,9 @@ class Run:
         found = load(self.path, self._key)
         if found is None:
             return
-        self.model.load_state_dict(_model_tensors(found))
+        self.model.load_state_dict(_tensors(found, "model.", self.settings.device))
         for number, parameter in enumerate(self.model.parameters()):
-            prefix = f"optimizer.{number}."
-            self._optimizer.state[parameter] = {
-                name.removeprefix(prefix): torch.from_numpy(array.copy()).to(
-                    "cpu" if name.endswith(".step") and self.settings.device == "cpu" else self.settings.device
-                )
-                for name, array in found.arrays.items()
-                if name.startswith(prefix)
-            }
+            self._optimizer.state[parameter] = _tensors(found, f"optimizer.{number}.", self.settings.device)
         self.progress = Progress(**json.loads(found.facts["progress"]))
         log.info("continuing after step %d", self.progress.step)
 
@@ -281,9 +263,13 @@ def write_log(rows: list[dict[str, float]], path: Path) -> None:
         writer.writerows({**row, "step": int(row["step"]), "tokens": int(row["tokens"])} for row in rows)
 
 
-def _model_tensors(found: Derived) -> dict[str, Tensor]:
-    arrays = {name.removeprefix("model."): array for name, array in found.arrays.items() if name.startswith("model.")}
-    return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+def _tensors(found: Derived, prefix: str, device: str) -> dict[str, Tensor]:
+    """The arrays whose names begin so, by the rest of their names."""
+    return {
+        name.removeprefix(prefix): torch.from_numpy(array.copy()).to(device)
+        for name, array in found.arrays.items()
+        if name.startswith(prefix)
+    }
 
 
 @torch.no_grad()
@@ -303,7 +289,7 @@ def export(work: Path, settings: Settings, out: Path) -> None:
         raise DataError(f"{path}: no checkpoint of these settings, expected one; train first")
     tokenizer: BertTokenizerFast = make_tokenizer(work, settings.vocabulary)
     model = new_model(settings, len(tokenizer))
-    model.load_state_dict(_model_tensors(found))
+    model.load_state_dict(_tensors(found, "model.", "cpu"))
     embeddings = model.bert.embeddings
     embeddings.position_embeddings.weight[128:] = embeddings.position_embeddings.weight[64:128].repeat(6, 1)
     embeddings.token_type_embeddings.weight[1] = embeddings.token_type_embeddings.weight[0]
