@@ -270,25 +270,19 @@ def fetch_glove(cache_dir: Path, *, offline: bool, progress: Progress) -> Path:
 
 
 def _download_glove(path: Path, progress: Progress) -> None:
-    import pooch
-
-    url = _glove_url()
+    url, part = _glove_url(), path.with_name(f".{_GLOVE}.part")
     _log.info("%s: downloading to %s", url, path)
-    pooch.get_logger().setLevel(logging.WARNING)  # the progress is told by us
-
-    def resume(url: str, draft: str, _: object) -> None:
-        part = path.with_name(f".{_GLOVE}.part")
+    with files.writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         _append(url, part, progress)
-        part.replace(draft)
-
-    try:
-        with files.writing(path):
-            pooch.retrieve(url, f"sha256:{_GLOVE_SHA256}", fname=path.name, path=path.parent, downloader=resume)
-    except ValueError as error:  # of pooch, whose message has the digest that was found
-        raise DataError(
-            f"{url}: what came has another sha256 than the archive's {_GLOVE_SHA256}; run the command again, or "
-            f"{_GLOVE_INSTEAD}"
-        ) from error
+        if files.sha256(part) == _GLOVE_SHA256:
+            part.replace(path)
+            return
+        part.unlink()
+    raise DataError(
+        f"{url}: what came has another sha256 than the archive's {_GLOVE_SHA256}; run the command again, or "
+        f"{_GLOVE_INSTEAD}"
+    )
 
 
 def _glove_url() -> str:

@@ -112,16 +112,6 @@ class TextFile:
     copy: Copy
 
 
-def digest_of_text(lines: list[str], encoding: str) -> str:
-    """Sha256 of the lines joined by line feeds: equal for two files that differ only in how their lines end."""
-    return hashlib.sha256("\n".join(lines).encode(encoding)).hexdigest()
-
-
-def digest_of_sorted_lines(content: bytes) -> str:
-    """Sha256 of the sorted lines: equal for two files that differ only in the order of their lines."""
-    return hashlib.sha256(b"\n".join(sorted(content.splitlines()))).hexdigest()
-
-
 def read_text_file(root: Path, path: str) -> TextFile:
     r"""Read `root/path` as the reference does, and hold it to the manifest.
 
@@ -136,7 +126,7 @@ def read_text_file(root: Path, path: str) -> TextFile:
     facts = facts_of(path)
     place = packaged(f"harness/data/mini/{path}") if root == BUNDLED else root / path
     content = _content(place)
-    sha256 = hashlib.sha256(content).hexdigest()
+    sha256 = _digest(content)
     lines = _decode(content, facts, place)
     _log.debug("%s: %d lines read", place, len(lines))
     if len(lines) != facts.lines:
@@ -145,13 +135,17 @@ def read_text_file(root: Path, path: str) -> TextFile:
         )
     if facts.sha256 is None:
         return TextFile(path, lines, sha256, Copy.UNMEASURED)
-    if sha256 == facts.sha256 or digest_of_text(lines, facts.encoding) == facts.text_sha256:
+    if sha256 == facts.sha256 or _digest("\n".join(lines).encode(facts.encoding)) == facts.text_sha256:
         return TextFile(path, lines, sha256, Copy.KNOWN)
-    if digest_of_sorted_lines(content) == facts.lines_sha256:
+    if _digest(b"\n".join(sorted(content.splitlines()))) == facts.lines_sha256:
         raise DataError(
             f"{place}: the known lines in another order, so scores and sentences would not match; get the file again"
         )
     return TextFile(path, lines, sha256, Copy.OTHER)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _content(place: Path) -> bytes:
