@@ -12,10 +12,10 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,7 +23,15 @@ from numpy.typing import NDArray
 
 from baselines.flow import Flow, FlowSettings, Vectors, fit_flow
 from baselines.flow_model import FlowShape
-from baselines.postprocessing import TARGET, FitParameters, FlowParameters, WhiteningParameters
+from baselines.postprocessing import (
+    TARGET,
+    FitParameters,
+    FittedPerTask,
+    FlowParameters,
+    Map,
+    Mapped,
+    WhiteningParameters,
+)
 from baselines.transformers import find_backbone, without_place
 from baselines.whitening import Whitening, fit_whitening
 from harness.data.named_texts import find_text, name_in_records
@@ -35,11 +43,11 @@ from harness.encoders.checkpoint import load, weight_files
 from harness.encoders.context import Context
 from harness.encoders.entry import Built, Cost
 from harness.encoders.forward import forward_pooled
-from harness.encoders.protocol import Embeddings, Encoder, embed
+from harness.encoders.protocol import Embeddings, embed
 from harness.encoders.tokens import token_ids
 from harness.encoders.transformer import TransformerEncoder, build_transformer
 from harness.errors import DataError, UsageError
-from harness.names import EncoderCard, Spec
+from harness.names import Spec
 
 _log = logging.getLogger(__name__)
 
@@ -77,12 +85,6 @@ class FitText:
             raise DataError("the text to fit on changed while it was read, expected it as it was; run again")
 
 
-class Map(Protocol):
-    """A fitted map of vectors, (n, d) -> (n, k) float32."""
-
-    def transform(self, x: Embeddings, /) -> Embeddings: ...
-
-
 @dataclass(frozen=True, slots=True)
 class WhiteningFit:
     """A whitening that keeps `dim` axes.
@@ -115,8 +117,8 @@ class WhiteningFit:
         fitted = fit_whitening(told(), self.dim)
         return {"mean": fitted.mean, "kernel": fitted.kernel}
 
-    def read(self, arrays: Arrays) -> Whitening:
-        return Whitening(arrays["mean"], arrays["kernel"])
+    def read(self, arrays: Arrays) -> Map:
+        return Whitening(arrays["mean"], arrays["kernel"]).transform
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +164,8 @@ class FlowFit:
             vectors = _gather(lambda: _blocks(base, sentences), checkpoint.parent)
         return fit_flow(vectors, self.flow, tell, checkpoint=checkpoint).arrays()
 
-    def read(self, arrays: Arrays) -> Flow:
-        return Flow.from_arrays(arrays, self.dim, self.flow.shape)
+    def read(self, arrays: Arrays) -> Map:
+        return Flow.from_arrays(arrays, self.dim, self.flow.shape).transform
 
 
 class DropoutVectors:
@@ -232,7 +234,7 @@ def _blocks(base: CachedEncoder, sentences: Iterable[str]) -> Iterator[Embedding
         yield embed(base, block)
 
 
-def fit_or_load(fit: WhiteningFit | FlowFit, base: CachedEncoder, name: str, context: Context, text: FitText) -> Map:
+def fit_or_load(fit: WhiteningFit | FlowFit, base: CachedEncoder, text: FitText, name: str, context: Context) -> Map:
     """The map that was fitted before, else a new one, which is kept. It raises what fitting raises."""
     path, key = _place(fit, base, text, context)
     checkpoint = path.with_suffix(".checkpoint.safetensors")
@@ -247,37 +249,6 @@ def _place(fit: WhiteningFit | FlowFit, base: CachedEncoder, text: FitText, cont
     """The file of a fit, and the key of its content."""
     key = json.dumps([_VERSION, base.card.identity, text.digest, fit.settings], sort_keys=True)
     return context.cache_dir / "fits" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors", key
-
-
-class Mapped:
-    """A base encoder with a map on top, which is fitted or loaded at the first sentence: finished work needs none."""
-
-    is_cheap = True  # its base's vectors are kept on disk
-
-    def __init__(self, base: CachedEncoder, fitted: Callable[[], Map], card: EncoderCard) -> None:
-        self.card = card
-        self._base, self._fitted = base, cache(fitted)
-
-    def encode(self, sentences: Sequence[str], /) -> Embeddings:
-        """(n, k) float32, not normalised; raises what the fit raises."""
-        return self._fitted().transform(embed(self._base, sentences))
-
-    def release(self) -> None:
-        """Drop the weights of the base encoder."""
-        self._base.release()
-
-
-class FittedPerTask:
-    """A base encoder with a map that is fitted on each task's own sentences, all splits together."""
-
-    def __init__(self, base: CachedEncoder, fit: Callable[[FitText], Map], card: EncoderCard) -> None:
-        self.card = card
-        self._base, self._fit = base, fit
-
-    def fit_target(self, sentences: Sequence[str], /) -> Encoder:
-        """Fit on these sentences, duplicates kept."""
-        text = FitText(rows_sha256((sentence,) for sentence in sentences), lambda: sentences)
-        return Mapped(self._base, partial(self._fit, text), self.card)
 
 
 def build_fitted(spec: Spec, chosen: FitParameters, context: Context) -> Built:
@@ -316,10 +287,13 @@ def build_fitted(spec: Spec, chosen: FitParameters, context: Context) -> Built:
             **{name: value for name, value in parameters.items() if name not in of_base},
         },
     )
-    fitted = partial(fit_or_load, fit, base, card.name, context)
-    if chosen.fit == TARGET:
-        return FittedPerTask(base, fitted, card)
-    return Mapped(base, partial(fitted, FitText(digest, text.sentences)), card)
+
+    def fit_on(text: FitText) -> Map:
+        return fit_or_load(fit, base, text, card.name, context)
+
+    if chosen.fit != TARGET:
+        return Mapped(base, partial(fit_on, FitText(digest, text.sentences)), card)
+    return FittedPerTask(base, lambda texts: fit_on(FitText(rows_sha256((one,) for one in texts), lambda: texts)), card)
 
 
 def cost_of_fit(spec: Spec, chosen: FitParameters, context: Context) -> Cost:

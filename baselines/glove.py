@@ -6,18 +6,20 @@ Source: SentEval (5d6dc11) examples/bow.py: whitespace tokens, exact match, unkn
 import string
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from baselines.postprocessing import FittedPerTask, Map
 from baselines.vectors import WordVectors, open_vectors
 from harness import files
 from harness.data.named_texts import file_named, name_by_content
 from harness.encoders.context import Context
-from harness.encoders.entry import EncoderEntry, parameter, parameters
-from harness.encoders.protocol import Embeddings, Encoder, Transductive
+from harness.encoders.entry import Built, EncoderEntry, parameter, parameters
+from harness.encoders.protocol import Embeddings
 from harness.errors import DataError, UsageError
 from harness.names import EncoderCard, Spec
 from harness.packaged import packaged_folder
@@ -83,7 +85,11 @@ def _known(
 
 
 def fit_common_component(x: NDArray[np.floating]) -> NDArray[np.float64]:
-    """First right singular vector (d,) of sentence vectors (n, d), not centred; the second half of SIF."""
+    """First right singular vector (d,) of sentence vectors (n, d), not centred.
+
+    Smooth inverse frequency takes it off weighted averages, found on the task's sentences.
+    Source: Arora et al. 2017, https://openreview.net/forum?id=SyK00v5xx
+    """
     products = np.asarray(x, dtype=np.float64).T @ np.asarray(x, dtype=np.float64)
     return cast(NDArray[np.float64], np.linalg.eigh(products).eigenvectors[:, -1])
 
@@ -124,32 +130,6 @@ class AverageVectors:
             )
 
 
-class SmoothInverseFrequency:
-    """SIF: weighted averages without the first component that they share on the task's sentences.
-
-    Source: Arora et al. 2017, https://openreview.net/forum?id=SyK00v5xx
-    """
-
-    def __init__(self, average: AverageVectors) -> None:
-        self.card = average.card
-        self._average = average
-
-    def fit_target(self, sentences: Sequence[str], /) -> Encoder:
-        """Find the shared component on these sentences."""
-        return _WithoutComponent(self._average, fit_common_component(self._average.encode(sentences)))
-
-
-class _WithoutComponent:
-    is_cheap = True
-
-    def __init__(self, average: AverageVectors, component: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
-        self.card = average.card
-        self._average, self._component = average, component
-
-    def encode(self, sentences: Sequence[str], /) -> Embeddings:
-        return remove_component(self._average.encode(sentences), self._component)
-
-
 def find_vectors(name: str, context: Context) -> Path:
     """The file of the bundled vectors (`tiny`), of a downloaded set, or a file by its path or name in records.
 
@@ -183,7 +163,7 @@ class GloveParameters:
     )
 
 
-def _build(spec: Spec, chosen: GloveParameters, context: Context) -> Encoder | Transductive:
+def _build(spec: Spec, chosen: GloveParameters, context: Context) -> Built:
     path = find_vectors(chosen.backbone, context)
     vectors = open_vectors(path, context.cache_dir / "vectors", chosen.member)
     if path == Path(chosen.backbone).expanduser():  # names and records hold no path
@@ -207,7 +187,13 @@ def _build(spec: Spec, chosen: GloveParameters, context: Context) -> Encoder | T
         },
     )
     encoder = AverageVectors(vectors, card, chosen)
-    return SmoothInverseFrequency(encoder) if chosen.sif else encoder
+    if not chosen.sif:
+        return encoder
+
+    def fit(sentences: Sequence[str]) -> Map:
+        return partial(remove_component, component=fit_common_component(encoder.encode(sentences)))
+
+    return FittedPerTask(encoder, fit, card)
 
 
 AVERAGE_GLOVE = EncoderEntry(

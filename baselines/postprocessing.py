@@ -3,14 +3,51 @@
 Sources: Su et al. 2021, https://arxiv.org/abs/2103.15316; Li et al. 2020, https://aclanthology.org/2020.emnlp-main.733/
 """
 
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+
 from baselines.transformers import backbone_parameter, max_tokens_parameter
 from harness.data.named_texts import NAMED
 from harness.encoders.context import Context
 from harness.encoders.entry import Built, Cost, EncoderEntry, Work, parameter, parameters
 from harness.encoders.pooling import POOLINGS
-from harness.names import Spec
+from harness.encoders.protocol import Embeddings, Encoder, Releasable, embed
+from harness.names import EncoderCard, Spec
+
+Map = Callable[[Embeddings], Embeddings]  # a fitted map of vectors, (n, d) -> (n, k) float32
 
 TARGET = "target"
+
+
+class Mapped:
+    """A base encoder with a map on top, which is fitted or loaded at the first sentence: finished work needs none."""
+
+    is_cheap = True  # its base is cheap, or its base's vectors are kept on disk
+
+    def __init__(self, base: Encoder, fitted: Callable[[], Map], card: EncoderCard) -> None:
+        self.card = card
+        self._base, self._fitted = base, cache(fitted)
+
+    def encode(self, sentences: Sequence[str], /) -> Embeddings:
+        """(n, k) float32, not normalised; raises what the fit raises."""
+        return self._fitted()(embed(self._base, sentences))
+
+    def release(self) -> None:
+        """Drop the weights of the base encoder."""
+        if isinstance(self._base, Releasable):
+            self._base.release()
+
+
+class FittedPerTask:
+    """A base encoder with a map that is fitted on each task's own sentences, all splits together."""
+
+    def __init__(self, base: Encoder, fit: Callable[[Sequence[str]], Map], card: EncoderCard) -> None:
+        self.card = card
+        self._base, self._fit = base, fit
+
+    def fit_target(self, sentences: Sequence[str], /) -> Encoder:
+        """Fit on these sentences, duplicates kept."""
+        return Mapped(self._base, partial(self._fit, sentences), self.card)
 
 
 @parameters
