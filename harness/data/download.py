@@ -270,19 +270,25 @@ def fetch_glove(cache_dir: Path, *, offline: bool, progress: Progress) -> Path:
 
 
 def _download_glove(path: Path, progress: Progress) -> None:
-    url, part = _glove_url(), path.with_name(f".{_GLOVE}.part")
+    import pooch
+
+    url = _glove_url()
     _log.info("%s: downloading to %s", url, path)
-    with files.writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    pooch.get_logger().setLevel(logging.WARNING)  # the progress is told by us
+
+    def resume(url: str, draft: str, _: object) -> None:
+        part = path.with_name(f".{_GLOVE}.part")
         _append(url, part, progress)
-        if files.sha256(part) == _GLOVE_SHA256:
-            part.replace(path)
-            return
-        part.unlink()
-    raise DataError(
-        f"{url}: what came has another sha256 than the archive's {_GLOVE_SHA256}; run the command again, or "
-        f"{_GLOVE_INSTEAD}"
-    )
+        part.replace(draft)
+
+    try:
+        with files.writing(path):
+            pooch.retrieve(url, f"sha256:{_GLOVE_SHA256}", fname=path.name, path=path.parent, downloader=resume)
+    except ValueError as error:  # of pooch, whose message has the digest that was found
+        raise DataError(
+            f"{url}: what came has another sha256 than the archive's {_GLOVE_SHA256}; run the command again, or "
+            f"{_GLOVE_INSTEAD}"
+        ) from error
 
 
 def _glove_url() -> str:
