@@ -7,9 +7,9 @@ import pytest
 from report_cases import MINILM, STS, card, sts
 
 from harness.encoders.registry import resolve
-from harness.names import EncoderCard
+from harness.names import EncoderCard, ScoreKey
 from harness.reports import published
-from harness.reports.layouts import LAYOUTS
+from harness.reports.layouts import LAYOUTS, SPEARMAN
 from harness.reports.match import Match
 from harness.reports.numbers import AVERAGE
 from harness.reports.suite import build
@@ -43,7 +43,7 @@ SHARED = Path(__file__).parents[2] / "shared" / "published"
     ids=lambda value: value.name if isinstance(value, EncoderCard) else "",
 )  # fmt: skip
 def test_only_the_same_method_backbone_and_variant_is_a_counterpart(encoder, expected):
-    found = published.counterpart(encoder, published.candidates("spearman", "all", "test"))
+    found = published.counterpart(encoder, published.candidates(SPEARMAN))
     assert (None if found is None else (found.paper, found.model)) == expected
 
 
@@ -118,7 +118,7 @@ def over(name: str, backbone: str = BERT, **parameters: object) -> EncoderCard:
 )  # fmt: skip
 def test_the_published_row_beside_an_encoder(encoder, layout, average):
     (place,) = (one for one in LAYOUTS if one.name == layout)
-    found = published.counterpart(encoder, published.candidates(place.metric, place.aggregation, "test"))
+    found = published.counterpart(encoder, published.candidates(place.key._replace(split="test")))
     assert (None if found is None else found.values[AVERAGE]) == average
 
 
@@ -174,7 +174,7 @@ def test_of_two_rows_for_one_encoder_the_one_that_it_repeats_is_shown():
 
 def test_a_repository_is_the_same_in_any_case():
     upper = card("hf:Sentence-Transformers/all-minilm-l12-v2", method="hf", pooling="avg")
-    found = published.counterpart(upper, published.candidates("spearman", "all", "test"))
+    found = published.counterpart(upper, published.candidates(SPEARMAN))
     assert found is not None and found.model == "hf:sentence-transformers/all-MiniLM-L12-v2"
 
 
@@ -183,7 +183,7 @@ def test_minilm_is_found_by_its_weights_wherever_they_lie():
     here = card("hf:/models/mine", method="hf", backbone="mine", pooling="avg", weights_sha256=own)
     other = card("hf:/models/mine", method="hf", backbone="mine", pooling="avg", weights_sha256="ab")
     fitted = card("bert-whitening[backbone=/models/mine]", pooling="avg", weights_sha256=own, fitted_on="nli ab")
-    candidates = published.candidates("spearman", "all", "test")
+    candidates = published.candidates(SPEARMAN)
     assert published.counterpart(here, candidates).model == "minilm"
     assert published.counterpart(other, candidates) is None
     assert published.counterpart(fitted, candidates) is None
@@ -194,7 +194,7 @@ def test_every_published_row_of_a_repository_can_be_matched():
         name = f"sentence-transformers/{repository}"
         found = published.counterpart(
             card(f"hf:{name}", method="hf", backbone=name, pooling="avg"),
-            published.candidates("spearman", "all", "test"),
+            published.candidates(SPEARMAN),
         )
         assert found.paper == "mteb" and found.origin.startswith(name)
 
@@ -217,17 +217,17 @@ def test_later_papers_are_packaged_as_data():
     assert sum(len(published.load(paper)) for paper in published.sources()) == 647 + 42 + 1800 + 2783
     (row,) = (
         r
-        for r in published.rows("diffcse", "notebook output", "spearman", "all", "test")
+        for r in published.rows("diffcse", "notebook output", SPEARMAN)
         if r.backbone == "roberta-base" and r.model == "diffcse"
     )
     assert (row.values["Avg"], published.source(row)) == (78.21, "DiffCSE notebook output")
-    names = {row.model for row in published.rows("rankcse", None, "spearman", "all", "test")}
+    names = {row.model for row in published.rows("rankcse", None, SPEARMAN)}
     assert names == {"rankcse-listnet", "rankcse-listmle"}
 
 
 @pytest.mark.parametrize(("table", "metric", "aggregation"), [("5", "spearman", "all"), ("E.1", "accuracy", "")])
 def test_published_averages_are_the_mean_of_their_row(table, metric, aggregation):
-    for row in published.rows("simcse", table, metric, aggregation, "test"):
+    for row in published.rows("simcse", table, ScoreKey(metric, aggregation, "test")):
         values = [value for task, value in row.values.items() if task != AVERAGE]
         assert len(values) == 7
         own_slip = (

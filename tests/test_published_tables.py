@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from harness.cli.main import app
 from harness.integrations.imports import read_mteb, read_simcse
 from harness.names import EncoderCard
+from harness.reports.layouts import SPEARMAN
 from harness.reports.numbers import add_numbers, read_numbers
 from harness.reports.published import candidates, counterpart, find, load
 from harness.reports.suite import Shown, build, verdicts_of
@@ -146,7 +147,7 @@ def test_three_shapes_of_mteb_files_give_one_row_that_minilm_makes(tmp_path, doc
     ]
     assert {n.origin for n in numbers} == {f"{MODEL} at 8b3219a92973, MTEB {made_by}"}
     add_numbers(tmp_path / "own.csv", numbers)
-    own = candidates("spearman", "all", "test", (str(tmp_path / "own.csv"),), only=True)
+    own = candidates(SPEARMAN, (str(tmp_path / "own.csv"),), only=True)
     encoder = EncoderCard(name="minilm", method="minilm", dim=384)
     assert counterpart(encoder, own) is not None and own[0].decimals == 4
 

@@ -4,17 +4,18 @@ import json
 
 import pytest
 
-from harness.names import EncoderCard
+from harness.names import EncoderCard, ScoreKey
 from harness.reports import published
+from harness.reports.layouts import SPEARMAN
 from harness.reports.match import recipe_of
 from harness.reports.published import PublishedRow
 from harness.reports.verdicts import Place, distinct_runs, judge, reference_spread
 
-AVERAGE = Place(task="Avg", metric="spearman", aggregation="all", split="test")
+AVERAGE = Place(task="Avg", key=SPEARMAN)
 
 
 def place(task="STS12", metric="spearman", aggregation="all", split="test", rows=None):
-    return Place(task=task, metric=metric, aggregation=aggregation, split=split, rows=rows)
+    return Place(task=task, key=ScoreKey(metric, aggregation, split), rows=rows)
 
 
 def card(name, **values):
@@ -67,11 +68,7 @@ def test_accuracies_are_judged_by_rows(measured, published_, rows, outcome):
 
 def test_an_average_may_be_the_mean_of_the_published_cells():
     """Table 5 prints 74.89 for SBERT, whose cells have the mean 74.86."""
-    (sbert,) = [
-        one
-        for one in published.rows("simcse", "5", "spearman", "all", "test")
-        if one.model == "sbert" and not one.variant
-    ][:1]
+    (sbert,) = [one for one in published.rows("simcse", "5", SPEARMAN) if one.model == "sbert" and not one.variant][:1]
     mean = sum(value for task, value in sbert.values.items() if task != "Avg") / 7
     assert sbert.values["Avg"] == 74.89 and mean == pytest.approx(74.86, abs=0.005)
     assert judge([74.86], [card("sbert")], sbert, AVERAGE).outcome == "reproduced"
@@ -154,7 +151,7 @@ def test_a_release_is_no_replicate_of_ones_own_seeds():
 def test_the_six_protocols_that_mteb_shares_with_senteval_are_reproduced(shared):
     """MiniLM measured with the original SentEval, beside MTEB's full precision; its SICK-R is over other pairs."""
     golden = json.loads((shared / "golden" / "sts_minilm.json").read_text())["spearman"]
-    (target,) = (r for r in published.rows("mteb", "", "spearman", "all", "test") if r.model == "minilm")
+    (target,) = (r for r in published.rows("mteb", "", SPEARMAN) if r.model == "minilm")
     assert len(target.values) == 6
     for task in target.values:
         measured = golden[task]["all" if task != "STSBenchmark" else "test"]

@@ -113,10 +113,10 @@ def _published(reference: str, card: "EncoderCard", tasks: Sequence[str]) -> "Pu
     from harness.reports.layouts import LAYOUTS
     from harness.reports.published import candidates, counterpart, find, is_own, label
 
-    tables = (one for one in LAYOUTS if any(column.task in tasks for column in one.columns))
-    layout = next(tables, LAYOUTS[0])
+    tables = (one for one in LAYOUTS if set(tasks) & one.heads.keys())
+    key = next(tables, LAYOUTS[0]).key._replace(split="test")
     if is_own(reference):
-        own = candidates(layout.metric, layout.aggregation, "test", (reference,), only=True)
+        own = candidates(key, (reference,), only=True)
         near = counterpart(card, own)
         if near is None:
             raise UsageError(
@@ -124,13 +124,13 @@ def _published(reference: str, card: "EncoderCard", tasks: Sequence[str]) -> "Pu
             )
         reference = f"{reference}:{near.table}:{near.model}:{near.backbone}:{near.variant}"
     elif not reference:
-        usual = candidates(layout.metric, layout.aggregation, "test")
+        usual = candidates(key)
         near = counterpart(card, usual) or next((r for r in usual if r.model == card.method and not r.backbone), None)
         near = near or next((r for r in usual if (r.model, r.backbone) == (card.method, card.backbone)), None)
         if near is None:
             return None
         reference = f"{near.paper}:{near.table}:{near.model}:{near.backbone}:{near.variant}"
-    found = find(reference, layout.metric)
+    found = find(reference, key.metric)
     same = [row for row in found if row.backbone == card.backbone] or found
     chosen = counterpart(card, same) or (same[0] if len(same) == 1 else None)
     if chosen is None:

@@ -32,6 +32,7 @@ from typing import Any
 from harness.encoders.modelfiles import read_object
 from harness.errors import UsageError
 from harness.names import STS, Spec, value_text
+from harness.reports.layouts import SPEARMAN
 from harness.reports.match import Match
 from harness.reports.numbers import AVERAGE, Imported, Published, checked
 from harness.reports.published import candidates
@@ -178,7 +179,7 @@ def _object(path: Path, meta: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 def _specs(name: str) -> str:
     """Every encoder here that is a model of the hub, as published rows name it."""
-    for row in candidates("spearman", "all", "test"):
+    for row in candidates(SPEARMAN):
         if any(spec.name == f"hf:{name}" and row.paper == "mteb" for spec in Match.parse(row.spec).specs):
             return row.spec
     return f"hf:{name} | mteb:{name}"

@@ -147,7 +147,7 @@ def compare(results: Sequence[Result], names: tuple[str, str]) -> Comparison:
     groups: list[tuple[Layout | None, list[_Cell]]] = []
     protocols = dict.fromkeys(protocol for _, protocol in both[0] if any(p == protocol for _, p in both[1]))
     for layout in LAYOUTS:
-        if layout.aggregation not in ("all", ""):
+        if layout.key.aggregation not in ("all", ""):
             continue  # the tables that repeat tasks under other aggregations
         for protocol in protocols:
             cells = _cells_of(layout, protocol, both[0], both[1], left_out)
@@ -215,16 +215,16 @@ def _is_one_run(cards: Sequence[EncoderCard]) -> bool:
 
 def _cells_of(layout: Layout, protocol: str, a: _Places, b: _Places, left_out: list[str]) -> list[_Cell]:
     cells = []
-    for column in layout.columns:
-        place = (column.task, protocol)
+    for task in layout.heads:
+        place = (task, protocol)
         if place not in a or place not in b:
             continue
-        key = score_key(a[place][0], layout, column)
+        key = score_key(a[place][0], layout.key)
         try:
             if key is not None and (runs := _runs(a[place], b[place], key)) is not None:
-                cells.append(_Cell(layout.name, column.task, protocol, key, runs))
+                cells.append(_Cell(layout.name, task, protocol, key, runs))
         except ResultError as error:
-            left_out.append(f"{column.task}: {error}")
+            left_out.append(f"{task}: {error}")
     return cells
 
 

@@ -143,11 +143,7 @@ def _difference(old: Result, new: Result) -> Estimate | None:
 def _averaged(known: Mapping[_Place, object]) -> list[tuple[str, tuple[str, ...]]]:
     """The tables with an average whose tasks are all there, by protocol."""
     protocols = dict.fromkeys(protocol for protocol, _ in known)
-    tables = [
-        tuple(column.task for column in layout.columns)
-        for layout in LAYOUTS
-        if layout.average and layout.aggregation in ("all", "")
-    ]
+    tables = [tuple(layout.heads) for layout in LAYOUTS if layout.average and layout.key.aggregation in ("all", "")]
     return [(p, tasks) for tasks in tables for p in protocols if all((p, task) in known for task in tasks)]
 
 

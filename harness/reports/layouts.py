@@ -1,15 +1,11 @@
 """Which tables there are: a suite's columns, and the one metric, aggregation and protocol each table shows."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from harness.names import STS, ScoreKey, short_task
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """One task on one split, under the head that papers print."""
-
-    task: str
-    head: str
-    split: str = "test"
+SPEARMAN = ScoreKey("spearman", "all", "test")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,9 +16,8 @@ class Layout:
         name: of the table's files.
         title: heading.
         measure: what the cells are, for the caption.
-        columns: left to right.
-        metric: first part of the score's key.
-        aggregation: second part, or "" where there is nothing to aggregate.
+        heads: task -> the head that papers print above its column, left to right.
+        key: of every cell's score.
         protocol: the one that the published rows were measured with; other protocols get tables without them.
         average: whether the row ends with the mean of its cells.
         main: whether a report shows it on its first page.
@@ -33,40 +28,21 @@ class Layout:
     name: str
     title: str
     measure: str
-    columns: tuple[Column, ...]
-    metric: str
-    aggregation: str
-    protocol: str
+    heads: Mapping[str, str]
+    key: ScoreKey = SPEARMAN
+    protocol: str = "sts"
     average: bool = False
     main: bool = False
     published: tuple[tuple[str, str], ...] = ()
     note: str = ""
 
-    def key(self, column: Column) -> str:
-        """The key of `Result.scores`, e.g. `spearman/all/test`."""
-        return "/".join(part for part in (self.metric, self.aggregation, column.split) if part)
 
-
-_STS = (
-    *(Column(task=f"STS{year}", head=f"STS{year}") for year in range(12, 17)),
-    Column(task="STSBenchmark", head="STS-B"),
-    Column(task="SICKRelatedness", head="SICK-R"),
-)
+_ACCURACY = ScoreKey("accuracy", "", "test")
+_STS = {task: short_task(task) for task in STS}
+_TRANSFER = {"MR": "MR", "CR": "CR", "SUBJ": "SUBJ", "MPQA": "MPQA", "SST2": "SST", "TREC": "TREC", "MRPC": "MRPC"}
 _SHARED = (
     "1,007 of the 1,379 pairs of STS-B are in STS12 to STS16 too, with the same score, so they count twice in the "
     "average; its interval is drawn over all pairs together and knows it."
-)
-_TRANSFER = tuple(
-    Column(task=task, head=head)
-    for task, head in (
-        ("MR", "MR"),
-        ("CR", "CR"),
-        ("SUBJ", "SUBJ"),
-        ("MPQA", "MPQA"),
-        ("SST2", "SST"),
-        ("TREC", "TREC"),
-        ("MRPC", "MRPC"),
-    )
 )
 
 LAYOUTS: tuple[Layout, ...] = (
@@ -75,10 +51,7 @@ LAYOUTS: tuple[Layout, ...] = (
         main=True,
         title="STS, all pairs of a task together",
         measure="Spearman correlation × 100 over all pairs of a task at once (aggregation all), test sets",
-        columns=_STS,
-        metric="spearman",
-        aggregation="all",
-        protocol="sts",
+        heads=_STS,
         average=True,
         note=_SHARED,
         published=(("simcse", "5"),),
@@ -88,10 +61,8 @@ LAYOUTS: tuple[Layout, ...] = (
         title="STS, weighted mean over subsets",
         measure="Spearman correlation × 100, mean over a task's subsets weighted by their pairs (aggregation wmean; "
         "STS-B and SICK-R are one set each), test sets",
-        columns=_STS,
-        metric="spearman",
-        aggregation="wmean",
-        protocol="sts",
+        heads=_STS,
+        key=SPEARMAN._replace(aggregation="wmean"),
         average=True,
         note=_SHARED,
         published=(("simcse", "B.3"),),
@@ -101,10 +72,8 @@ LAYOUTS: tuple[Layout, ...] = (
         title="STS, plain mean over subsets",
         measure="Spearman correlation × 100, mean over a task's subsets (aggregation mean; STS-B and SICK-R are one "
         "set each), test sets",
-        columns=_STS,
-        metric="spearman",
-        aggregation="mean",
-        protocol="sts",
+        heads=_STS,
+        key=SPEARMAN._replace(aggregation="mean"),
         average=True,
         note=_SHARED,
     ),
@@ -112,50 +81,37 @@ LAYOUTS: tuple[Layout, ...] = (
         name="sts-dev",
         title="STS, development sets",
         measure="Spearman correlation × 100, development sets",
-        columns=(
-            Column(task="STSBenchmark-dev", head="STS-B dev", split="dev"),
-            Column(task="SICKRelatedness-dev", head="SICK-R dev", split="dev"),
-        ),
-        metric="spearman",
-        aggregation="all",
-        protocol="sts",
+        heads={"STSBenchmark-dev": "STS-B dev", "SICKRelatedness-dev": "SICK-R dev"},
+        key=SPEARMAN._replace(split="dev"),
     ),
     Layout(
         name="sickr-full",
         title="SICK-R, all 9,927 pairs",
         measure="Spearman correlation × 100 over train, trial and test pairs together, as MTEB scores SICK-R",
-        columns=(Column(task="SICKRelatedness-full", head="SICK-R all", split="full"),),
-        metric="spearman",
-        aggregation="all",
-        protocol="sts",
+        heads={"SICKRelatedness-full": "SICK-R all"},
+        key=SPEARMAN._replace(split="full"),
         published=(("mteb", ""),),
     ),
     Layout(
         name="stsb-v2",
         title="STS-B v2, without pairs seen elsewhere",
         measure="Spearman correlation × 100 over the test pairs that mteb's STSBenchmark.v2 keeps",
-        columns=(Column(task="STSBenchmark.v2", head="STS-B v2"),),
-        metric="spearman",
-        aggregation="all",
-        protocol="sts",
+        heads={"STSBenchmark.v2": "STS-B v2"},
     ),
     Layout(
         name="stsb-v2-dev",
         title="STS-B v2, development set",
         measure="Spearman correlation × 100 over the development pairs that mteb's STSBenchmark.v2 keeps",
-        columns=(Column(task="STSBenchmark.v2-dev", head="STS-B v2 dev", split="dev"),),
-        metric="spearman",
-        aggregation="all",
-        protocol="sts",
+        heads={"STSBenchmark.v2-dev": "STS-B v2 dev"},
+        key=SPEARMAN._replace(split="dev"),
     ),
     Layout(
         name="transfer",
         main=True,
         title="Transfer tasks",
         measure="Test accuracy in percent of a logistic regression on frozen sentence vectors",
-        columns=_TRANSFER,
-        metric="accuracy",
-        aggregation="",
+        heads=_TRANSFER,
+        key=_ACCURACY,
         protocol="senteval[mode=test]",
         average=True,
         published=(("simcse", "E.1"),),
@@ -164,21 +120,15 @@ LAYOUTS: tuple[Layout, ...] = (
         name="transfer-extra",
         title="Transfer tasks outside the paper's table",
         measure="Test accuracy in percent of a logistic regression on frozen sentence vectors",
-        columns=(Column(task="SST5", head="SST5"), Column(task="SICKEntailment", head="SICK-E")),
-        metric="accuracy",
-        aggregation="",
+        heads={"SST5": "SST5", "SICKEntailment": "SICK-E"},
+        key=_ACCURACY,
         protocol="senteval[mode=test]",
     ),
     Layout(
         name="regressor",
         title="Relatedness with a trained regressor",
         measure="Spearman correlation × 100 of SentEval's trained regressor, test sets; not comparable with the cosine",
-        columns=(
-            Column(task="STSBenchmark-finetune", head="STS-B"),
-            Column(task="SICKRelatedness-finetune", head="SICK-R"),
-        ),
-        metric="spearman",
-        aggregation="all",
+        heads={"STSBenchmark-finetune": "STS-B", "SICKRelatedness-finetune": "SICK-R"},
         protocol="senteval-regressor",
     ),
     Layout(
@@ -186,10 +136,7 @@ LAYOUTS: tuple[Layout, ...] = (
         main=True,
         title="Mini suite",
         measure="Spearman correlation × 100 on the bundled sentence pairs; no number of a paper compares with it",
-        columns=(Column(task="mini-sts", head="mini-STS"),),
-        metric="spearman",
-        aggregation="all",
-        protocol="sts",
+        heads={"mini-sts": "mini-STS"},
     ),
     Layout(
         name="mini-transfer",
@@ -197,9 +144,8 @@ LAYOUTS: tuple[Layout, ...] = (
         title="Mini suite, classification",
         measure="Test accuracy in percent of a logistic regression on frozen sentence vectors; no number of a paper "
         "compares with it",
-        columns=(Column(task="mini-mr", head="mini-MR"), Column(task="mini-mrpc", head="mini-MRPC")),
-        metric="accuracy",
-        aggregation="",
+        heads={"mini-mr": "mini-MR", "mini-mrpc": "mini-MRPC"},
+        key=_ACCURACY,
         protocol="senteval[mode=test]",
     ),
 )

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from harness import files
 from harness.errors import BenchError, UsageError
-from harness.names import nearest, short_task
-from harness.reports.layouts import LAYOUTS
+from harness.names import ScoreKey, nearest, short_task
+from harness.reports.layouts import LAYOUTS, SPEARMAN
 from harness.reports.match import Match
 
 AVERAGE = "Avg"  # the task under which a table's own average is listed
@@ -63,6 +63,11 @@ class Published:
     def row(self) -> tuple[str, ...]:
         """What numbers of one row of a table have in common, beside the paper."""
         return self.table, self.supervision, self.model, self.backbone, self.variant, self.origin
+
+    @property
+    def key(self) -> ScoreKey:
+        """Which score of the task it is."""
+        return ScoreKey(self.metric, self.aggregation, self.split)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,16 +147,17 @@ def checked(number: Published, where: str) -> Published:
     if task is None:
         raise UsageError(f"{where}: no task of a table is named {number.task!r}; {nearest(number.task, _HEADS)}")
     usual = _USUAL[task]
-    metric = number.metric or usual[0]
-    aggregation = number.aggregation or (usual[1] if metric in _CORRELATIONS else "")
-    split = number.split or usual[2]
+    metric = number.metric or usual.metric
+    aggregation = number.aggregation or (usual.aggregation if metric in _CORRELATIONS else "")
+    split = number.split or usual.split
     if metric not in _METRICS or aggregation not in _METRICS[metric]:
         found = "/".join(filter(None, (metric, aggregation)))
         raise UsageError(f"{where}: no score is named {found}, expected accuracy, or spearman or pearson with all")
-    if (metric in _CORRELATIONS) != (usual[0] in _CORRELATIONS) and task != AVERAGE:
-        raise UsageError(f"{where}: {metric} of {task}, expected {usual[0]}")
-    if split != usual[2] and task != AVERAGE:
-        raise UsageError(f"{where}: split {split!r} of {task}, expected {usual[2]}; numbers of splits do not compare")
+    if (metric in _CORRELATIONS) != (usual.metric in _CORRELATIONS) and task != AVERAGE:
+        raise UsageError(f"{where}: {metric} of {task}, expected {usual.metric}")
+    if split != usual.split and task != AVERAGE:
+        wanted = f"expected {usual.split}; numbers of splits do not compare"
+        raise UsageError(f"{where}: split {split!r} of {task}, {wanted}")
     if split not in _SPLITS:
         raise UsageError(f"{where}: split {split!r}, expected one of {', '.join(_SPLITS)}")
     low = -100 if metric in _CORRELATIONS else 0
@@ -205,7 +211,7 @@ def _distinct(where: str, numbers: Sequence[Published]) -> tuple[Published, ...]
     """
     seen: dict[tuple[str, ...], Published] = {}
     for number in numbers:
-        key = (number.paper, *number.row, number.task, number.metric, number.aggregation, number.split)
+        key = (number.paper, *number.row, number.task, *number.key)
         if key in seen:
             raise UsageError(
                 f"{where}: {number.metric} of {number.model} on {number.task} is there twice ({seen[key].value} and "
@@ -219,12 +225,7 @@ def _plain(name: str) -> str:
     return name.lower().rstrip(".")
 
 
-# Task -> the metric, aggregation and split that tables show of it.
-_USUAL = {
-    column.task: (layout.metric, layout.aggregation, column.split)
-    for layout in LAYOUTS[::-1]
-    for column in layout.columns
-}
-_USUAL[AVERAGE] = ("spearman", "all", "test")
+# Task -> the score that tables show of it: of several tables, the first.
+_USUAL = {task: layout.key for layout in LAYOUTS[::-1] for task in layout.heads} | {AVERAGE: SPEARMAN}
 _HEADS = {short_task(task): task for task in _USUAL}
 _TASKS = {_plain(name): task for task in _USUAL for name in (task, short_task(task))}

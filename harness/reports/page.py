@@ -242,7 +242,7 @@ def explore(results: Sequence[Result], limit: int, sentences: Mapping[str, str])
         )
     tasks: list[Mapping[str, Any]] = []
     measured = {result.task for result in usable}
-    in_tables = [column.task for layout in LAYOUTS for column in layout.columns]
+    in_tables = [task for layout in LAYOUTS for task in layout.heads]
     for task in dict.fromkeys([*(t for t in in_tables if t in measured), *sorted(measured)]):
         found = _read([r for r in usable if r.task == task and r.encoder.name in encoders], notes)
         if found is not None:

@@ -14,7 +14,7 @@ from itertools import combinations
 from statistics import fmean
 
 from harness.errors import ResultError
-from harness.names import STS
+from harness.names import STS, ScoreKey
 from harness.reports.contrasts import Spread, pool_spreads, side_of
 from harness.reports.match import recipe_of, without_seed
 from harness.reports.numbers import AVERAGE
@@ -163,4 +163,4 @@ def _reference(method: str, backbone: str, tasks: Sequence[str]) -> Spread | Non
         return None
     task = tasks[0] if len(tasks) == 1 else AVERAGE
     split = "dev" if task.endswith("-dev") else "test"
-    return reference_spread(method, backbone, Place(task=task, metric="spearman", aggregation="all", split=split))
+    return reference_spread(method, backbone, Place(task=task, key=ScoreKey("spearman", "all", split)))

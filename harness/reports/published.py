@@ -18,7 +18,7 @@ from itertools import groupby
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.names import EncoderCard, Spec, pick
+from harness.names import EncoderCard, ScoreKey, Spec, pick
 from harness.packaged import packaged
 from harness.reports.match import OWN_TEXT, Match, plain_backbone
 from harness.reports.numbers import AVERAGE, Published, packaged_number, read_numbers
@@ -124,46 +124,40 @@ def _read(file: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
-def rows(source: str, table: str | None, metric: str, aggregation: str, split: str) -> tuple[PublishedRow, ...]:
-    """The rows of one table, in its order, with the numbers of one metric, aggregation and split.
+def rows(source: str, table: str | None, key: ScoreKey) -> tuple[PublishedRow, ...]:
+    """The rows of one table, in its order, with the numbers of one score.
 
     Args:
         source: a key of `sources()`, or the path of a user's table.
         table: None for all of the paper's tables.
-        metric: as in `Published`, and so are the others.
-        aggregation: likewise.
-        split: likewise.
+        key: of the score.
     """
-    return _rows(source, _stamp(source), table, (metric, aggregation, split))
+    return _rows(source, _stamp(source), table, key)
 
 
 @cache
-def _rows(source: str, stamp: str, table: str | None, wanted: tuple[str, str, str]) -> tuple[PublishedRow, ...]:
-    numbers = [n for n in load(source) if (n.metric, n.aggregation, n.split) == wanted and table in (None, n.table)]
+def _rows(source: str, stamp: str, table: str | None, key: ScoreKey) -> tuple[PublishedRow, ...]:
+    numbers = [n for n in load(source) if n.key == key and table in (None, n.table)]
     digits = _decimals(source)
     return tuple(_row(list(group), digits) for _, group in groupby(numbers, key=lambda n: (n.paper, *n.row)))
 
 
-def candidates(
-    metric: str, aggregation: str, split: str, named: Sequence[str] = (), *, only: bool = False
-) -> tuple[PublishedRow, ...]:
+def candidates(key: ScoreKey, named: Sequence[str] = (), *, only: bool = False) -> tuple[PublishedRow, ...]:
     """Every published row that some encoder here makes, and of a paper's rows those to be shown first.
 
     Args:
-        metric: as in `Published`, and so are the next two.
-        aggregation: likewise.
-        split: likewise.
+        key: of the score.
         named: sources that come first if they are the user's own tables; the package's papers are all there anyway.
         only: whether to leave out all but the named sources.
     """
     first = [source for source in named if only or is_own(source)]
-    own = [row for source in first for row in rows(source, None, metric, aggregation, split) if row.spec]
-    return (*own, *(() if only else _packaged_candidates(metric, aggregation, split)))
+    own = [row for source in first for row in rows(source, None, key) if row.spec]
+    return (*own, *(() if only else _packaged_candidates(key)))
 
 
 @cache
-def _packaged_candidates(metric: str, aggregation: str, split: str) -> tuple[PublishedRow, ...]:
-    found = (row for paper in sources() for row in rows(paper, None, metric, aggregation, split))
+def _packaged_candidates(key: ScoreKey) -> tuple[PublishedRow, ...]:
+    found = (row for paper in sources() for row in rows(paper, None, key))
     return tuple(sorted((row for row in found if row.spec), key=lambda row: not row.preferred))
 
 

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from statistics import fmean, stdev
 
 from harness.errors import ResultError
-from harness.names import EncoderCard
+from harness.names import EncoderCard, ScoreKey
 from harness.reports.contrasts import Side, side_of
-from harness.reports.layouts import Column, Layout
+from harness.reports.layouts import Layout
 from harness.reports.match import recipe_of, without_seed
 from harness.reports.table import Cell, Row
 from harness.reports.uncertainty import Estimate, average, estimate, few_chains
@@ -40,7 +40,11 @@ class Estimates:
             return None
         name = (result.items_sha256, result.task, key)
         if name not in self._made:
-            self._made[name] = self._make(result, key)
+            try:
+                self._made[name] = estimate(result, key)
+            except ResultError as error:
+                self.problems.append(str(error))
+                self._made[name] = None
         return self._made[name]
 
     def few_chains(self, result: Result, aggregation: str) -> Mapping[str, float]:
@@ -50,14 +54,6 @@ class Estimates:
             items = result.items() if self(result, result.metric) is not None else None
             self._chains[name] = few_chains(items, aggregation) if isinstance(items, PairItems) else {}
         return self._chains[name]
-
-    def _make(self, result: Result, key: str) -> Estimate | None:
-        try:
-            made = estimate(result, key)
-        except ResultError as error:
-            self.problems.append(str(error))
-            return None
-        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +79,12 @@ class Line:
         return side_of({run.card.name: run.estimates[position] for run in self.runs})
 
 
-def score_key(result: Result, layout: Layout, column: Column) -> str | None:
-    """Where the column's score is in the result. A task that is one set has the same score under every aggregation."""
-    if result.task != column.task:
-        return None
-    keys = [layout.key(column)]
-    if layout.aggregation and not any("/subset:" in key for key in result.scores):
-        keys.append(f"{layout.metric}/all/{column.split}")
-    return next((key for key in keys if key in result.scores), None)
+def score_key(result: Result, key: ScoreKey) -> str | None:
+    """Where the score is in the result. A task that is one set has the same score under every aggregation."""
+    keys = [str(key)]
+    if key.aggregation and not any("/subset:" in name for name in result.scores):
+        keys.append(str(key._replace(aggregation="all")))
+    return next((name for name in keys if name in result.scores), None)
 
 
 def lines_of(layout: Layout, results: Sequence[Result], estimates: Estimates | None) -> list[Line]:
@@ -101,47 +95,53 @@ def lines_of(layout: Layout, results: Sequence[Result], estimates: Estimates | N
         results: of one protocol.
         estimates: of the scores, or None for cells without intervals.
     """
-    strays = _strays(results)
     by_name: dict[str, list[Result]] = {}
+    files: dict[str, Counter[frozenset[tuple[str, str]]]] = {}
     for result in sorted(results, key=lambda r: r.encoder.name):
         by_name.setdefault(result.encoder.name, []).append(result)
-    groups = _replicates([_run(layout, own, strays, estimates) for own in by_name.values()])
+        files.setdefault(result.task, Counter())[frozenset(result.data.items())] += 1
+    usual = {task: dict(counts.most_common(1)[0][0]) for task, counts in files.items()}
+    groups = _replicates([_run(layout, own, usual, estimates) for own in by_name.values()])
     return [_line(group, _differences(group, groups)) for group in groups]
 
 
-def _run(layout: Layout, results: Sequence[Result], strays: set[int], estimates: Estimates | None) -> Run:
-    """The cells of one encoder; an average of cells that other encoders of its name made would mean nothing."""
+def _run(
+    layout: Layout, results: Sequence[Result], usual: Mapping[str, Mapping[str, str]], estimates: Estimates | None
+) -> Run:
+    """The cells of one encoder; an average of cells that other encoders of its name made would mean nothing.
+
+    Args:
+        layout: of the table.
+        results: of the encoder.
+        usual: task -> the data files that most encoders were scored on, with their digests.
+        estimates: of the scores, or None.
+    """
+    name = results[0].encoder.name
     by_task = {result.task: result for result in results}
-    found = [_estimate(by_task.get(c.task), layout, c, estimates) for c in layout.columns]
     common = set.intersection(*(set(result.flags) for result in results))
-    cells = [
-        _cell(by_task.get(c.task), layout, c, strays, d, common) for c, d in zip(layout.columns, found, strict=True)
-    ]
+    cells: list[Cell] = []
+    found: list[Estimate | None] = []
+    for task in layout.heads:
+        result = by_task.get(task)
+        key = score_key(result, layout.key) if result else None
+        if result is None or key is None:
+            cells.append(Cell())
+            found.append(None)
+            continue
+        found.append(estimates(result, key) if estimates else None)
+        remarks = sorted(set(result.flags) - common) + ([_OTHER_DATA] if result.data != usual[task] else [])
+        value = 100 * result.scores[key]
+        cells.append(Cell(value=value, interval=_interval(found[-1]), source=(name,), marks=tuple(remarks)))
     differing = _differing_fields(results)
     if layout.average:
         whole = [one for one in found if one is not None]
         together = average(whole) if len(whole) == len(found) and not differing else None
         values = [cell.value for cell in cells if cell.value is not None]
         mean = sum(values) / len(values) if len(values) == len(cells) and not differing else None
-        cells.append(Cell(value=mean, interval=_interval(together), source=(results[0].encoder.name,)))
+        cells.append(Cell(value=mean, interval=_interval(together), source=(name,)))
         found.append(together)
     marks = (*sorted(common), *_row_marks(results, differing))
     return Run(results[0].encoder, results, tuple(cells), tuple(found), marks)
-
-
-def _cell(
-    result: Result | None, layout: Layout, place: Column, strays: set[int], found: Estimate | None, common: set[str]
-) -> Cell:
-    key = None if result is None else score_key(result, layout, place)
-    if result is None or key is None:
-        return Cell()
-    marks = (*sorted(set(result.flags) - common), *((_OTHER_DATA,) if id(result) in strays else ()))
-    return Cell(value=100 * result.scores[key], interval=_interval(found), source=(result.encoder.name,), marks=marks)
-
-
-def _estimate(result: Result | None, layout: Layout, column: Column, estimates: Estimates | None) -> Estimate | None:
-    key = None if result is None else score_key(result, layout, column)
-    return None if result is None or key is None or estimates is None else estimates(result, key)
 
 
 def _interval(found: Estimate | None) -> tuple[float, float] | None:
@@ -219,15 +219,3 @@ def _row_marks(results: Sequence[Result], differing: Sequence[str]) -> tuple[str
 def _differing_fields(results: Sequence[Result]) -> list[str]:
     first, *others = (asdict(result.encoder) for result in results)
     return [key for key in first if any(card[key] != first[key] for card in others)]
-
-
-def _strays(results: Sequence[Result]) -> set[int]:
-    """The identities of results whose data files are not those of most results of their task."""
-    seen: dict[str, list[tuple[frozenset[tuple[str, str]], int]]] = {}
-    for result in sorted(results, key=lambda r: r.encoder.name):
-        seen.setdefault(result.task, []).append((frozenset(result.data.items()), id(result)))
-    strays = set()
-    for entries in seen.values():
-        usual, _ = Counter(data for data, _ in entries).most_common(1)[0]
-        strays |= {identity for data, identity in entries if data != usual}
-    return strays

@@ -12,13 +12,14 @@ from harness.reports.match import label_of_seeds, short_names
 from harness.reports.numbers import AVERAGE
 from harness.reports.published import PublishedRow
 from harness.reports.runs import Estimates, Line, lines_of, score_key
-from harness.reports.table import Cell, Column, Row, Table
+from harness.reports.table import Cell, Column, Row, Table, spread_text
 from harness.reports.uncertainty import few_chains_sentence
 from harness.results.record import Result
 
 _INTERVALS = "Behind the average stands its 95 % interval over items; of several seeds, their sd."
 _NO_LETTER = "other data"
 _NOT_COMPARED = f"“{_NO_LETTER}” stands where an encoder was scored on other files than most, so that it has no letter."
+_LEFT_OUT = "Names leave out {}: so it is wherever a name that has the parameter says nothing else."
 _MARKS = "A published number marked = is reproduced, ≠ is not, and with ? the seeds do not tell."
 
 
@@ -52,7 +53,7 @@ def build(
     """
     tables = []
     for layout in LAYOUTS:
-        inside = [r for r in results if any(score_key(r, layout, column) for column in layout.columns)]
+        inside = [r for r in results if r.task in layout.heads and score_key(r, layout.key)]
         for protocol in sorted({r.protocol for r in inside}, key=lambda p: (p != layout.protocol, p)):
             own = [r for r in inside if r.protocol == protocol]
             tables.append(_table(layout, protocol, own, left_out, estimates, shown or Shown()))
@@ -84,41 +85,54 @@ def _table(
         for line in found
     ]
     lines = sorted(found, key=lambda line: (-_average(line.row), line.row.label))
-    one_number = layout.average or len(layout.columns) == 1  # that stands for the whole row
-    tied = _letters(lines) if estimates and one_number else {}
-    best = _best(lines)
-    rows: list[Row] = []
+    one_number = layout.average or len(layout.heads) == 1  # that stands for the whole row
+    tied = _letters(lines) if estimates and one_number else []
+    best = [_best(lines, position) for position in range(len(lines[0].row.cells))]
+    rows: list[tuple[Row, str]] = []  # each with its letters
     for i, line in enumerate(lines):
-        first, *others = _rows(line, layout, labels, shown, usual=usual)
-        rows += [_finished(first, tied.get(i, ""), [one == i for one in best]), *map(_finished, others)]
+        cells = tuple(replace(cell, best=best[j] == i) for j, cell in enumerate(line.row.cells))
+        rows.append((replace(line.row, cells=cells), tied[i] if tied else ""))
+        rows += [(row, "") for row in _rows_below(line, layout, labels, shown, usual=usual)]
     if usual:
-        rows += _published_rows(layout, [run.card for run in runs], shown)
-    spread = one_number and _has_spread(rows)
+        rows += [(row, "") for row in _published_rows(layout, [run.card for run in runs], shown)]
+    spread = one_number and any(row.kind == "measured" and spread_text(row.cells[-1]) for row, _ in rows)
+    judged = any(cell.verdict is not None for row, _ in rows for cell in row.cells)
+    columns = [Column(head=head, task=task, key=str(layout.key)) for task, head in layout.heads.items()]
+    columns += [Column(head="Avg.", task=AVERAGE, key=str(layout.key))] if layout.average else []
+    columns += [Column(head="95 %", kind="spread")] if spread else []
+    columns += [Column(head="Ties", kind="words")] if tied else []
+    few = _few_chains(layout, results, estimates)
+    average_noted = layout.note and any(line.row.cells[-1].value is not None for line in lines)
+    sentences = (
+        f"{layout.measure}; protocol {protocol}; {len(runs)} encoder{'s' if len(runs) > 1 else ''} measured.",
+        _LEFT_OUT.format(", ".join(f"`{one}`" for one in common)) if common else "",
+        _INTERVALS if spread else "",
+        ON_LETTERS if tied else "",
+        _NOT_COMPARED if _NO_LETTER in tied else "",
+        _MARKS if judged else "",
+    )
+    notes = (verdicts.RULE if judged else "", layout.note if average_noted else "", few, _damaged(left_out))
     return Table(
         name=layout.name if usual else f"{layout.name}@{_plain(protocol)}",
         title=layout.title if usual else f"{layout.title} ({protocol})",
-        caption=_caption(layout, protocol, lines, rows, common),
-        columns=_columns(layout, spread=spread, letters=bool(tied)),
-        rows=tuple(_cut(row, spread=spread, letters=bool(tied)) for row in rows),
+        caption=" ".join(filter(None, sentences)),
+        columns=tuple(columns),
+        rows=tuple(_with_columns(row, words, spread=spread, ties=bool(tied)) for row, words in rows),
         protocol=protocol,
-        notes=(
-            *((verdicts.RULE,) if _judged(rows) else ()),
-            *((layout.note,) if layout.note and any(line.row.cells[-1].value is not None for line in lines) else ()),
-            *_few_chains(layout, results, estimates),
-            *_left_out(left_out),
-        ),
+        notes=tuple(filter(None, notes)),
         left_out=common,
         main=layout.main and usual,
     )
 
 
-def _columns(layout: Layout, *, spread: bool, letters: bool) -> tuple[Column, ...]:
-    columns = [Column(head=place.head, task=place.task, key=layout.key(place)) for place in layout.columns]
-    if layout.average:
-        columns.append(Column(head="Avg.", task=AVERAGE, key=layout.key(layout.columns[0])))
-    columns += [Column(head="95 %", kind="spread")] if spread else []
-    columns += [Column(head="Ties", kind="words")] if letters else []
-    return tuple(columns)
+def _with_columns(row: Row, tied: str, *, spread: bool, ties: bool) -> Row:
+    """The row with the columns of the spread and of the letters, where the table has them."""
+    if not row.cells:
+        return row
+    last = row.cells[-1] if row.kind == "measured" else Cell()
+    added = [Cell(interval=last.interval, deviation=last.deviation, seeds=last.seeds)] if spread else []
+    added += [Cell(words=tied)] if ties else []
+    return replace(row, cells=(*row.cells, *added))
 
 
 def _average(row: Row) -> float:
@@ -128,8 +142,8 @@ def _average(row: Row) -> float:
     return last if last is not None else fmean(values) - 1000 if values else -2000.0
 
 
-def _letters(lines: Sequence[Line]) -> dict[int, str]:
-    """Position of a line -> letters, of the encoders that were scored on the data of most; none where none compare.
+def _letters(lines: Sequence[Line]) -> list[str]:
+    """The letters of each line, of the encoders that were scored on the data of most; none where none compare.
 
     Three seeds of one setting tell little of their spread, so it is pooled over a method's settings.
     """
@@ -138,7 +152,7 @@ def _letters(lines: Sequence[Line]) -> dict[int, str]:
     usual = max(kinds, key=kinds.count, default=None)
     same = {i: side for i, (side, data) in known.items() if data == usual}
     if len(same) < 2:
-        return {}
+        return []
     groups: dict[str, list[list[float]]] = {}
     for i, side in same.items():
         groups.setdefault(lines[i].runs[0].card.method, []).append(list(side.runs.values()))
@@ -149,66 +163,38 @@ def _letters(lines: Sequence[Line]) -> dict[int, str]:
         for i, side in same.items()
     }
     found = letters(list(sides), find_differences(sides))
-    return {i: found.get(str(i), _NO_LETTER) for i in known}
+    return [found.get(str(i), _NO_LETTER if i in known else "") for i in range(len(lines))]
 
 
 def _data(line: Line) -> dict[str, Mapping[str, str]]:
     return {result.task: result.data for result in line.runs[0].results}
 
 
-def _best(lines: Sequence[Line]) -> list[int | None]:
-    """By column the position of the best encoder, where the second best is told apart from it."""
-    return [_best_of(lines, column) for column in range(len(lines[0].row.cells) if lines else 0)]
-
-
-def _best_of(lines: Sequence[Line], column: int) -> int | None:
-    known = [(value, i) for i, line in enumerate(lines) if (value := line.row.cells[column].value) is not None]
+def _best(lines: Sequence[Line], position: int) -> int | None:
+    """Which line is the best of a column, where the second best is told apart from it."""
+    known = [(value, i) for i, line in enumerate(lines) if (value := line.row.cells[position].value) is not None]
     ranked = [i for _, i in sorted(known, key=lambda pair: -pair[0])[:2]]
     if len(ranked) < 2 or _data(lines[ranked[0]]) != _data(lines[ranked[1]]):
         return None
-    sides = {str(i): side for i in ranked if (side := lines[i].side(column)) is not None}
+    sides = {str(i): side for i in ranked if (side := lines[i].side(position)) is not None}
     return ranked[0] if len(sides) == 2 and find_differences(sides) else None
 
 
-def _finished(row: Row, words: str = "", best: Sequence[bool] = ()) -> Row:
-    """With bold numbers, and the columns of the spread and of the letters."""
-    cells = [replace(cell, best=best[i]) for i, cell in enumerate(row.cells)] if best else row.cells
-    last = row.cells[-1] if row.kind == "measured" else Cell()
-    spread = Cell(interval=last.interval, deviation=last.deviation, seeds=last.seeds)
-    return replace(row, cells=(*cells, spread, Cell(words=words)))
-
-
-def _cut(row: Row, *, spread: bool, letters: bool) -> Row:
-    if not row.cells:
-        return row
-    *scores, width, ties = row.cells
-    return replace(row, cells=(*scores, *((width,) if spread else ()), *((ties,) if letters else ())))
-
-
-def _has_spread(rows: Sequence[Row]) -> bool:
-    return any(row.cells and (row.cells[-2].interval or row.cells[-2].deviation is not None) for row in rows)
-
-
-def _rows(line: Line, layout: Layout, labels: Mapping[str, str], shown: Shown, *, usual: bool) -> list[Row]:
-    """The row of an encoder, its seeds if they are wanted, and what was published for it."""
-    rows = [line.row]
-    if shown.each_seed and len(line.runs) > 1:
-        rows += [
-            Row(kind="measured", label=labels[run.card.name], name=run.card.name, cells=run.cells, below=True)
-            for run in line.runs
-        ]
-    if usual:
-        rows += _counterpart(line, layout, shown)
-    return rows
+def _rows_below(line: Line, layout: Layout, labels: Mapping[str, str], shown: Shown, *, usual: bool) -> list[Row]:
+    """Under the row of an encoder its seeds, if they are wanted, and what was published for it."""
+    seeds = line.runs if shown.each_seed and len(line.runs) > 1 else []
+    rows = [
+        Row(kind="measured", label=labels[run.card.name], name=run.card.name, cells=run.cells, below=True)
+        for run in seeds
+    ]
+    return rows + (_counterpart(line, layout, shown) if usual else [])
 
 
 def _counterpart(line: Line, layout: Layout, shown: Shown) -> list[Row]:
     """The published row that the encoder repeats, each number with its verdict."""
     card = line.runs[0].card
-    candidates = published.candidates(
-        layout.metric, layout.aggregation, layout.columns[0].split, shown.published, only=shown.only
-    )
-    known = [row for row in candidates if any(place.task in row.values for place in layout.columns)]
+    candidates = published.candidates(layout.key, shown.published, only=shown.only)
+    known = [row for row in candidates if layout.heads.keys() & row.values.keys()]
     match = published.counterpart(card, known)
     if match is None:
         return []
@@ -232,13 +218,7 @@ def _judged_row(match: PublishedRow, line: Line, layout: Layout, margin: float |
     for cell, (position, task) in zip(row.cells, enumerate(_tasks(layout)), strict=True):
         values = [value for run in line.runs if (value := run.cells[position].value) is not None]
         judged = cell.value is not None and len(values) == len(line.runs)  # a mean has a verdict where it is there
-        place = verdicts.Place(
-            task=task,
-            metric=layout.metric,
-            aggregation=layout.aggregation,
-            split=layout.columns[0].split,
-            rows=_count(line.runs[0].results, task),
-        )
+        place = verdicts.Place(task=task, key=layout.key, rows=_count(line.runs[0].results, task))
         verdict = verdicts.judge(values, [run.card for run in line.runs], match, place, margin) if judged else None
         cells.append(replace(cell, verdict=verdict))
     return replace(row, cells=tuple(cells), marks=(*row.marks, *_more_seeds(cells)))
@@ -268,15 +248,14 @@ def _count(results: Sequence[Result], task: str) -> int | None:
 def _published_rows(layout: Layout, cards: Sequence[EncoderCard], shown: Shown) -> list[Row]:
     """Rows of the papers asked for, and those of the layout's own paper on a backbone that was measured."""
     backbones = {published.backbone_of(card) for card in cards}
-    split = layout.columns[0].split
     found: list[PublishedRow] = []
     for paper, table in layout.published:
-        rows = published.rows(paper, table, layout.metric, layout.aggregation, split)
+        rows = published.rows(paper, table, layout.key)
         found += [row for row in rows if row.backbone in backbones and paper not in shown.published]
     for paper in shown.published:
-        rows = published.rows(paper, None, layout.metric, layout.aggregation, split)
+        rows = published.rows(paper, None, layout.key)
         found += [row for row in rows if row.preferred]
-    found = _once([row for row in found if any(place.task in row.values for place in layout.columns)], layout)
+    found = _once([row for row in found if layout.heads.keys() & row.values.keys()], layout)
     if not found:
         return []
     lines = []
@@ -286,7 +265,7 @@ def _published_rows(layout: Layout, cards: Sequence[EncoderCard], shown: Shown) 
             if row.supervision == supervision:
                 title = f" ({row.title})" if shown.published else ""
                 lines.append(_published_row(row, layout, published.label(row) + title))
-    return [replace(row, cells=(*row.cells, Cell(), Cell())) if row.cells else row for row in lines]
+    return lines
 
 
 def _once(rows: Sequence[PublishedRow], layout: Layout) -> list[PublishedRow]:
@@ -315,45 +294,25 @@ def _published_row(row: PublishedRow, layout: Layout, label: str, *, below: bool
 
 
 def _tasks(layout: Layout) -> list[str]:
-    return [place.task for place in layout.columns] + ([AVERAGE] if layout.average else [])
+    return [*layout.heads, *([AVERAGE] if layout.average else [])]
 
 
-def _caption(layout: Layout, protocol: str, lines: Sequence[Line], rows: Sequence[Row], common: Sequence[str]) -> str:
-    number = sum(len(line.runs) for line in lines)
-    parts = [f"{layout.measure}; protocol {protocol}; {number} encoder{'s' if number > 1 else ''} measured."]
-    if common:
-        names = ", ".join(f"`{one}`" for one in common)
-        parts.append(f"Names leave out {names}: so it is wherever a name that has the parameter says nothing else.")
-    parts += [_INTERVALS] if _has_spread(rows) and (layout.average or len(layout.columns) == 1) else []
-    words = {row.cells[-1].words for row in rows if row.cells}
-    parts += [ON_LETTERS] if words - {""} else []
-    parts += [_NOT_COMPARED] if _NO_LETTER in words else []
-    parts += [_MARKS] if _judged(rows) else []
-    return " ".join(parts)
-
-
-def _few_chains(layout: Layout, results: Sequence[Result], estimates: Estimates | None) -> tuple[str, ...]:
-    if estimates is None or layout.metric == "accuracy":
-        return ()
-    heads = {column.task: column.head for column in layout.columns}
+def _few_chains(layout: Layout, results: Sequence[Result], estimates: Estimates | None) -> str:
+    if estimates is None or layout.key.metric == "accuracy":
+        return ""
     found = {
-        f"{heads[result.task]} {name}".strip(): number
+        f"{layout.heads[result.task]} {name}".strip(): number
         for result in results
-        if result.task in heads
-        for name, number in estimates.few_chains(result, layout.aggregation).items()
+        for name, number in estimates.few_chains(result, layout.key.aggregation).items()
     }
-    return (few_chains_sentence(found),) if found else ()
+    return few_chains_sentence(found) if found else ""
 
 
-def _judged(rows: Sequence[Row]) -> bool:
-    return any(cell.verdict is not None for row in rows for cell in row.cells)
-
-
-def _left_out(count: int) -> tuple[str, ...]:
+def _damaged(count: int) -> str:
     if not count:
-        return ()
+        return ""
     what = "1 result file was" if count == 1 else f"{count} result files were"
-    return (f"{what} left out as unreadable, edited or repeated; the report names each under “Left out”.",)
+    return f"{what} left out as unreadable, edited or repeated; the report names each under “Left out”."
 
 
 def _plain(protocol: str) -> str:

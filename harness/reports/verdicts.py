@@ -15,7 +15,7 @@ from functools import cache
 from statistics import fmean, stdev
 from typing import Literal
 
-from harness.names import EncoderCard
+from harness.names import EncoderCard, ScoreKey
 from harness.reports import published
 from harness.reports.contrasts import Spread, pool_spreads
 from harness.reports.numbers import AVERAGE
@@ -49,16 +49,12 @@ class Place:
 
     Attributes:
         task: as in results, or `Avg`.
-        metric: `spearman`, `pearson` or `accuracy`.
-        aggregation: `all`, `mean`, `wmean`, or "" where there is nothing to aggregate.
-        split: `test`, `dev` or `full`.
+        key: of the score.
         rows: how many rows an accuracy is a share of, or None.
     """
 
     task: str
-    metric: str
-    aggregation: str
-    split: str
+    key: ScoreKey
     rows: int | None = None
 
 
@@ -152,12 +148,13 @@ def _own_mean(row: PublishedRow, target: float, value: float, place: Place) -> f
 
 def _exact(value: float, target: float, places: int, place: Place) -> Verdict:
     digits = 0.5 * 10.0**-places
-    tolerance = 100 * ROWS / place.rows if place.metric == "accuracy" and place.rows else TOLERANCE[place.metric]
+    in_rows = place.rows if place.key.metric == "accuracy" else None
+    tolerance = 100 * ROWS / in_rows if in_rows else TOLERANCE[place.key.metric]
     limit, difference = digits + tolerance, value - target
     same = abs(difference) <= limit + 1e-9
     shown = f"{difference:+.2f}" if abs(difference) >= 0.01 else f"{difference:+.4f}"
-    if place.metric == "accuracy" and place.rows:
-        shown += f" points, {abs(round(difference * place.rows / 100))} of {place.rows} rows"
+    if in_rows:
+        shown += f" points, {abs(round(difference * in_rows / 100))} of {in_rows} rows"
     reason = f"differs by {shown}, {'at most' if same else 'more than'} {limit:.3g}"
     outcome: Outcome = "reproduced" if same else "not reproduced"
     return Verdict(
@@ -215,16 +212,15 @@ def _verdict(outcome: Outcome, runs: Sequence[float], target: float, found: Pred
 
 def reference_spread(method: str, backbone: str, place: Place) -> Spread | None:
     """The spread of one run among those that others published of the same recipe, task, split and metric."""
-    runs = _replication().get((method, backbone, place.task, place.metric, place.aggregation, place.split))
+    runs = _replication().get((method, backbone, place.task, place.key))
     return None if runs is None else Spread(stdev(runs), len(runs) - 1, fmean(runs))
 
 
 @cache
-def _replication() -> Mapping[tuple[str, ...], Sequence[float]]:
-    runs: dict[tuple[str, ...], list[float]] = {}
+def _replication() -> Mapping[tuple[str, str, str, ScoreKey], Sequence[float]]:
+    runs: dict[tuple[str, str, str, ScoreKey], list[float]] = {}
     for number in published.load(REPLICATION):
-        place = (number.task, number.metric, number.aggregation, number.split)
-        runs.setdefault((number.model, number.backbone, *place), []).append(number.value)
+        runs.setdefault((number.model, number.backbone, number.task, number.key), []).append(number.value)
     return runs
 
 
