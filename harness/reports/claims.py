@@ -14,7 +14,7 @@ from typing import Any, Literal
 from harness.names import EncoderCard, ScoreKey, Spec, pick
 from harness.packaged import packaged
 from harness.reports.contrasts import Contrast, Side, contrast, pool_spreads, side_of, stored_estimate
-from harness.reports.match import OWN_TEXT, Match, recipe_of
+from harness.reports.match import OWN_TEXT, SEEDED, Match, recipe_of
 from harness.reports.published import backbone_of
 from harness.reports.renderers import markdown_text
 from harness.reports.targets import Choice
@@ -287,7 +287,7 @@ class _Measured:
 
     def known_noise(self, model: str, side: Side) -> bool:
         """Whether the noise of seeds is known: several runs, a spread to borrow, or no seed that decides."""
-        trained = Spec.parse(model).name in (*OWN_TEXT, "bert-flow")
+        trained = Spec.parse(model).name in SEEDED
         return not trained or len(side.runs) > 1 or side.borrowed is not None
 
 

@@ -6,7 +6,7 @@ text. `weights:<sha256>` names weights wherever they lie.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -14,6 +14,7 @@ from harness.names import EncoderCard, Spec, Value, value_text
 
 TEXTS = ("nli", "wiki", "captions")  # the corpora that specifications of published rows name
 OWN_TEXT = {"simcse-unsup": "wiki", "simcse-sup": "nli"}  # what the paper trained each method on
+SEEDED = (*OWN_TEXT, "bert-flow")  # methods whose runs differ by their seed
 SAME_BACKBONE = {
     "google-bert/bert-base-uncased": "bert-base-uncased",
     "FacebookAI/roberta-base": "roberta-base",
@@ -37,44 +38,30 @@ class Match:
     free: frozenset[str] = frozenset({"seed"})
 
     @classmethod
-    def parse(cls, text: str, free: Iterable[str] = ("seed",)) -> "Match":
+    def parse(cls, text: str) -> "Match":
         """Read `sbert | hf:org/model[pooling=avg]`; an empty text matches nothing."""
-        return cls(tuple(Spec.parse(one.strip()) for one in text.split(_BETWEEN) if one.strip()), frozenset(free))
+        return cls(tuple(Spec.parse(one.strip()) for one in text.split(_BETWEEN) if one.strip()))
 
     def fits(self, card: EncoderCard) -> bool:
         """Whether the encoder is one of those."""
-        return self.why_not(card) is None
-
-    def why_not(self, card: EncoderCard) -> str | None:
-        """One sentence on what sets the encoder apart, by the nearest specification; None if it is one of those."""
-        if not self.specs:
-            return "no encoder of this project makes this row"
-        reasons = [_difference(spec, self.free, card) for spec in self.specs]
-        if any(reason is None for reason in reasons):
-            return None
-        return max((reason for reason in reasons if reason is not None), key=lambda reason: reason[0])[1]
+        return any(_describes(spec, self.free, card) for spec in self.specs)
 
 
-def _difference(spec: Spec, free: frozenset[str], card: EncoderCard) -> tuple[bool, str] | None:
-    """Whether the method is the same, and the first difference in words; None where there is no difference."""
+def _describes(spec: Spec, free: frozenset[str], card: EncoderCard) -> bool:
     parsed = _parsed(card.name)
     accounted = set(spec.given) | free | {"weights"}  # released or trained here, both are the method
     if spec.name.startswith(_WEIGHTS):
         if card.weights_sha256 != spec.name.removeprefix(_WEIGHTS) or card.fitted_on or card.parameters.get("fit"):
-            return False, f"the weights of {card.name} are others"
+            return False
         accounted |= {"backbone"}
     elif _plain_name(parsed.name) != _plain_name(spec.name):
-        return False, f"{card.name} is {parsed.name}, not {spec.name}"
+        return False
     as_found = {"pooling": card.pooling, "backbone": card.backbone}  # where no parameter says it
     known = as_found | {key: value for key, value in card.parameters.items() if value is not None}
-    for key, value in spec.given.items():
-        if key not in free and not same_value(known.get(key), value, key):
-            return True, f"{card.name} has {key}={value_text(known.get(key))}, not {value_text(value)}"
+    if not all(_same_value(known.get(key), value, key) for key, value in spec.given.items() if key not in free):
+        return False
     accounted |= {"data"} if parsed.given.get("data") == OWN_TEXT.get(spec.name) else set()
-    added = next((key for key in parsed.given if key not in accounted), None)
-    if added is None:
-        return None
-    return True, f"{card.name} sets {added}={value_text(parsed.given[added])}, which {spec} leaves at its default"
+    return parsed.given.keys() <= accounted
 
 
 def _plain_name(name: str) -> str:
@@ -82,7 +69,7 @@ def _plain_name(name: str) -> str:
     return name.casefold() if name.startswith("hf:") else name
 
 
-def same_value(value: Value | None, wanted: Value | None, key: str) -> bool:
+def _same_value(value: Value | None, wanted: Value | None, key: str) -> bool:
     """Whether a card's parameter has the value that a specification writes, typed or as text."""
     text = value_text(wanted)
     if value is None:

@@ -1,11 +1,12 @@
 """A paper's tables filled from results: which cells are there, which are missing, and the paper's layout."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, stdev
 
-from harness.names import EncoderCard
+from harness.names import EncoderCard, ScoreKey
 from harness.reports.numbers import AVERAGE
+from harness.reports.runs import score_key
 from harness.reports.table import Cell, Column, Row, Table
 from harness.reports.targets import (
     Choice,
@@ -58,82 +59,70 @@ class PaperTable:
 
 
 @dataclass(frozen=True, slots=True)
-class _Replicates:
-    """Measured values of one cell in the paper's unit, by seed, with the encoders and flags behind them."""
+class _Filled:
+    """A cell that a choice fills: by seed the measured values, in the paper's unit, and the encoders; their flags."""
 
-    values: Mapping[str, float] = field(default_factory=dict)
-    cards: Mapping[str, EncoderCard] = field(default_factory=dict)
-    flags: frozenset[str] = frozenset()
+    cell: TargetCell
+    filler: Filler
+    values: Mapping[str, float]
+    cards: Mapping[str, EncoderCard]
+    flags: frozenset[str]
 
 
 def coverage(target: Target, paper: Paper, choice: Choice, results: Sequence[Result]) -> Coverage:
     """What of a target is there and what is missing; where no seed is asked for, one of any seed is enough."""
     places = _by_place(results)
-    fillable = measured = 0
-    missing: dict[Wanted, None] = {}
-    for cell in _cells(target):
-        filler = filler_of(cell, paper, choice)
-        if filler is None:
-            continue
-        fillable += 1
-        found = _replicates(cell, filler, choice, places)
-        measured += bool(found.values)
-        for seed in _open_seeds(filler, found, choice):
-            for task in cell.tasks:
-                if not any(_is(filler, seed, result.encoder) for result in places.get((task, cell.protocol), ())):
-                    missing[Wanted(encoder=filler.named(seed), task=task, protocol=cell.protocol)] = None
-    return Coverage(fillable=fillable, measured=measured, missing=tuple(missing))
+    found = [one for row in target.rows for one in _row_cells(row, paper, choice, places) if one]
+    missing = dict.fromkeys(
+        Wanted(encoder=one.filler.named(seed), task=task, protocol=one.cell.protocol)
+        for one in found
+        for seed in _open_seeds(one, choice)
+        for task in one.cell.tasks
+        if not any(
+            one.filler.fits(result.encoder) and seed in (None, _seed(result.encoder))
+            for result in places.get((task, one.cell.protocol), ())
+        )
+    )
+    return Coverage(fillable=len(found), measured=sum(bool(one.values) for one in found), missing=tuple(missing))
 
 
-def _open_seeds(filler: Filler, found: _Replicates, choice: Choice) -> list[str | None]:
-    if filler.seeded and choice.seeds:
+def _open_seeds(found: _Filled, choice: Choice) -> list[str | None]:
+    """The seeds that are not measured; None for any."""
+    if found.filler.seeded and choice.seeds:
         return [str(seed) for seed in choice.seeds if str(seed) not in found.values]
     return [] if found.values else [None]
-
-
-def _is(filler: Filler, seed: str | None, card: EncoderCard) -> bool:
-    return filler.fits(card) and seed in (None, _seed(card))
 
 
 def fill(target: Target, paper: Paper, choice: Choice, results: Sequence[Result]) -> PaperTable:
     """A target in the paper's layout: the paper's rows, and under each what was measured for it."""
     if target.texts:
         return fill_words(target, paper, choice, {})
-    choice = choice.used_by([cell.run for cell in _cells(target)])
+    choice = choice.used_by([cell.run for row in target.rows for cell in row.cells if cell])
     places = _by_place(results)
+    found = [_row_cells(row, paper, choice, places) for row in target.rows]
     rows: list[Row] = []
     cards: dict[str, tuple[EncoderCard, ...]] = {}
-    printed: dict[str, float] = {}
-    for row in target.rows:
-        fillers = [filler_of(cell, paper, choice) if cell else None for cell in row.cells]
-        found = [
-            _replicates(cell, filler, choice, places) if cell and filler else _Replicates()
-            for cell, filler in zip(row.cells, fillers, strict=True)
-        ]
-        rows += _rows(target, row, found, choice, comparable=choice.comparable(paper))
-        if any(fillers):
-            cards[row.label] = tuple(found[0].cards.values())
-        if row.average is not None:
-            printed[row.label] = row.average
-    done = coverage(target, paper, choice, results)
-    caption = f"{target.measure}. {done.measured} of {done.fillable} cells measured.{rerun_note(paper, choice)}"
+    for row, own in zip(target.rows, found, strict=True):
+        rows += _rows(target, row, own, choice, comparable=choice.comparable(paper))
+        if any(own):
+            cards[row.label] = tuple(own[0].cards.values()) if own[0] else ()
+    filled = [one for own in found for one in own if one]
+    measured = sum(bool(one.values) for one in filled)
+    caption = f"{target.measure}. {measured} of {len(filled)} cells measured.{rerun_note(paper, choice)}"
     if any(cell.deviation is not None for row in rows for cell in row.cells):
         caption += " ±: standard deviation over seeds."
+    columns = [Column(head=head, digits=target.digits, spread="inside") for head in target.heads]
+    columns += [Column(head="Avg.", digits=target.digits, task=AVERAGE, spread="inside")] if target.average else []
     table = Table(
         name=file_name(target, paper, choice),
         title=title_of(target, paper, choice),
         caption=caption,
-        columns=_columns(target),
+        columns=tuple(columns),
         rows=tuple(rows),
         head="Model",
     )
+    printed = {row.label: row.average for row in target.rows if row.average is not None}
     return PaperTable(table=table, cards=cards, published=printed)
-
-
-def _columns(target: Target) -> tuple[Column, ...]:
-    columns = [Column(head=head, digits=target.digits, spread="inside") for head in target.heads]
-    average = [Column(head="Avg.", digits=target.digits, task=AVERAGE, spread="inside")] if target.average else []
-    return (*columns, *average)
 
 
 def fill_words(target: Target, paper: Paper, choice: Choice, found: Mapping[int, Sequence[str]]) -> PaperTable:
@@ -165,10 +154,6 @@ def fill_words(target: Target, paper: Paper, choice: Choice, found: Mapping[int,
     return PaperTable(table=table)
 
 
-def _cells(target: Target) -> Iterator[TargetCell]:
-    return (cell for row in target.rows for cell in row.cells if cell is not None)
-
-
 def _by_place(results: Sequence[Result]) -> _Places:
     places: dict[tuple[str, str], list[Result]] = {}
     for result in results:
@@ -176,8 +161,18 @@ def _by_place(results: Sequence[Result]) -> _Places:
     return places
 
 
-def _replicates(cell: TargetCell, filler: Filler, choice: Choice, places: _Places) -> _Replicates:
-    """A replicate counts if all tasks of the cell have a result."""
+def _row_cells(row: TargetRow, paper: Paper, choice: Choice, places: _Places) -> list[_Filled | None]:
+    """The cells of a row; None where the paper's is empty or the choice does not fill it."""
+    fillers = [filler_of(cell, paper, choice) if cell else None for cell in row.cells]
+    return [
+        _filled(cell, filler, choice, places) if cell and filler else None
+        for cell, filler in zip(row.cells, fillers, strict=True)
+    ]
+
+
+def _filled(cell: TargetCell, filler: Filler, choice: Choice, places: _Places) -> _Filled:
+    """A seed counts if all tasks of the cell have a result."""
+    wanted = ScoreKey.parse(cell.score)
     by_seed: dict[str, dict[str, Result]] = {}
     for task in cell.tasks:
         for result in places.get((task, cell.protocol), ()):
@@ -185,28 +180,15 @@ def _replicates(cell: TargetCell, filler: Filler, choice: Choice, places: _Place
                 by_seed.setdefault(_seed(result.encoder), {})[task] = result
     asked = {str(seed) for seed in choice.seeds} if filler.seeded else set()
     values: dict[str, float] = {}
-    used: list[Result] = []
+    cards: dict[str, EncoderCard] = {}
+    flags: set[str] = set()
     for seed, tasks in sorted(by_seed.items(), key=lambda item: (len(item[0]), item[0])):
-        value = _value(tasks, cell)
-        if value is not None and (not asked or seed in asked):
-            values[seed] = value
-            used += tasks.values()
-    cards = {seed: next(iter(by_seed[seed].values())).encoder for seed in values}
-    return _Replicates(values, cards, frozenset(flag for result in used for flag in result.flags))
-
-
-def _value(results: Mapping[str, Result], cell: TargetCell) -> float | None:
-    scores = [_score(results[task], cell.score) if task in results else None for task in cell.tasks]
-    known = [score for score in scores if score is not None]
-    return cell.scale * mean(known) if len(known) == len(scores) else None
-
-
-def _score(result: Result, key: str) -> float | None:
-    """A task that is one set has the same score under every aggregation."""
-    metric, *rest = key.split("/")
-    if len(rest) == 2 and not any("/subset:" in name for name in result.scores):
-        return result.scores.get(key, result.scores.get(f"{metric}/all/{rest[1]}"))
-    return result.scores.get(key)
+        scores = [result.scores[key] for result in tasks.values() if (key := score_key(result, wanted))]
+        if len(scores) == len(cell.tasks) and (not asked or seed in asked):
+            values[seed] = cell.scale * mean(scores)
+            cards[seed] = next(iter(tasks.values())).encoder
+            flags |= {flag for result in tasks.values() for flag in result.flags}
+    return _Filled(cell, filler, values, cards, frozenset(flags))
 
 
 def _seed(card: EncoderCard) -> str:
@@ -216,7 +198,7 @@ def _seed(card: EncoderCard) -> str:
 
 
 def _rows(
-    target: Target, row: TargetRow, found: Sequence[_Replicates], choice: Choice, *, comparable: bool
+    target: Target, row: TargetRow, found: Sequence[_Filled | None], choice: Choice, *, comparable: bool
 ) -> list[Row]:
     """The paper's row, and below it what was measured and, where that may be compared, the difference."""
     if not row.cells:
@@ -227,27 +209,31 @@ def _rows(
     rows: list[Row] = []
     if any(cell.value is not None for cell in own):
         marks = tuple(filter(None, (f"number from {row.origin}" if row.origin else "", row.note)))
-        rows.append(Row(kind="published", label=row.label, cells=_filled(own, width), marks=marks))
-    measured = [_cell(list(one.values.values()), [card.name for card in one.cards.values()]) for one in found]
-    measured += [_cell(_averages(found))] if target.average else []
+        rows.append(Row(kind="published", label=row.label, cells=_padded(own, width), marks=marks))
+    measured = [
+        _cell(list(one.values.values()), [card.name for card in one.cards.values()]) if one else Cell() for one in found
+    ]
+    if target.average:
+        seeds = set.intersection(*(set(one.values) if one else set() for one in found))
+        measured.append(_cell([mean(one.values[seed] for one in found if one) for seed in sorted(seeds)]))
     if all(cell.value is None for cell in measured):
         return rows
-    flags = tuple(sorted(set().union(*(one.flags for one in found))))
+    flags = tuple(sorted(set().union(*(one.flags for one in found if one))))
     on = f" on {choice.backbone}" if choice.backbone else ""
     label, below = (f"measured{on}", True) if rows else (row.label, False)
     name = next((cell.source[0] for cell in measured if cell.source), row.label)
-    cells = _filled(measured, width)
+    cells = _padded(measured, width)
     rows.append(Row(kind="measured", label=label, name=name, cells=cells, marks=flags, below=below))
     if comparable and len(rows) == 2:
         gaps = [
             Cell(value=None if a.value is None or b.value is None else a.value - b.value)
             for a, b in zip(measured, own, strict=True)
         ]
-        rows.append(Row(kind="difference", label="difference", cells=_filled(gaps, width), below=True))
+        rows.append(Row(kind="difference", label="difference", cells=_padded(gaps, width), below=True))
     return rows
 
 
-def _filled(cells: Sequence[Cell], width: int) -> tuple[Cell, ...]:
+def _padded(cells: Sequence[Cell], width: int) -> tuple[Cell, ...]:
     return (*cells, *(Cell(words=" ") for _ in range(width - len(cells))))
 
 
@@ -257,9 +243,3 @@ def _cell(values: Sequence[float], source: Sequence[str] = ()) -> Cell:
         return Cell()
     deviation = stdev(values) if len(values) > 1 else None
     return Cell(value=mean(values), deviation=deviation, seeds=len(values), source=tuple(source))
-
-
-def _averages(found: Sequence[_Replicates]) -> list[float]:
-    """Of the seeds that have every cell."""
-    seeds = set.intersection(*(set(one.values) for one in found))
-    return [mean(one.values[seed] for one in found) for seed in sorted(seeds)]

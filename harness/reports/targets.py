@@ -10,12 +10,11 @@ from typing import Any
 from harness.names import EncoderCard, Spec, pick
 from harness.packaged import packaged
 from harness.reports import published
-from harness.reports.match import OWN_TEXT, TEXTS, Match
+from harness.reports.match import OWN_TEXT, SEEDED, TEXTS, Match
 from harness.reports.numbers import AVERAGE, Published
 
 PAPERS = ("simcse",)
 BUNDLED = ("tiny", "small")  # backbones that come with texts and word vectors of their own
-_SEEDED = (*OWN_TEXT, "bert-flow")  # methods whose runs differ by their seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,7 +289,7 @@ class Filler:
     @property
     def seeded(self) -> bool:
         """Whether several seeds of the encoder may fill the cell."""
-        return self.spec.name in _SEEDED and "seed" not in self.spec.given
+        return self.spec.name in SEEDED and "seed" not in self.spec.given
 
     def named(self, seed: str | None) -> str:
         """The specification with that seed; None leaves it at the method's own."""
