@@ -290,3 +290,10 @@ def test_the_list_of_claims_is_a_markdown_page(tmp_path):
         assert f"- *{row['verdict']}*: " in text
         assert row["claim"]["text"].split("[")[0] in text
     assert text.index("- *holds*") < text.index("- *undecided*") < text.index("- *not measured*")
+
+
+def test_what_a_choice_leaves_open_is_named_in_the_order_of_the_specification():
+    """It was in the order of a set once, so that two processes wrote two captions."""
+    given = {"sentences": 100, "epochs": 2, "learning_rate": 1e-4, "warmup": 0.1, "eval_steps": 50, "dtype": "bfloat16"}
+    results = dev(str(Spec("simcse-unsup", {"backbone": "tiny", **given})), 0.7, **given)
+    assert list(claims.usual(results, Choice()).settings) == [f"simcse-unsup:{key}" for key in given]

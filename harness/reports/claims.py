@@ -11,13 +11,15 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
+import numpy as np
+
 from harness.names import EncoderCard, ScoreKey, Spec, pick
 from harness.packaged import packaged
 from harness.reports.contrasts import Contrast, Side, contrast, pool_spreads, side_of, stored_estimate
 from harness.reports.match import OWN_TEXT, SEEDED, Match, recipe_of
 from harness.reports.published import backbone_of
 from harness.reports.renderers import markdown_text
-from harness.reports.targets import Choice
+from harness.reports.targets import PAPERS, Choice
 from harness.reports.uncertainty import Estimate, Interval, Sharing, average, estimate
 from harness.results.items import SeriesItems
 from harness.results.record import Result
@@ -29,7 +31,6 @@ RULE = (
     "A claim holds if each 95 % interval, which contains the noise of items and of seeds, lies wholly where the claim "
     "says. It does not hold if one lies wholly elsewhere, and is undecided if one lies on both sides."
 )
-PAPERS: Mapping[str, str] = {"simcse": "simcse-claims.toml"}
 _LEFT_OPEN = frozenset({"backbone", "seed", "data"})
 _ALL = Choice()
 _TOP_SHARE = "top-eigenvalue-share"
@@ -71,13 +72,9 @@ class Check:
     def answer(self, interval: Interval) -> Answer:
         """What the interval of the difference says."""
         if self.above is not None:
-            return (
-                "holds"
-                if interval.low > self.above
-                else "does not hold"
-                if interval.high <= self.above
-                else "undecided"
-            )
+            if interval.low > self.above:
+                return "holds"
+            return "does not hold" if interval.high <= self.above else "undecided"
         low, high = self.near - self.margin, self.near + self.margin
         if low <= interval.low and interval.high <= high:
             return "holds"
@@ -158,8 +155,9 @@ def load(paper: str) -> tuple[Mapping[str, Score], tuple[Claim, ...]]:
     Raises:
         UsageError: if there are no claims of that paper.
     """
-    file = packaged(f"harness/reports/published/{pick('paper', PAPERS, paper)}")
-    document: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+    pick("paper", dict.fromkeys(PAPERS), paper)
+    text = packaged(f"harness/reports/published/{paper}-claims.toml").read_text(encoding="utf-8")
+    document: dict[str, Any] = tomllib.loads(text)
     scores = {name: Score(**{**one, "tasks": tuple(one["tasks"])}) for name, one in document["scores"].items()}
     claims = [
         Claim(**{**one, "checks": tuple(Check(**check) for check in one.get("checks", ()))})
@@ -172,7 +170,7 @@ def judge(paper: str, results: Sequence[Result], choice: Choice = _ALL, split: s
     """Every claim on its backbone, or on each backbone on which something of it was measured.
 
     Args:
-        paper: a key of `PAPERS`.
+        paper: one of `PAPERS`.
         results: of any encoders.
         choice: which of them are the claim's models. What it leaves open is what most results of a backbone have: one
             training text, one text to fit on, and the settings that all runs of a method share.
@@ -218,7 +216,7 @@ def usual(results: Iterable[Result], choice: Choice) -> Choice:
         named = Counter(str(spec.given["data"]) for spec in specs if "data" in spec.given)
         if named and corpus not in texts:
             texts[corpus] = named.most_common(1)[0][0]
-        for key in {key for spec in specs for key in spec.given} - _ABLATED:
+        for key in dict.fromkeys(key for spec in specs for key in spec.given if key not in _ABLATED):
             values = Counter(str(spec.given.get(key)) for spec in specs)
             value, count = values.most_common(1)[0]
             if 2 * count > len(specs) and value != "None":
@@ -240,31 +238,24 @@ class _Measured:
         self._results, self._choice = results, choice
         self._sides: dict[tuple[str, str], Side | None] = {}
 
-    def side(self, model: str, score: str) -> Side | None:
-        """The model's runs on a score; None if a task is missing from all of them."""
-        if (model, score) not in self._sides:
-            self._sides[model, score] = self._made(model, score)
-        return self._sides[model, score]
-
-    def _made(self, model: str, name: str) -> Side | None:
+    def side(self, model: str, name: str) -> Side | None:
+        """The model's runs on a score, of the recipe with the most; None if all of them lack a task."""
+        if (model, name) in self._sides:
+            return self._sides[model, name]
         score = self.scores[name]
         runs: dict[str, dict[str, Result]] = {}
         for result in self._inside(score):
             if _is(model, result.encoder, self._choice):
                 runs.setdefault(result.encoder.identity, {})[result.task] = result
-        whole = {identity: tasks for identity, tasks in runs.items() if len(tasks) == len(score.tasks)}
-        recipes = Counter(recipe_of(next(iter(tasks.values())).encoder) for tasks in whole.values())
-        if not recipes:
-            return None
-        recipe = recipes.most_common(1)[0][0]
-        own = {
-            identity: tasks
-            for identity, tasks in whole.items()
-            if recipe_of(next(iter(tasks.values())).encoder) == recipe
-        }
-        side = side_of({identity: _estimate(tasks.values(), score) for identity, tasks in own.items()})
-        card = next(iter(next(iter(own.values())).values())).encoder
-        return side and self._with_spread(side, card, score)
+        whole = {identity: [*tasks.values()] for identity, tasks in runs.items() if len(tasks) == len(score.tasks)}
+        recipes = {identity: recipe_of(own[0].encoder) for identity, own in whole.items()}
+        most = Counter(recipes.values()).most_common(1)
+        own = {identity: results for identity, results in whole.items() if recipes[identity] == most[0][0]}
+        side = side_of({identity: _mean(results, score) for identity, results in own.items()})
+        if side is not None:
+            side = self._with_spread(side, next(iter(own.values()))[0].encoder, score)
+        self._sides[model, name] = side
+        return side
 
     def _inside(self, score: Score) -> Iterable[Result]:
         return (one for one in self._results if one.task in score.tasks and one.protocol == score.protocol)
@@ -275,10 +266,10 @@ class _Measured:
             return side
         recipes: dict[str, dict[str, list[float]]] = {}
         for result in self._inside(score):
-            value = _value(result, score.key)
-            if result.encoder.method == card.method and value is not None:
+            found = _score(result, score.key) if result.encoder.method == card.method else None
+            if found is not None:
                 runs = recipes.setdefault(recipe_of(result.encoder), {})
-                runs.setdefault(result.encoder.identity, []).append(value)
+                runs.setdefault(result.encoder.identity, []).append(found.value)
         groups = [
             [sum(values) / len(values) for values in runs.values() if len(values) == len(score.tasks)]
             for runs in recipes.values()
@@ -291,14 +282,9 @@ class _Measured:
         return not trained or len(side.runs) > 1 or side.borrowed is not None
 
 
-def _value(result: Result, key: str) -> float | None:
-    found = _estimate_one(result, key)
-    return None if found is None else found.value
-
-
-def _estimate(results: Iterable[Result], score: Score) -> Estimate | None:
+def _mean(results: Iterable[Result], score: Score) -> Estimate | None:
     """The mean over the tasks in the score's scale, with the contributions of the items where they are known."""
-    found = [_estimate_one(result, score.key) for result in sorted(results, key=lambda one: one.task)]
+    found = [_score(result, score.key) for result in sorted(results, key=lambda one: one.task)]
     known = [one for one in found if one is not None]
     if len(known) < len(found):
         return None
@@ -306,35 +292,28 @@ def _estimate(results: Iterable[Result], score: Score) -> Estimate | None:
     return replace(mean, value=score.scale * mean.value, influence=score.scale * mean.influence, bounded=False)
 
 
-def _estimate_one(result: Result, key: str) -> Estimate | None:
+def _score(result: Result, key: str) -> Estimate | None:
+    """A score; of some, such as the development accuracy of probes, no noise of items is known."""
     if key.startswith(_TOP_SHARE):
-        return _top_share(result, ScoreKey.parse(key).split)
-    if result.items_sha256 is None:
-        return _bare(result, key)
-    return estimate(result, key) or stored_estimate(result, key) or _bare(result, key)
-
-
-def _bare(result: Result, key: str) -> Estimate | None:
-    """A score of which no noise of items is known, such as the development accuracy of probes."""
-    return _number(result.scores[key], key) if key in result.scores else None
-
-
-def _number(value: float, key: str) -> Estimate:
-    import numpy as np
-
+        value = _top_share(result, ScoreKey.parse(key).split)
+    else:
+        known = (estimate(result, key) or stored_estimate(result, key)) if result.items_sha256 else None
+        if known is not None:
+            return known
+        value = result.scores.get(key)
+    if value is None:
+        return None
     ids = np.array([key])
     return Estimate(value=value, influence=np.zeros(1), sharing=Sharing(ids, ids), bounded=False)
 
 
-def _top_share(result: Result, split: str) -> Estimate | None:
+def _top_share(result: Result, split: str) -> float | None:
     """Share of the largest eigenvalue in their sum, 0..1, from the stored singular values: what section 5 bounds."""
     items = result.items() if result.items_sha256 else None
     if not isinstance(items, SeriesItems):
         return None
-    import numpy as np
-
-    values = np.array([y for name, y in zip(items.series, items.y, strict=True) if name == f"spectrum/{split}"])
-    return _number(float(values[0] ** 2 / (values**2).sum()), f"{_TOP_SHARE}/{split}") if values.size else None
+    values = items.y[np.array(items.series) == f"spectrum/{split}"]
+    return float(values[0] ** 2 / (values**2).sum()) if values.size else None
 
 
 def _finding(claim: Claim, backbone: str | None, source: _Measured) -> Finding:
