@@ -146,7 +146,7 @@ def write_geometry(folder, cards, counts):
 )
 def test_a_figure_is_drawn_of_the_rows_that_are_measured(tmp_path, monkeypatch, number, kind, drawn):
     monkeypatch.setattr(canvas, "_FORMATS", {})
-    monkeypatch.setattr("harness.cli.paper._run_missing", lambda *_, **__: 0)
+    monkeypatch.setattr("harness.paper.measure", lambda *_: 0)
     counts = {"positives/gt4/test": 5, "sentences/unique/test": 9}
     write_geometry(tmp_path / "results", [*rerun("bert"), *rerun("simcse-unsup", (1, 2))], counts)
     done = call(tmp_path, "--figure", number, *RERUN_OPTIONS, "--output", tmp_path / "out", "-q")
@@ -163,7 +163,7 @@ def test_a_figure_is_drawn_of_the_rows_that_are_measured(tmp_path, monkeypatch, 
 
 def test_trajectories_are_drawn_from_the_logs_of_the_runs_that_made_the_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(canvas, "_FORMATS", {})
-    monkeypatch.setattr("harness.cli.paper._run_missing", lambda *_, **__: 0)
+    monkeypatch.setattr("harness.paper.measure", lambda *_: 0)
     folder = tmp_path / "cache" / "trained" / "abc"
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"weights")

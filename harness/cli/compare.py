@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli import options
-from harness.cli.completion import complete_measured
-from harness.cli.console import Line, Rows, err, out, print_json, print_scores, show_rows
-from harness.cli.options import command, notice, told_results
+from harness.cli import completion, options
+from harness.cli.console import Line, Rows, notes, notice, out, print_json, print_line, print_scores, show_rows, tell
+from harness.cli.options import argument, chosen_tasks, command, option, told_results
 from harness.errors import ResultError, UsageError
-from harness.names import STS, pick, short_task, split_names
+from harness.names import STS, pick, short_task
 from harness.reports.match import without_seed
 
 if TYPE_CHECKING:
@@ -24,12 +23,11 @@ if TYPE_CHECKING:
 
 @command
 def compare(
-    a: Annotated[str, typer.Argument(help="An encoder, by its name in the results.", autocompletion=complete_measured)],
-    b: Annotated[str, typer.Argument(help="Another one.", autocompletion=complete_measured)],
+    a: Annotated[str, argument(help="An encoder, by its name in the results.", choices=completion.measured)],
+    b: Annotated[str, argument(help="Another one.", choices=completion.measured)],
     results_dir: options.ResultsDir = Path("results"),
     backbone: options.Backbone = None,
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Compare two encoders, task by task, on the same pairs and rows.
 
@@ -39,23 +37,22 @@ def compare(
 
     For example: bench compare minilm bag-of-words
     """
-    from harness.reports.comparison import compare as compared
+    from harness.reports import comparison
 
     results = told_results(results_dir)
     one, other = (_measured(name, beside, results, results_dir, backbone) for name, beside in ((a, b), (b, a)))
     if one == other:
         raise UsageError(f"compare {a} {b}: both are {one}, expected two encoders; name another one")
-    found = compared(results, (one, other))
+    found = comparison.compare(results, (one, other))
     if json:
         print_json(asdict(found))
         return
     for sentence in found.left_out:
-        err.print(f"bench: left out: {sentence}", markup=False, soft_wrap=True)
+        notice(f"left out: {sentence}")
     _show_comparison(found)
     for note in found.notes:
-        out.print(note, markup=False, highlight=False, soft_wrap=True)
-    if not quiet:
-        err.print("95 %: items and seeds; p of Student's t, Holm's correction over tasks. An average is not corrected.")
+        print_line(note)
+    notes.print("95 %: items and seeds; p of Student's t, Holm's correction over tasks. An average is not corrected.")
 
 
 def _measured(text: str, beside: str, results: "Sequence[Result]", results_dir: Path, backbone: str | None) -> str:
@@ -120,11 +117,10 @@ def _show_comparison(found: "Comparison") -> None:
 
 @command
 def check(
-    results: Annotated[Path, typer.Argument(help="Folder of the results that are checked.")],
-    baseline: Annotated[Path, typer.Option("--baseline", help="Folder of the results they are held against.")],
-    max_drop: Annotated[float, typer.Option("--max-drop", min=0, help="Points that a score may fall.")] = 0.3,
+    results: Annotated[Path, argument(help="Folder of the results that are checked.")],
+    baseline: Annotated[Path, option(help="Folder of the results they are held against.")],
+    max_drop: Annotated[float, option(min=0, help="Points that a score may fall.")] = 0.3,
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Check that no score has fallen, as a gate for continuous integration.
 
@@ -134,8 +130,7 @@ def check(
 
     For example: bench check results --baseline main-results --max-drop 0.3
     """
-    from harness.reports.gate import EXIT_CODES
-    from harness.reports.gate import check as compared
+    from harness.reports import gate
     from harness.results.store import read_all
 
     for folder in (results, baseline):
@@ -143,22 +138,22 @@ def check(
             raise ResultError(f"{folder}: no such folder, expected one of results; `bench run` makes one")
     (before, unread), (after, problems) = read_all(baseline), read_all(results)
     problems = [*unread, *problems]
-    found = compared(before, after, max_drop)
+    found = gate.check(before, after, max_drop)
     if json:
         print_json({"outcome": found.outcome, **asdict(found), "problems": problems})
     else:
-        _show_gate(found, problems, max_drop, quiet=quiet)
+        _show_gate(found, problems, max_drop)
     if found.outcome == "undecided":
         wide = sum(one.outcome == "undecided" for one in found.changes)
         notice(
             f"not decided: of {len(found.changes)} intervals {wide} contain the allowed drop of {max_drop:g} points, "
             f"and {len(found.missing)} results of the baseline have no counterpart"
         )
-    if code := EXIT_CODES[found.outcome]:
+    if code := gate.EXIT_CODES[found.outcome]:
         raise typer.Exit(code)
 
 
-def _show_gate(found: "Gate", problems: Sequence[str], max_drop: float, *, quiet: bool) -> None:
+def _show_gate(found: "Gate", problems: Sequence[str], max_drop: float) -> None:
     for sentence in (*problems, *found.missing):
         notice(f"left out: {sentence}")
     rows: Rows = [
@@ -174,41 +169,26 @@ def _show_gate(found: "Gate", problems: Sequence[str], max_drop: float, *, quiet
         if one.outcome != "passes"
     ]
     show_rows(rows, empty="no score has fallen")
-    if quiet:
-        return
     if found.without_items:
-        notice(f"not judged, as their main scores have no items: {', '.join(found.without_items)}")
-    err.print(f"{found.outcome}: {len(found.changes)} comparisons, a drop of {max_drop:g} points is allowed")
+        tell(f"bench: not judged, as their main scores have no items: {', '.join(found.without_items)}")
+    notes.print(f"{found.outcome}: {len(found.changes)} comparisons, a drop of {max_drop:g} points is allowed")
 
 
 @command
 def power(
-    gain: Annotated[float, typer.Option("--gain", min=0.01, help="Points by which one method is to be better.")],
+    gain: Annotated[float, option(min=0.01, help="Points by which one method is to be better.")],
     encoder: Annotated[
-        str,
-        typer.Option(
-            "--encoder",
-            help="A method, or an encoder by its name in the results.",
-            autocompletion=complete_measured,
-        ),
+        str, option(help="A method, or an encoder by its name in the results.", choices=completion.measured)
     ],
     against: Annotated[
-        str,
-        typer.Option(
-            "--against",
-            help="The other method, if it is measured: its items are counted too.",
-            autocompletion=complete_measured,
-        ),
+        str, option(help="The other method, if it is measured: its items are counted too.", choices=completion.measured)
     ] = "",
     suite: options.Suite = "",
     tasks: options.Tasks = "",
-    probability: Annotated[
-        float, typer.Option("--power", min=0.5, max=0.99, help="Probability of noticing the gain.")
-    ] = 0.8,
+    probability: Annotated[float, option("--power", min=0.5, max=0.99, help="Probability of noticing the gain.")] = 0.8,
     backbone: options.Backbone = None,
     results_dir: options.ResultsDir = Path("results"),
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Say how many seeds a claim needs: both methods are trained with as many, and tested at 5 %, two-sided.
 
@@ -219,7 +199,8 @@ def power(
     """
     from harness.reports.power import plan_power, runs_of
 
-    chosen = _tasks(suite, tasks)
+    # Naming tasks loads torch, which the usual question does not wait for.
+    chosen = [task.name for task in chosen_tasks(suite, tasks)] if suite or tasks else list(STS)
     results = told_results(results_dir)
     own = runs_of(encoder, backbone or "", results, chosen)
     other = runs_of(against, backbone or "", results, chosen) if against else None
@@ -229,29 +210,13 @@ def power(
     if json:
         print_json(asdict(found))
         return
-    rows: Rows = [
-        {"seeds of each": n, "smallest gain noticed": f"{points:.2f}"} for n, points in found.smallest.items()
-    ]
-    show_rows(rows)
-    noise = found.noise
+    show_rows([{"seeds of each": n, "smallest gain noticed": f"{points:.2f}"} for n, points in found.smallest.items()])
     where = f"{found.measured} measured and {found.published} published runs" if found.published else "measured runs"
-    out.print(
-        f"{found.recipe}: one run spreads by {noise.spread.deviation:.2f} points ({where})",
-        soft_wrap=True,
-        markup=False,
-    )
+    spread = found.noise.spread.deviation
+    out.print(f"{found.recipe}: one run spreads by {spread:.2f} points ({where})", soft_wrap=True, markup=False)
     needed = (
         f"{found.seeds} seeds of each method" if found.seeds else "no number of seeds is enough, items alone hide it"
     )
     out.print(f"a gain of {gain:g} points, noticed {probability:.0%} of the time: {needed}", soft_wrap=True)
-    if not (quiet or against):
-        err.print("items of the other method are not counted; --against NAME does that where it is measured")
-
-
-def _tasks(suite: str, tasks: str) -> list[str]:
-    if not (suite or tasks):
-        return list(STS)
-    from harness.tasks.suites import select  # loads torch, which the usual question does not wait for
-
-    named = [split_names(text, option) if text else () for text, option in ((suite, "--suite"), (tasks, "--tasks"))]
-    return [task.name for task in select(*named)]
+    if not against:
+        notes.print("items of the other method are not counted; --against NAME does that where it is measured")

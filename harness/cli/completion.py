@@ -4,7 +4,7 @@ Choices that a module with torch defines are repeated here; a test holds them to
 """
 
 import csv
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any
 import typer
 
 Completion = Callable[[typer.Context, str], list[str]]
-Choices = str | Iterable[str] | Callable[[], Iterable[str]]  # `module:name` of a table or a function, or one itself
+Given = Mapping[str, Any]  # what stands on the line already, by the names of parameters
+Choices = str | Iterable[str] | Callable[[Given], Iterable[str]]  # a string is `module:name` of a table or a function
 
 MODELS = "harness.encoders.registry:known_encoders"
 SUITES = "harness.tasks.suites:SUITES"
@@ -34,7 +35,7 @@ def one_of(choices: Choices) -> Completion:
     """Completes a single name."""
 
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
-        return [name for name in _names(choices) if name.startswith(incomplete)]
+        return [name for name in _names(choices, ctx) if name.startswith(incomplete)]
 
     return complete
 
@@ -43,66 +44,65 @@ def some_of(choices: Choices) -> Completion:
     """Completes the last name of a list that commas separate; the others are kept."""
 
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
-        return _last(incomplete, _names(choices))
+        before, comma, last = incomplete.rpartition(",")
+        return [f"{before}{comma}{name}" for name in _names(choices, ctx) if name.startswith(last)]
 
     return complete
 
 
-def _names(choices: Choices) -> Iterable[str]:
-    found: Any = choices
-    if isinstance(choices, str):
-        module, _, name = choices.partition(":")
-        found = getattr(import_module(module), name)
+def _names(choices: Choices, ctx: typer.Context) -> Iterable[str]:
+    if callable(choices):
+        return choices(ctx.params)
+    return _look_up(choices) if isinstance(choices, str) else choices
+
+
+def _look_up(place: str) -> Iterable[str]:
+    module, _, name = place.partition(":")
+    found: Any = getattr(import_module(module), name)
     names: Iterable[str] = found() if callable(found) else found
     return names
 
 
-def _last(incomplete: str, choices: Iterable[str]) -> list[str]:
-    before, comma, last = incomplete.rpartition(",")
-    return [f"{before}{comma}{name}" for name in choices if name.startswith(last)]
-
-
-def trainable() -> Iterable[str]:
+def trainable(given: Given) -> Iterable[str]:
     """The encoders that `bench train` trains."""
     return sorted(point.name for point in entry_points(group="bench.trainers"))
 
 
-def rows() -> Iterable[str]:
+def published_rows(given: Given) -> Iterable[str]:
     """How a row of a packaged paper begins, for `bench explain`."""
-    return [f"{name}:" for name in _names(SOURCES)]
+    return [f"{name}:" for name in _look_up(SOURCES)]
 
 
-def data_sets() -> Iterable[str]:
+def data_sets(given: Given) -> Iterable[str]:
     """What `bench data fetch` fetches."""
-    return [*_names(SUITES), "glove", *_names("harness.data.download:TRAINING_FILES")]
+    return [*_look_up(SUITES), "glove", *_look_up("harness.data.download:TRAINING_FILES")]
 
 
-def report_tables() -> Iterable[str]:
+def report_tables(given: Given) -> Iterable[str]:
     """The tables of `bench report`."""
     from harness.reports.layouts import LAYOUTS
 
     return [layout.name for layout in LAYOUTS]
 
 
-def complete_target(kind: str) -> Completion:
-    """Completes numbers of the `table` or `figure` of the paper that is named before them."""
+def paper_targets(kind: str) -> Choices:
+    """The numbers of the `table`s or `figure`s of the paper that is named before them."""
 
-    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+    def numbers(given: Given) -> Iterable[str]:
         from harness.reports.targets import load_paper
 
-        named = [target.partition("-")[::2] for target in load_paper(ctx.params.get("name") or "simcse").targets]
-        return _last(incomplete, ["all", *(number for what, number in named if what == kind)])
+        named = [target.partition("-")[::2] for target in load_paper(given.get("name") or "simcse").targets]
+        return ["all", *(number for what, number in named if what == kind)]
 
-    return complete
+    return numbers
 
 
-def complete_measured(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Completes an encoder of the results folder, whose index is read and nothing else."""
+def measured(given: Given) -> Iterable[str]:
+    """The encoders of the results folder, whose index is read and nothing else."""
     from harness.results.documents import INDEX
 
     try:
-        with (Path(ctx.params.get("results_dir") or "results") / INDEX).open(encoding="utf-8", newline="") as file:
-            names = dict.fromkeys(line["encoder"] for line in csv.DictReader(file))
+        with (Path(given.get("results_dir") or "results") / INDEX).open(encoding="utf-8", newline="") as file:
+            return dict.fromkeys(line["encoder"] for line in csv.DictReader(file))
     except (OSError, ValueError, KeyError, csv.Error):  # nothing was measured there
         return []
-    return [name for name in names if name.startswith(incomplete)]

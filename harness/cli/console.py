@@ -1,11 +1,11 @@
-"""The two streams of the command line: data on stdout, and everything for people's eyes on stderr."""
+"""What commands print: data on stdout, everything for people's eyes on stderr; and how every command ends."""
 
 import contextlib
 import json
 import logging
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -17,8 +17,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from harness.files import write_error
-from harness.reports.renderers import blocks
+from harness import files
+from harness.errors import BenchError, UsageError, missing_torch
 
 if TYPE_CHECKING:
     from harness.reports import table as tables
@@ -48,11 +48,12 @@ def _written() -> Iterator[None]:
     except BrokenPipeError:
         raise typer.Exit(1) from None
     except OSError as error:
-        raise write_error(Path("standard output"), error) from error
+        raise files.write_error(Path("standard output"), error) from error
 
 
 out = _Output(soft_wrap=False)
-err = _Notices(stderr=True, highlight=False)
+err = _Notices(stderr=True, highlight=False)  # errors, and what a reader must know
+notes = _Notices(stderr=True, highlight=False)  # what is good to know; --quiet silences it
 
 Rows = list[dict[str, object]]
 
@@ -66,24 +67,79 @@ class _Lines(logging.Handler):
 
 
 @contextlib.contextmanager
-def log_lines(level: int) -> Iterator[None]:
-    """Let our loggers write to stderr from that level on; warnings alone they write as they are, and always do."""
-    if level == logging.WARNING:
-        yield
-        return
+def talking(level: int, *, quiet: bool) -> Iterator[None]:
+    """Say as much as was asked for: notes unless quiet, and what our loggers write from that level on.
+
+    Warnings alone the loggers write as they are, and always do.
+    """
     handler = _Lines()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
-    loggers = [logging.getLogger(package) for package in ("harness", "baselines")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
+    names = () if level == logging.WARNING else ("harness", "baselines")
+    before = {logger: logger.level for logger in map(logging.getLogger, names)}
+    for logger in before:
         logger.setLevel(level)
         logger.addHandler(handler)
+    notes.quiet = quiet
     try:
         yield
     finally:
-        for logger, old in zip(loggers, before, strict=True):
+        notes.quiet = False
+        for logger, old in before.items():
             logger.setLevel(old)
             logger.removeHandler(handler)
+
+
+@contextlib.contextmanager
+def endings() -> Iterator[None]:
+    """Our errors and the system's become one sentence on stderr and an exit code; a bug keeps its traceback."""
+    try:
+        _check_working_directory()
+        yield
+    except (BenchError, ModuleNotFoundError, OSError) as error:
+        if (said := _as_ours(error)) is None:
+            raise
+        notice(str(said))
+        raise typer.Exit(said.exit_code) from None
+    except MemoryError:
+        notice("the memory of this machine is not enough; give it more, or do less at once")
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        notice("interrupted; what is finished is kept, the same command goes on from there")
+        raise typer.Exit(130) from None
+
+
+def _check_working_directory() -> None:
+    """Torch ends the process where there is none, and relative paths mean nothing there."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UsageError(
+            "the working directory is gone, expected a folder that is there; change to another one"
+        ) from None
+
+
+def _as_ours(error: Exception) -> BenchError | None:
+    """What a command says of an error; None of a bug, such as a library's own OSError, which has no error number."""
+    if isinstance(error, ModuleNotFoundError):
+        return missing_torch(error)
+    if isinstance(error, OSError):
+        return None if error.strerror is None else files.system_error(error)
+    return error if isinstance(error, BenchError) else None
+
+
+def notice(sentence: str) -> None:
+    """What a reader must know, an error for instance: one line on stderr, as it is, without wrapping and markup."""
+    err.print(f"bench: {sentence}", markup=False, soft_wrap=True)
+
+
+def tell(sentence: str) -> None:
+    """What is good to know: one line on stderr, as it is, unless the command is quiet."""
+    notes.print(sentence, markup=False, soft_wrap=True)
+
+
+def print_line(sentence: str) -> None:
+    """One line on stdout, as it is: no wrapping, no markup, no colours."""
+    out.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_json(value: object) -> None:
@@ -111,10 +167,9 @@ def show_rows(rows: Sequence[dict[str, object]], *, json: bool = False, empty: s
 
 def print_table(table: "tables.Table") -> None:
     """A table of a report on stdout, as wide as that is."""
-    from harness.reports.renderers import terminal
+    from harness.reports.renderers import terminal  # loads numpy, which the help does not wait for
 
-    for text, style in terminal(table, out.width, "-" if out.options.ascii_only else "─"):
-        out.print(Text(text, style), soft_wrap=True)
+    _print_lines(terminal(table, out.width, _rule()))
 
 
 _GAP = 2  # characters between columns
@@ -125,7 +180,7 @@ _MARKED = re.compile(r"(.*?)([†‡§¶‖,]*)")  # a number, and the symbols o
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One row: its label, its cells from left to right, and a style of rich."""
+    """One row of scores: its label, its cells from left to right, and a style of rich."""
 
     label: str
     cells: Sequence[str]
@@ -133,20 +188,28 @@ class Line:
 
 
 def print_scores(title: str, head: Line, lines: Sequence[Line]) -> None:
-    """The table on stdout, as wide as that is."""
-    rule = "-" if out.options.ascii_only else "─"
-    # A label may be longer than the terminal is wide: the terminal wraps it, and a pipe gets it whole.
-    out.print(Text(title, "italic"), soft_wrap=True)
-    for text, style in lay_out(head, lines, out.width, rule):
+    """Scores on stdout at any width: no column is dropped, no number cropped, no name cut short."""
+    _print_lines([(title, "italic"), *lay_out(head, lines, out.width, _rule())])
+
+
+def _print_lines(lines: Iterable[tuple[str, str]]) -> None:
+    """Lines with their styles. The terminal wraps a label that is longer than it is wide; a pipe gets it whole."""
+    for text, style in lines:
         out.print(Text(text, style), soft_wrap=True)
 
 
+def _rule() -> str:
+    return "-" if out.options.ascii_only else "─"
+
+
 def lay_out(head: Line, lines: Sequence[Line], width: int, rule: str = "─") -> Iterator[tuple[str, str]]:
-    """The lines of the table with their styles.
+    """The lines of a table of scores with their styles.
 
     Columns that do not fit beside each other go into further blocks below, each with the labels again. A label that
     does not fit beside its cells has a line of its own above them.
     """
+    from harness.reports.renderers import blocks
+
     columns = [_align(cells) for cells in zip_longest(head.cells, *(line.cells for line in lines), fillvalue="")]
     needed = sum(_GAP + len(column[0]) for column in columns)
     room = max(width - needed, _LABELS)

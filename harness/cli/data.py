@@ -1,26 +1,20 @@
 """`bench data`, `bench cache` and `bench doctor`: what is on this machine."""
 
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from harness.cli import completion, options
-from harness.cli.completion import one_of, some_of
-from harness.cli.console import Rows, err, print_json, show_rows
-from harness.cli.options import command, context_of, report_error
+from harness.cli.console import Rows, notes, notice, print_json, show_rows, tell
+from harness.cli.options import Computation, argument, command, default_cache_dir, lookup, names_in, option
 from harness.errors import DataError, ResultError
-from harness.names import split_names
+from harness.names import pick
 from harness.progress import silent
 
-if TYPE_CHECKING:
-    from harness.encoders.context import Context
-    from harness.tasks.inputs import Finding
-
-
 data_app = typer.Typer(no_args_is_help=True, help="Check the data files, fetch them, or give names to texts.")
+cache_app = typer.Typer(no_args_is_help=True, help="Show what the cache folder holds, or empty it.")
 
 
 @data_app.command()
@@ -28,17 +22,17 @@ data_app = typer.Typer(no_args_is_help=True, help="Check the data files, fetch t
 def check(
     suite: Annotated[
         str,
-        typer.Option(
+        option(
             *("--suite", "-s"),
             help="Only what these suites need; absence is an error.",
-            autocompletion=some_of(completion.SUITES),
+            choices=completion.SUITES,
+            several=True,
         ),
     ] = "",
     data_dir: options.DataDir = None,
     cache_dir: options.CacheDir = None,
     offline: options.Offline = False,
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Check every data file: present, readable, complete, in order, which copy it is, and whether every task reads it.
 
@@ -48,12 +42,12 @@ def check(
     from harness.tasks.inputs import check_data
     from harness.tasks.suites import TASKS, select
 
-    tasks = select(split_names(suite, "--suite"), ()) if suite else list(TASKS.values())
+    tasks = select(names_in(suite, "--suite"), ()) if suite else list(TASKS.values())
     tasks = [task for task in tasks if not task.bundled] or tasks
     if all(task.bundled for task in tasks):
         root = BUNDLED
     else:
-        root = data_root(data_dir, cache_dir or options.default_cache_dir(), offline=offline, progress=not quiet)
+        root = data_root(data_dir, cache_dir or default_cache_dir(), offline=offline, progress=not notes.quiet)
     findings = check_data(root, tasks)
     absent = ", ".join(finding.dataset for finding in findings if finding.absent)
     if not suite and all(finding.absent for finding in findings):
@@ -65,23 +59,23 @@ def check(
             "`bench data fetch`, or name another folder with --data-dir"
         )
     for problem in problems:
-        report_error(DataError(problem))
-    if absent and not suite and not quiet:
-        err.print(f"{root}: no files of {absent}, so these were not checked", markup=False, soft_wrap=True)
-    show_rows([_row(finding, full=json) for finding in findings if finding.file], json=json)
+        notice(problem)
+    if absent and not suite:
+        tell(f"{root}: no files of {absent}, so these were not checked")
+    rows: Rows = [  # for people a row fits 80 columns in one line
+        {
+            "dataset": one.dataset,
+            "file": one.file if json else PurePosixPath(one.file).name,
+            "lines": one.lines,
+            "copy": one.copy,
+            "sha256": one.sha256 if json else one.sha256[:12],
+        }
+        for one in findings
+        if one.file
+    ]
+    show_rows(rows, json=json)
     if problems:
         raise typer.Exit(2)
-
-
-def _row(finding: "Finding", *, full: bool) -> dict[str, object]:
-    """For people the file's name and the first digits of its sha256, so that a row fits 80 columns in one line."""
-    return {
-        "dataset": finding.dataset,
-        "file": finding.file if full else PurePosixPath(finding.file).name,
-        "lines": finding.lines,
-        "copy": finding.copy,
-        "sha256": finding.sha256 if full else finding.sha256[:12],
-    }
 
 
 @data_app.command()
@@ -89,36 +83,43 @@ def _row(finding: "Finding", *, full: bool) -> dict[str, object]:
 def fetch(
     what: Annotated[
         str,
-        typer.Argument(
+        argument(
             help="A suite (all come in one archive), glove (2 GB), or the training texts nli or wiki.",
-            autocompletion=one_of(completion.data_sets),
+            choices=completion.data_sets,
         ),
     ] = "sts",
     cache_dir: options.CacheDir = None,
     offline: options.Offline = False,
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Download data; an interrupted download goes on.
 
     A suite's data are SentEval's as SimCSE packed them, from the hub; glove is the 840B archive from its authors.
     """
-    from harness.data.download import TRAINING_FILES
-    from harness.names import pick
+    from harness.data.download import TRAINING_FILES, fetch_glove, fetch_training_file
+    from harness.data.locate import fetch_senteval
     from harness.tasks.suites import SUITES
 
-    fetchers = dict.fromkeys(SUITES, _fetch_suite) | {"glove": _fetch_glove}
-    fetchers |= {name: partial(_fetch_training_file, name) for name in TRAINING_FILES}
-    fetcher = pick("data set", fetchers, what)
-    with context_of(cache_dir=cache_dir, device="cpu", offline=offline, quiet=quiet) as context:
-        show_rows([fetcher(context)], json=json)
+    pick("data set", dict.fromkeys([*SUITES, "glove", *TRAINING_FILES]), what)
+    row: dict[str, object]
+    with Computation(cache_dir=cache_dir, device="cpu", offline=offline).context() as context:
+        progress = context.progress is not silent
+        if what == "glove":
+            path = fetch_glove(context.cache_dir, offline=offline, progress=context.progress)
+            row = {"file": str(path), "use": "avg-glove"}
+        elif what in TRAINING_FILES:
+            row = {"file": str(fetch_training_file(what, offline=offline, progress=progress)), "use": f"fit={what}"}
+        else:
+            found = fetch_senteval(context.cache_dir, offline=offline, progress=progress)
+            row = {"folder": str(found.path), "from": found.repo, "revision": found.revision, "sha256": found.sha256}
+    show_rows([row], json=json)
 
 
 @data_app.command()
-@command
+@lookup
 def add(
-    name: Annotated[str, typer.Argument(help="The name, for instance wikipedia-1m or nli-31k.")],
-    file: Annotated[Path, typer.Argument(help="The file: one sentence a line, csv, tsv or JSON lines, plain or .gz.")],
+    name: Annotated[str, argument(help="The name, for instance wikipedia-1m or nli-31k.")],
+    file: Annotated[Path, argument(help="The file: one sentence a line, csv, tsv or JSON lines, plain or .gz.")],
     cache_dir: options.CacheDir = None,
     json: options.Json = False,
 ) -> None:
@@ -128,54 +129,30 @@ def add(
     """
     from harness.data.named_texts import add_text
 
-    text = add_text(name, file, cache_dir or options.default_cache_dir())
+    text = add_text(name, file, cache_dir or default_cache_dir())
     show_rows([{"name": name, "content": text.name, "use": f"data={name} or fit={name}"}], json=json)
 
 
 @data_app.command("list")
-@command
+@lookup
 def list_(cache_dir: options.CacheDir = None, json: options.Json = False) -> None:
     """Show the texts that can be named for training and fitting."""
     from harness.data.named_texts import NAMED, given_names
 
-    added = given_names(cache_dir or options.default_cache_dir())
+    added = given_names(cache_dir or default_cache_dir())
     rows: Rows = [{"name": name, "what": what, "file": str(added.get(name, ""))} for name, what in NAMED.items()]
     rows += [{"name": name, "what": "added", "file": str(path)} for name, path in added.items() if name not in NAMED]
     show_rows(rows, json=json)
 
 
-def _fetch_suite(context: "Context") -> dict[str, object]:
-    from harness.data.locate import fetch_senteval
-
-    found = fetch_senteval(context.cache_dir, offline=context.offline, progress=context.progress is not silent)
-    return {"folder": str(found.path), "from": found.repo, "revision": found.revision, "sha256": found.sha256}
-
-
-def _fetch_training_file(name: str, context: "Context") -> dict[str, object]:
-    from harness.data.download import fetch_training_file
-
-    path = fetch_training_file(name, offline=context.offline, progress=context.progress is not silent)
-    return {"file": str(path), "use": f"fit={name}"}
-
-
-def _fetch_glove(context: "Context") -> dict[str, object]:
-    from harness.data.download import fetch_glove
-
-    path = fetch_glove(context.cache_dir, offline=context.offline, progress=context.progress)
-    return {"file": str(path), "use": "avg-glove"}
-
-
-cache_app = typer.Typer(no_args_is_help=True, help="Show what the cache folder holds, or empty it.")
-
-
 @cache_app.command()
-@command
+@lookup
 def info(cache_dir: options.CacheDir = None, json: options.Json = False) -> None:
     """Show what the cache folder holds, by kind, with the stored vectors of each encoder below."""
     from harness.encoders.store import stat
     from harness.storage import usage
 
-    root = cache_dir or options.default_cache_dir()
+    root = cache_dir or default_cache_dir()
     kinds: Rows = [
         {"kind": one.kind, "files": one.files, "MiB": round(one.bytes / 2**20, 1), "what": one.what}
         for one in usage(root)
@@ -183,12 +160,10 @@ def info(cache_dir: options.CacheDir = None, json: options.Json = False) -> None
     try:
         stored = stat(root / "embeddings")
     except ResultError as error:  # the kinds are shown all the same
-        report_error(error)
+        notice(str(error))
         stored = []
     encoders: Rows = [{"encoder": e.encoder, "sentences": e.rows, "MiB": round(e.bytes / 2**20, 1)} for e in stored]
     if json:
-        from harness.cli.console import print_json
-
         print_json({"folder": str(root), "kinds": kinds, "encoders": encoders})
         return
     show_rows(kinds, empty=f"{root} holds nothing")
@@ -197,21 +172,21 @@ def info(cache_dir: options.CacheDir = None, json: options.Json = False) -> None
 
 
 @cache_app.command()
-@command
+@lookup
 def clear(
-    everything: Annotated[bool, typer.Option("--all", help="Delete trained models and downloads too.")] = False,
+    everything: Annotated[bool, option("--all", help="Delete trained models and downloads too.")] = False,
     cache_dir: options.CacheDir = None,
     json: options.Json = False,
 ) -> None:
     """Delete what can be made anew. Results are never touched, and names of texts are kept."""
-    from harness.storage import clear as empty
+    from harness import storage
 
-    root = cache_dir or options.default_cache_dir()
-    freed = empty(root, everything=everything)
+    root = cache_dir or default_cache_dir()
+    freed = storage.clear(root, everything=everything)
     show_rows([{"freed MiB": round(freed / 2**20, 1), "folder": str(root)}], json=json)
 
 
-@command
+@lookup
 def doctor(
     data_dir: options.DataDir = None,
     results_dir: options.ResultsDir = Path("results"),
@@ -225,7 +200,7 @@ def doctor(
     """
     from harness.doctor import examine
 
-    facts = examine(cache_dir or options.default_cache_dir(), data_dir, results_dir, offline=offline)
+    facts = examine(cache_dir or default_cache_dir(), data_dir, results_dir, offline=offline)
     if json:
         print_json([asdict(fact) for fact in facts])
     else:

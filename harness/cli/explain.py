@@ -5,56 +5,50 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
 from harness.cli import completion, options
-from harness.cli.completion import one_of, some_of
-from harness.cli.console import err, out, print_json, show_rows
-from harness.cli.options import command
+from harness.cli.console import Rows, notes, notice, out, print_json, show_rows, tell
+from harness.cli.options import chosen_tasks, command, names_in, option
 from harness.errors import UsageError
-from harness.names import STS, split_names
+from harness.names import STS
 
 if TYPE_CHECKING:
     from harness.explanation.explain import Explanation
     from harness.names import EncoderCard
     from harness.reports.published import PublishedRow
-    from harness.verify import Comparison
 
 
 @command
 def explain(
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="One encoder.", autocompletion=one_of(completion.MODELS))
-    ] = "minilm",
+    model: Annotated[str, option("--model", "-m", help="One encoder.", choices=completion.MODELS)] = "minilm",
     published: Annotated[
         str,
-        typer.Option(
+        option(
             help="What to compare with: a row as source:table:model[:backbone[:variant]], e.g. simcse:5:bert, or a "
             "table of your own, FILE.csv, that has a row of the encoder.",
-            autocompletion=one_of(completion.rows),
+            choices=completion.published_rows,
         ),
     ] = "",
     tasks: Annotated[
         str,
-        typer.Option(
+        option(
             *("--tasks", "-t"),
             help="Similarity tasks or classification tasks; else all published.",
-            autocompletion=some_of(completion.TASKS),
+            choices=completion.TASKS,
+            several=True,
         ),
     ] = "",
     score: Annotated[
-        float | None, typer.Option(help="Your own number in percent, the mean over the tasks; else it is computed.")
+        float | None, option(help="Your own number in percent, the mean over the tasks; else it is computed.")
     ] = None,
     thorough: Annotated[
-        bool,
-        typer.Option("--thorough", help="Try the dearest readings too: float16, padding to 128 tokens, a regressor."),
+        bool, option("--thorough", help="Try the dearest readings too: float16, padding to 128 tokens, a regressor.")
     ] = False,
     computation: options.Computation = options.COMPUTATION,
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     r"""Find the choice of protocol that accounts for the difference between a number and a published one.
 
@@ -74,8 +68,8 @@ def explain(
     from harness.explanation.explain import find_tasks
     from harness.reports.published import label, source
 
-    with computation.context(quiet=quiet) as context:
-        named = [task.name for task in find_tasks(split_names(tasks, "--tasks"))] if tasks else []
+    with computation.context() as context:
+        named = [task.name for task in find_tasks(names_in(tasks, "--tasks"))] if tasks else []
         row = _published(published, build(model, context).card, named)
         targets = {} if row is None else _by_benchmark(row)
         chosen = named or (list(targets) if row else list(STS))
@@ -89,7 +83,7 @@ def explain(
             given=score,
             published=targets or None,
             thorough=thorough,
-            tell=lambda work: None if quiet else _tell(work),
+            tell=lambda work: tell(f"bench: computes {work}"),
         )
     name = None if row is None else f"{source(row)}: {label(row)}"
     if json:
@@ -97,11 +91,10 @@ def explain(
         print_json({"model": model, "published": name, **asdict(found), **readings})
         return
     out.print(_waterfall(model, name, found))
-    _remark(found, quiet=quiet)
-
-
-def _tell(text: str) -> None:
-    err.print(f"bench: computes {text}", markup=False, highlight=False, soft_wrap=True)
+    for note in found.notes:
+        notice(f"not tried: {note}")
+    if not notes.quiet:
+        _remark(found)
 
 
 def _published(reference: str, card: "EncoderCard", tasks: Sequence[str]) -> "PublishedRow | None":
@@ -122,21 +115,25 @@ def _published(reference: str, card: "EncoderCard", tasks: Sequence[str]) -> "Pu
             raise UsageError(
                 f"--published {reference}: no row whose spec is {card.name}; name one as {reference}:table:model"
             )
-        reference = f"{reference}:{near.table}:{near.model}:{near.backbone}:{near.variant}"
+        reference = _reference(near, reference)
     elif not reference:
         usual = candidates(key)
         near = counterpart(card, usual) or next((r for r in usual if r.model == card.method and not r.backbone), None)
         near = near or next((r for r in usual if (r.model, r.backbone) == (card.method, card.backbone)), None)
         if near is None:
             return None
-        reference = f"{near.paper}:{near.table}:{near.model}:{near.backbone}:{near.variant}"
+        reference = _reference(near, near.paper)
     found = find(reference, key.metric)
     same = [row for row in found if row.backbone == card.backbone] or found
     chosen = counterpart(card, same) or (same[0] if len(same) == 1 else None)
     if chosen is None:
-        names = ", ".join(f"{row.paper}:{row.table}:{row.model}:{row.backbone}:{row.variant}" for row in same)
+        names = ", ".join(_reference(row, row.paper) for row in same)
         raise UsageError(f"--published {reference}: {len(same)} rows, e.g. {label(same[0])}; name one of {names}")
     return chosen
+
+
+def _reference(row: "PublishedRow", source: str) -> str:
+    return f"{source}:{row.table}:{row.model}:{row.backbone}:{row.variant}"
 
 
 def _by_benchmark(row: "PublishedRow") -> dict[str, float]:
@@ -175,11 +172,7 @@ def _signed(points: float) -> str:
     return "0.00" if float(text) == 0 else text
 
 
-def _remark(found: "Explanation", *, quiet: bool) -> None:
-    for note in found.notes:
-        err.print(f"bench: not tried: {note}", markup=False, soft_wrap=True)
-    if quiet:
-        return
+def _remark(found: "Explanation") -> None:
     if found.noise:
         out.print(
             f"A reading on the way is random: each draw gives another number, by up to {found.noise:.2f}.",
@@ -192,37 +185,32 @@ def _remark(found: "Explanation", *, quiet: bool) -> None:
             highlight=False,
         )
     elif found.published is None:
-        err.print("nothing is published for it; name a row with --published")
+        notes.print("nothing is published for it; name a row with --published")
     elif not found.shares:
-        err.print("no choice of protocol brings the number nearer")
+        notes.print("no choice of protocol brings the number nearer")
     else:
         *first, last = found.causes
         causes = f"causes: {', '.join(first)} and {last} together" if first else f"cause: {last}"
-        err.print(f"{causes}; {found.as_near} of {found.readings} different numbers are as near to the published ones")
-    err.print("scaling vectors to length 1 changes no cosine, so it is not among the readings")
+        same = f"{found.as_near} of {found.readings} different numbers are as near to the published ones"
+        notes.print(f"{causes}; {same}")
+    notes.print("scaling vectors to length 1 changes no cosine, so it is not among the readings")
 
 
 @command
 def verify(
-    models: Annotated[
-        str, typer.Option("--models", "-m", help="One encoder.", autocompletion=one_of(completion.MODELS))
-    ] = "minilm",
+    models: Annotated[str, option("--models", "-m", help="One encoder.", choices=completion.MODELS)] = "minilm",
     suite: options.Suite = "",
     tasks: options.Tasks = "",
     mode: options.Mode = "test",
     against: Annotated[
         str,
-        typer.Option(
-            help="The other implementation: senteval, sentence-transformers, or mteb.",
-            autocompletion=one_of(completion.OTHERS),
-        ),
+        option(help="The other implementation: senteval, sentence-transformers, or mteb.", choices=completion.OTHERS),
     ] = "senteval",
     senteval: Annotated[
-        Path | None, typer.Option("--senteval", help="A checkout of SentEval, or of SimCSE with its copy of SentEval.")
+        Path | None, option(help="A checkout of SentEval, or of SimCSE with its copy of SentEval.")
     ] = None,
     computation: options.Computation = options.COMPUTATION,
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Score an encoder's vectors by another implementation too, and print both numbers and times.
 
@@ -233,34 +221,28 @@ def verify(
     from harness.encoders.protocol import Transductive
     from harness.encoders.registry import resolve
     from harness.run import build_cached
-    from harness.tasks.suites import select
     from harness.verify import compare, open_upstream
 
     upstream = open_upstream(against, senteval)
-    chosen = select(
-        split_names(suite, "--suite") if suite else (), split_names(tasks, "--tasks") if tasks else (), mode=mode
-    )
-    with computation.context(quiet=quiet) as context:
+    chosen = chosen_tasks(suite, tasks, mode)
+    with computation.context() as context:
         encoder = build_cached(resolve(models, context), context)
         if isinstance(encoder, Transductive):
             raise UsageError(f"{models}: fitted per task, which {against} cannot do; name an encoder that is not")
-        rows = list(compare(encoder, chosen, context.data_root(), context, upstream))
+        found = list(compare(encoder, chosen, context.data_root(), context, upstream))
     if json:
-        print_json([asdict(row) for row in rows])
+        print_json([asdict(one) for one in found])
         return
-    show_rows([_line(row, against) for row in rows])
-    differences = [abs(row.ours - row.theirs) for row in rows if row.ours is not None and row.theirs is not None]
-    if differences and not quiet:
-        err.print(f"largest difference: {100 * max(differences):.5f} points")
-
-
-def _line(row: "Comparison", against: str) -> dict[str, object]:
-    if row.ours is None or row.theirs is None:
-        return {"task": row.task, "score": row.note, "bench": "", against: "", "difference": ""}
-    return {
-        "task": row.task,
-        "score": row.score,
-        "bench": f"{100 * row.ours:.4f}",
-        against: f"{100 * row.theirs:.4f}",
-        "difference": f"{100 * (row.ours - row.theirs):+.5f}",
-    }
+    rows: Rows = []
+    differences = []
+    for one in found:
+        if one.ours is None or one.theirs is None:
+            rows.append({"task": one.task, "score": one.note, "bench": "", against: "", "difference": ""})
+            continue
+        points = 100 * (one.ours - one.theirs)
+        both = {"bench": f"{100 * one.ours:.4f}", against: f"{100 * one.theirs:.4f}"}
+        rows.append({"task": one.task, "score": one.score, **both, "difference": f"{points:+.5f}"})
+        differences.append(abs(points))
+    show_rows(rows)
+    if differences:
+        notes.print(f"largest difference: {max(differences):.5f} points")

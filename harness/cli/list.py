@@ -2,24 +2,16 @@
 
 from typing import Annotated
 
-import typer
-
 from harness.cli import completion, options
-from harness.cli.completion import one_of
 from harness.cli.console import Rows, show_rows
-from harness.cli.options import command
+from harness.cli.options import argument, lookup
 from harness.names import pick, value_text
 
 
-@command
+@lookup
 def list_(
-    what: Annotated[
-        str,
-        typer.Argument(help="models, suites, tasks or published.", autocompletion=one_of(lambda: _LISTS)),
-    ] = "models",
-    name: Annotated[
-        str, typer.Argument(help="One model, to see its parameters.", autocompletion=one_of(completion.MODELS))
-    ] = "",
+    what: Annotated[str, argument(help="models, suites, tasks or published.", choices=lambda _: _LISTS)] = "models",
+    name: Annotated[str, argument(help="One model, to see its parameters.", choices=completion.MODELS)] = "",
     json: options.Json = False,
 ) -> None:
     """Show the encoders, suites, tasks or published papers that can be named, or the parameters of one encoder."""

@@ -31,29 +31,23 @@ app = typer.Typer(
     help="Reproducible evaluation of sentence embeddings: the SimCSE paper's methods, protocols and numbers.",
     epilog="Start with: bench run --suite mini --models minilm,bag-of-words,random --results-dir first/results",
 )
-app.command()(run)
-app.command()(train)
-app.command()(log)
-app.command()(report)
-app.add_typer(plot_app, name="plot")
-app.command()(study)
-app.command()(pack)
-app.command()(unpack)
-app.command()(paper)
-app.command()(compare)
-app.command()(explain)
-app.command()(claims)
-app.command()(check)
-app.command()(power)
-app.command()(verify)
-app.add_typer(export_app, name="export")
-app.add_typer(import_app, name="import")
-app.command(name="list")(list_)
-app.command()(schema)
-app.command()(doctor)
-app.add_typer(data_app, name="data")
-app.add_typer(results_app, name="results")
-app.add_typer(cache_app, name="cache")
+# Both in the order of the help.
+COMMANDS = (
+    *(run, train, log, report, study, pack, unpack, paper, compare, explain, claims, check, power, verify),
+    *(list_, schema, doctor),
+)
+GROUPS = {
+    "plot": plot_app,
+    "export": export_app,
+    "import": import_app,
+    "data": data_app,
+    "results": results_app,
+    "cache": cache_app,
+}
+for one in COMMANDS:
+    app.command(one.__name__.rstrip("_"))(one)
+for name, group in GROUPS.items():
+    app.add_typer(group, name=name)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,7 +1,7 @@
 """`bench paper` and `bench claims`: a paper's tables and figures, and what it claims."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,9 +12,8 @@ from rich.table import Table
 
 from harness import files
 from harness.cli import completion, options
-from harness.cli.completion import complete_target, one_of, some_of
-from harness.cli.console import Rows, err, out, print_json, print_table, show_rows
-from harness.cli.options import command, notice, parse_seeds, told_results
+from harness.cli.console import Rows, notes, notice, out, print_json, print_line, print_table, show_rows, tell
+from harness.cli.options import argument, command, names_in, option, parse_seeds, shared, told_results
 from harness.errors import BenchError, UsageError
 from harness.names import pick, split_names
 
@@ -24,59 +23,120 @@ if TYPE_CHECKING:
     from harness.reports.targets import Choice, Paper, Target
     from harness.results.record import Result
 
-
 _ENDINGS = {"md": "md", "latex": "tex", "csv": "csv", "json": "json"}  # format -> of its files
+_STYLES = {"holds": "green", "does not hold": "red", "undecided": "yellow", "not measured": "dim"}
+_OWN_OPTION = {"backbone": "--backbone", "seed": "--seeds", "fit": "--fit"}
+
+_stand_in = partial(shared, panel="Which encoders stand for the paper's")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandIns:
+    """The options that say which encoders stand for the paper's."""
+
+    seeds: Annotated[str, _stand_in("--seeds", help="Seeds: 0,1,2 or 0-4, ends included.")] = ""
+    nli: Annotated[
+        str, _stand_in("--nli", help="Triplets to train and fit on, instead of the paper's.", choices=completion.TEXTS)
+    ] = ""
+    wiki: Annotated[
+        str, _stand_in("--wiki", help="Sentences to train on, instead of the paper's.", choices=completion.TEXTS)
+    ] = ""
+    fit: Annotated[
+        str,
+        _stand_in(
+            "--fit", help="Text that post-processing is fitted on, instead of that of --nli.", choices=completion.TEXTS
+        ),
+    ] = ""
+    parameters: Annotated[
+        list[str] | None,
+        _stand_in(
+            "--set",
+            help="A parameter of every trained encoder as name=value, unless the table's cell sets it; of another "
+            "method as METHOD:name=value, for instance bert-flow:dropout=false. Can be repeated.",
+        ),
+    ] = None
+
+    def choice(self, backbone: str | None, captions: str = "") -> "Choice":
+        """What the options say.
+
+        Raises:
+            UsageError: if --seeds or --set is malformed, or --set names a method or parameter that does not exist.
+        """
+        from harness.reports.targets import Choice
+
+        texts = {"nli": self.nli, "wiki": self.wiki, "captions": captions}
+        return Choice(
+            backbone=backbone,
+            seeds=parse_seeds(self.seeds),
+            texts={name: text for name, text in texts.items() if text},
+            fit=self.fit,
+            settings=dict(_setting(text) for text in self.parameters or ()),
+        )
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    method, colon, parameter = name.rpartition(":")
+    if not (parameter and value) or (colon and not method):
+        raise UsageError(f"--set {text}: expected name=value or METHOD:name=value, for instance --set dev=sts-b")
+    if parameter in _OWN_OPTION:
+        raise UsageError(f"--set {text}: {parameter} has an option of its own; use {_OWN_OPTION[parameter]}")
+    _check_known(text, method, parameter, value)
+    return name, value
+
+
+def _check_known(text: str, method: str, parameter: str, value: str) -> None:
+    """That the method, or else one that is trained, has the parameter and can have the value."""
+    from harness.encoders.entry import declared
+    from harness.encoders.registry import fill, known_encoders  # loads torch: only --set waits for it
+    from harness.reports.match import OWN_TEXT
+
+    known = known_encoders()
+    try:
+        owners = [pick("method", known, name) for name in ([method] if method else OWN_TEXT)]
+        having = [entry for entry in owners if parameter in {own.name for own in declared(entry)}]
+        for entry in having or owners[:1]:
+            fill(entry, {parameter: value})
+    except UsageError as error:
+        raise UsageError(f"--set {text}: {error}") from error
+
+
+STAND_INS = StandIns()  # the default of such a parameter
 
 
 @command
 def paper(
-    name: Annotated[
-        str, typer.Argument(help="The paper: simcse.", autocompletion=one_of(completion.PAPERS))
-    ] = "simcse",
-    list_: Annotated[bool, typer.Option("--list", help="Show tables and figures, and what is measured.")] = False,
+    name: Annotated[str, argument(help="The paper: simcse.", choices=completion.PAPERS)] = "simcse",
+    list_: Annotated[bool, option("--list", help="Show tables and figures, and what is measured.")] = False,
     table: Annotated[
         str,
-        typer.Option(
-            "--table",
+        option(
             help="Numbers, separated by commas: 5 or 1,3,C.1; or all.",
-            autocompletion=complete_target("table"),
+            choices=completion.paper_targets("table"),
+            several=True,
         ),
     ] = "",
     figure: Annotated[
         str,
-        typer.Option(
-            "--figure",
-            help="Numbers of figures: 2, 3, F.1, G.1; or all.",
-            autocompletion=complete_target("figure"),
+        option(
+            help="Numbers of figures: 2, 3, F.1, G.1; or all.", choices=completion.paper_targets("figure"), several=True
         ),
     ] = "",
-    seeds: options.Seeds = "",
-    nli: options.Nli = "",
-    wiki: options.Wiki = "",
-    fit: options.Fit = "",
-    parameters: options.Set = None,
-    captions: Annotated[str, typer.Option("--captions", help="Image captions, for tables 4 and 8.")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Name what is missing, and run nothing.")] = False,
-    study: Annotated[
-        Path | None, typer.Option("--study", help="Write what is missing as a study file, and run nothing.")
-    ] = None,
-    no_run: Annotated[bool, typer.Option("--no-run", help="Render what is measured, and run nothing.")] = False,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the paper's tables and figures.")] = Path(
+    stand_ins: StandIns = STAND_INS,
+    captions: Annotated[str, option(help="Image captions, for tables 4 and 8.")] = "",
+    dry_run: Annotated[bool, option("--dry-run", help="Name what is missing, and run nothing.")] = False,
+    study: Annotated[Path | None, option(help="Write what is missing as a study file, and run nothing.")] = None,
+    no_run: Annotated[bool, option("--no-run", help="Render what is measured, and run nothing.")] = False,
+    output: Annotated[Path, option("--output", "-o", help="Folder for the paper's tables and figures.")] = Path(
         "reports/paper"
     ),
     formats: Annotated[
         str,
-        typer.Option(
-            "--format",
-            "-f",
-            help="md, latex, csv, json, separated by commas.",
-            autocompletion=some_of(_ENDINGS),
-        ),
+        option(*("--format", "-f"), help="md, latex, csv, json, separated by commas.", choices=_ENDINGS, several=True),
     ] = "md,latex,csv",
     results_dir: options.ResultsDir = Path("results"),
     computation: options.Computation = options.COMPUTATION,
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Fill a paper's tables: run what is missing, and render them in the paper's layout beside its values.
 
@@ -90,16 +150,16 @@ def paper(
     from harness.reports.targets import load_paper
 
     known = load_paper(name)
-    choice = choice_of(computation.backbone, seeds, {"nli": nli, "wiki": wiki, "captions": captions}, fit, parameters)
+    choice = stand_ins.choice(computation.backbone, captions)
     results = told_results(results_dir)
     overview = list_ or not (table or figure)
     if overview or no_run:
         choice = _as_measured(known, choice, results)
     if overview:
-        _show_overview(known, choice, results, json=json, quiet=quiet)
+        _show_overview(known, choice, results, json=json)
         return
     targets = [*_named(known, "table", table), *_named(known, "figure", figure)]
-    writers = _writers(formats)
+    endings = [pick("format", _ENDINGS, name) for name in split_names(formats, "--format")]
     wanted = dict.fromkeys(one for t in targets for one in coverage(t, known, choice, results).missing)
     if study is not None:
         _write_study(study, targets, wanted, results_dir, computation)
@@ -108,18 +168,16 @@ def paper(
         rows: Rows = [{"model": one.encoder, "task": one.task, "protocol": one.protocol} for one in wanted]
         show_rows(rows, json=json, empty="nothing is missing")
         return
-    from harness.paper import Places
+    from harness.cli.run import tell_cell
+    from harness.paper import Places, measure
 
-    with computation.context(quiet=quiet) as context:
+    with computation.context() as context:
         places = Places(results_dir=results_dir, context=context, tell=notice)
-        code = 0 if no_run else _run_missing(targets, known, choice, places, quiet=quiet)
+        code = 0 if no_run else measure(list(wanted), places, tell_cell)
         filled = _fill(targets, known, choice, places)
-        paths = [path for one in filled for path in _write(one, output, writers)]
-        drawn = [
-            _draw(target, one, output, places) for target, one in zip(targets, filled, strict=True) if target.figure
-        ]
-    paths += [path for pictures, _ in drawn for path in pictures]
-    _show(filled, paths, json=json, quiet=quiet)
+        paths = [path for one in filled for path in _write(one, output, endings)]
+        drawn = [_draw(target, one, output, places) for target, one in zip(targets, filled, strict=True)]
+    _show(filled, [*paths, *(path for pictures, _ in drawn for path in pictures)], json=json)
     if code or not all(whole for _, whole in drawn):
         raise typer.Exit(code or 1)
 
@@ -154,16 +212,10 @@ def _named(paper: "Paper", kind: str, numbers: str) -> "list[Target]":
     own = {name.partition("-")[2]: target for name, target in paper.targets.items() if name.startswith(kind)}
     if numbers == "all":
         return list(own.values())
-    return [pick(kind, own, number) for number in (split_names(numbers, f"--{kind}") if numbers else [])]
+    return [pick(kind, own, number) for number in names_in(numbers, f"--{kind}")]
 
 
-def _show_overview(paper: "Paper", choice: "Choice", results: "Sequence[Result]", *, json: bool, quiet: bool) -> None:
-    show_rows(_overview(paper, choice, results), json=json)
-    if choice.backbone and not quiet:
-        notice(f"counted on the backbone {choice.backbone}; with --no-run, --table and --figure show what is filled")
-
-
-def _overview(paper: "Paper", choice: "Choice", results: "Sequence[Result]") -> Rows:
+def _show_overview(paper: "Paper", choice: "Choice", results: "Sequence[Result]", *, json: bool) -> None:
     from harness.reports.paper import coverage
 
     rows: Rows = []
@@ -180,21 +232,10 @@ def _overview(paper: "Paper", choice: "Choice", results: "Sequence[Result]") -> 
                 "results missing": len(done.missing) or "-",
             }
         )
-    return rows
-
-
-def _run_missing(
-    targets: "Sequence[Target]", paper: "Paper", choice: "Choice", places: "Places", *, quiet: bool
-) -> int:
-    """Run what the targets lack; the exit code that its failures ask for."""
-    from harness.cli.run import tell_cell
-    from harness.paper import measure
-    from harness.reports.paper import coverage
-    from harness.results.store import read_all
-
-    results, _ = read_all(places.results_dir)
-    missing = list(dict.fromkeys(one for t in targets for one in coverage(t, paper, choice, results).missing))
-    return measure(missing, places, partial(tell_cell, quiet=quiet))
+    show_rows(rows, json=json)
+    if choice.backbone:
+        on = f"counted on the backbone {choice.backbone}"
+        tell(f"bench: {on}; with --no-run, --table and --figure show what is filled")
 
 
 def _fill(targets: "Sequence[Target]", paper: "Paper", choice: "Choice", places: "Places") -> "list[PaperTable]":
@@ -212,18 +253,16 @@ def _fill(targets: "Sequence[Target]", paper: "Paper", choice: "Choice", places:
 
 
 def _draw(target: "Target", filled: "PaperTable", output: Path, places: "Places") -> tuple[tuple[Path, ...], bool]:
-    """The figure's files and whether all of it was drawn; an error keeps no other figure from being drawn."""
+    """The files of a figure, and whether all of it was drawn; an error keeps no other figure from being drawn."""
     from harness.paper import draw_rows
 
+    if not target.figure:
+        return (), True
     try:
         return draw_rows(target.figure, filled, output, places)
     except BenchError as error:
         places.tell(str(error))
         return (), False
-
-
-def _writers(formats: str) -> list[str]:
-    return [pick("format", _ENDINGS, name) for name in split_names(formats, "--format")]
 
 
 def _write(filled: "PaperTable", folder: Path, endings: Sequence[str]) -> list[Path]:
@@ -237,43 +276,27 @@ def _write(filled: "PaperTable", folder: Path, endings: Sequence[str]) -> list[P
     return paths
 
 
-def _show(filled: "Sequence[PaperTable]", paths: Sequence[Path], *, json: bool, quiet: bool) -> None:
+def _show(filled: "Sequence[PaperTable]", paths: Sequence[Path], *, json: bool) -> None:
     if json:
         print_json({"files": [str(path) for path in paths]})
         return
     for one in filled:
         print_table(one.table)
-        out.print(one.table.caption, markup=False, highlight=False, soft_wrap=True)
-    if not quiet:
-        err.print(f"{len(paths)} files in {paths[0].parent}", soft_wrap=True)
-
-
-_STYLES = {"holds": "green", "does not hold": "red", "undecided": "yellow", "not measured": "dim"}
+        print_line(one.table.caption)
+    tell(f"{len(paths)} files in {paths[0].parent}")
 
 
 @command
 def claims(
-    paper: Annotated[str, typer.Argument(help="simcse.", autocompletion=one_of(completion.PAPERS))] = "simcse",
-    seeds: options.Seeds = "",
-    nli: options.Nli = "",
-    wiki: options.Wiki = "",
-    fit: options.Fit = "",
-    parameters: options.Set = None,
-    split: Annotated[
-        str,
-        typer.Option(
-            "--split",
-            help="Split of STS-B for geometry: test, or all.",
-            autocompletion=one_of(("test", "all")),
-        ),
-    ] = "test",
+    paper: Annotated[str, argument(help="simcse.", choices=completion.PAPERS)] = "simcse",
+    stand_ins: StandIns = STAND_INS,
+    split: Annotated[str, option(help="Split of STS-B for geometry: test, or all.", choices=("test", "all"))] = "test",
     backbone: options.Backbone = None,
     results_dir: options.ResultsDir = Path("results"),
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the list to this Markdown file as well.")
+        Path | None, option("--output", "-o", help="Write the list to this Markdown file as well.")
     ] = None,
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Check what a paper claims against the results: holds, does not hold, undecided, or not measured.
 
@@ -281,11 +304,10 @@ def claims(
     does not test the paper's own numbers. Each check is a difference with its 95 % interval, of items and of seeds.
     Without options every backbone counts with the texts and settings that most of its results have.
     """
-    from harness import files
     from harness.reports.claims import RULE, count, judge, markdown
 
     results = told_results(results_dir)
-    findings = judge(paper, results, choice_of(backbone, seeds, {"nli": nli, "wiki": wiki}, fit, parameters), split)
+    findings = judge(paper, results, stand_ins.choice(backbone), split)
     if output is not None:
         files.replace(output, markdown(paper, findings).encode())
     if json:
@@ -302,55 +324,5 @@ def claims(
             escape("\n".join(finding.evidence)),
         )
     out.print(table)
-    if not quiet:
-        err.print(count(findings))
-        err.print(RULE)
-
-
-_OWN_OPTION = {"backbone": "--backbone", "seed": "--seeds", "fit": "--fit"}
-
-
-def choice_of(
-    backbone: str | None, seeds: str, texts: Mapping[str, str], fit: str, parameters: Sequence[str] | None
-) -> "Choice":
-    """What the options say of the encoders that fill a paper's cells.
-
-    Raises:
-        UsageError: if --seeds or --set is malformed, or --set names a method or parameter that does not exist.
-    """
-    from harness.reports.targets import Choice
-
-    return Choice(
-        backbone=backbone,
-        seeds=parse_seeds(seeds),
-        texts={name: text for name, text in texts.items() if text},
-        fit=fit,
-        settings=dict(_setting(text) for text in parameters or ()),
-    )
-
-
-def _setting(text: str) -> tuple[str, str]:
-    name, _, value = text.partition("=")
-    method, colon, parameter = name.rpartition(":")
-    if not (parameter and value) or (colon and not method):
-        raise UsageError(f"--set {text}: expected name=value or METHOD:name=value, for instance --set dev=sts-b")
-    if parameter in _OWN_OPTION:
-        raise UsageError(f"--set {text}: {parameter} has an option of its own; use {_OWN_OPTION[parameter]}")
-    _check_known(text, method, parameter, value)
-    return name, value
-
-
-def _check_known(text: str, method: str, parameter: str, value: str) -> None:
-    """That the method, or else one that is trained, has the parameter and can have the value."""
-    from harness.encoders.entry import declared
-    from harness.encoders.registry import fill, known_encoders  # loads torch: only --set waits for it
-    from harness.reports.match import OWN_TEXT
-
-    known = known_encoders()
-    try:
-        owners = [pick("method", known, name) for name in ([method] if method else OWN_TEXT)]
-        having = [entry for entry in owners if parameter in {own.name for own in declared(entry)}]
-        for entry in having or owners[:1]:
-            fill(entry, {parameter: value})
-    except UsageError as error:
-        raise UsageError(f"--set {text}: {error}") from error
+    notes.print(count(findings))
+    notes.print(RULE)

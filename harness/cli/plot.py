@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -10,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import completion, options
-from harness.cli.completion import one_of, some_of
-from harness.cli.console import err, print_json
-from harness.cli.options import command, notice, report_error, shared, told_results
+from harness.cli.console import notice, print_json, tell
+from harness.cli.options import command, default_cache_dir, option, shared, told_results
 from harness.errors import BenchError, ResultError, UsageError
 from harness.names import Spec, pick, split_specs
 
@@ -22,83 +22,67 @@ if TYPE_CHECKING:
     from harness.reports.figures.trajectory import Trajectory
     from harness.reports.table import Table
 
-Models = Annotated[
-    str,
-    shared(
-        *("--models", "-m"),
-        help="Encoders, separated by commas; else all with a result.",
-        autocompletion=some_of(completion.MODELS),
-    ),
-]
-Output = Annotated[Path, shared("--output", "-o", help="Folder for .pdf, .svg, .png and .csv.", group="plot")]
+_FIGURES = "harness.reports.figures"
+_FOLDER = Path("reports/figures")
+
+_shared = partial(shared, group="plot")
+
+Output = Annotated[Path, _shared("--output", "-o", help="Folder for .pdf, .svg, .png and .csv.")]
 Width = Annotated[
     str,
-    shared(
-        "--width",
-        help="Width of the figure: column (3.3 in) or page (6.8 in).",
-        group="plot",
-        autocompletion=one_of("harness.reports.figures.canvas:WIDTHS"),
-    ),
-]
-TaskName = Annotated[
-    str,
-    shared(
-        "--task",
-        help="geometry-stsb or mini-geometry.",
-        group="plot",
-        autocompletion=one_of("harness.reports.figures.measured:DATA"),
-    ),
-]
-Split = Annotated[
-    str,
-    shared(
-        "--split",
-        help="test; with geometry-stsb also dev, train or all.",
-        group="plot",
-        autocompletion=one_of("harness.reports.figures.measured:SPLITS"),
+    _shared(
+        "--width", help="Width of the figure: column (3.3 in) or page (6.8 in).", choices=f"{_FIGURES}.canvas:WIDTHS"
     ),
 ]
 TableName = Annotated[
-    str,
-    shared(
-        "--table",
-        help="A table of `bench report`, such as sts-all.",
-        group="plot",
-        autocompletion=one_of(completion.report_tables),
-    ),
+    str, _shared("--table", help="A table of `bench report`, such as sts-all.", choices=completion.report_tables)
 ]
 
-_FOLDER = Path("reports/figures")
-
 plot_app = typer.Typer(no_args_is_help=True, help="Draw the paper's figures from result files.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    """The options of the figures that show where encoders put sentences."""
+
+    models: Annotated[
+        str,
+        shared(
+            *("--models", "-m"),
+            help="Encoders, separated by commas; else all with a result.",
+            choices=completion.MODELS,
+            several=True,
+        ),
+    ] = ""
+    output: Output = _FOLDER
+    width: Width = "column"
+    task: Annotated[
+        str, _shared("--task", help="geometry-stsb or mini-geometry.", choices=f"{_FIGURES}.measured:DATA")
+    ] = "geometry-stsb"
+    split: Annotated[
+        str,
+        _shared(
+            "--split", help="test; with geometry-stsb also dev, train or all.", choices=f"{_FIGURES}.measured:SPLITS"
+        ),
+    ] = "test"
+
+
+GEOMETRY = Geometry()  # the default of such a parameter
 
 
 @plot_app.command("alignment-uniformity")
 @command
 def alignment_uniformity(
-    models: Models = "",
-    output: Output = _FOLDER,
-    width: Width = "column",
-    task: TaskName = "geometry-stsb",
-    split: Split = "test",
+    geometry: Geometry = GEOMETRY,
     positives: Annotated[
-        str,
-        typer.Option(
-            help="Gold score of positive pairs: gt4, ge4 or eq5.",
-            autocompletion=one_of("harness.reports.figures.measured:POSITIVES"),
-        ),
+        str, option(help="Gold score of positive pairs: gt4, ge4 or eq5.", choices=f"{_FIGURES}.measured:POSITIVES")
     ] = "gt4",
     sentences: Annotated[
-        str,
-        typer.Option(
-            help="Sentences of uniformity: unique or occurrences.",
-            autocompletion=one_of("harness.reports.figures.measured:SENTENCES"),
-        ),
+        str, option(help="Sentences of uniformity: unique or occurrences.", choices=f"{_FIGURES}.measured:SENTENCES")
     ] = "unique",
     results_dir: options.ResultsDir = Path("results"),
     computation: options.Computation = options.COMPUTATION,
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Draw alignment against uniformity, coloured by average STS score (Figure 3).
 
@@ -106,56 +90,46 @@ def alignment_uniformity(
     """
     from harness.reports.figures.geometry import alignment_uniformity as draw
 
-    definition = _definition(width, task, split, positives, sentences)
-    measured, missing = _measured(models, definition, results_dir, computation, quiet=quiet, colour=True)
-    drawing = draw(measured, definition, width=width)
-    _finish(drawing, output, f"alignment-uniformity{definition.suffix}", missing, json=json, quiet=quiet)
+    definition = _definition(geometry, positives, sentences)
+    measured, missing = _measured(geometry, definition, results_dir, computation, colour=True)
+    drawing = draw(measured, definition, width=geometry.width)
+    _save(drawing, geometry.output, f"alignment-uniformity{definition.suffix}", missing, json=json)
 
 
 @plot_app.command("spectrum")
 @command
 def spectrum(
-    models: Models = "",
-    output: Output = _FOLDER,
-    width: Width = "column",
-    task: TaskName = "geometry-stsb",
-    split: Split = "test",
-    centred: Annotated[bool, typer.Option("--centred", help="Subtract the mean vector first.")] = False,
+    geometry: Geometry = GEOMETRY,
+    centred: Annotated[bool, option("--centred", help="Subtract the mean vector first.")] = False,
     results_dir: options.ResultsDir = Path("results"),
     computation: options.Computation = options.COMPUTATION,
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Draw the singular values of the sentence vectors, divided by the largest (Figure F.1)."""
     from harness.reports.figures.geometry import spectrum as draw
 
-    definition = _definition(width, task, split)
-    measured, missing = _measured(models, definition, results_dir, computation, quiet=quiet, colour=False)
-    drawing = draw(measured, definition, centred=centred, width=width)
+    definition = _definition(geometry)
+    measured, missing = _measured(geometry, definition, results_dir, computation)
+    drawing = draw(measured, definition, centred=centred, width=geometry.width)
     name = f"spectrum{'-centred' if centred else ''}{definition.suffix}"
-    _finish(drawing, output, name, missing, json=json, quiet=quiet)
+    _save(drawing, geometry.output, name, missing, json=json)
 
 
 @plot_app.command("similarity-density")
 @command
 def similarity_density(
-    models: Models = "",
-    output: Output = _FOLDER,
-    width: Width = "column",
-    task: TaskName = "geometry-stsb",
-    split: Split = "test",
+    geometry: Geometry = GEOMETRY,
     results_dir: options.ResultsDir = Path("results"),
     computation: options.Computation = options.COMPUTATION,
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Draw how cosines spread within each band of human ratings (Figure G.1)."""
     from harness.reports.figures.geometry import similarity_density as draw
 
-    definition = _definition(width, task, split)
-    measured, missing = _measured(models, definition, results_dir, computation, quiet=quiet, colour=False)
-    drawing = draw(measured, definition, width=width)
-    _finish(drawing, output, f"similarity-density{definition.suffix}", missing, json=json, quiet=quiet)
+    definition = _definition(geometry)
+    measured, missing = _measured(geometry, definition, results_dir, computation)
+    drawing = draw(measured, definition, width=geometry.width)
+    _save(drawing, geometry.output, f"similarity-density{definition.suffix}", missing, json=json)
 
 
 @plot_app.command("scores")
@@ -166,12 +140,11 @@ def scores(
     width: Width = "column",
     results_dir: options.ResultsDir = Path("results"),
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Draw the average of each encoder with its interval."""
     from harness.reports.figures.scores import scores as draw
 
-    _finish(draw(_table(table, width, results_dir), width=width), output, f"scores-{table}", (), json=json, quiet=quiet)
+    _save(draw(_table(table, width, results_dir), width=width), output, f"scores-{table}", json=json)
 
 
 @plot_app.command("heat-map")
@@ -182,13 +155,11 @@ def heat_map(
     width: Width = "column",
     results_dir: options.ResultsDir = Path("results"),
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Draw the scores of all encoders on all tasks of a table."""
     from harness.reports.figures.scores import heat_map as draw
 
-    drawing = draw(_table(table, width, results_dir), width=width)
-    _finish(drawing, output, f"heat-map-{table}", (), json=json, quiet=quiet)
+    _save(draw(_table(table, width, results_dir), width=width), output, f"heat-map-{table}", json=json)
 
 
 @plot_app.command("trajectory")
@@ -196,26 +167,22 @@ def heat_map(
 def trajectory(
     runs: Annotated[
         str,
-        typer.Option(
-            "--runs",
-            help="Trained models such as simcse-unsup[seed=0], or NAME=FOLDER, by commas; else all in the cache.",
-        ),
+        option(help="Trained models such as simcse-unsup[seed=0], or NAME=FOLDER, by commas; else all in the cache."),
     ] = "",
     cache_dir: options.CacheDir = None,
     output: Output = _FOLDER,
     width: Width = "column",
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Draw alignment and uniformity along training, an arrow between evaluations (Figure 2)."""
     from harness.reports.figures.canvas import WIDTHS
     from harness.reports.figures.trajectory import trajectory as draw
 
     pick("width", WIDTHS, width)
-    trained = (cache_dir or options.default_cache_dir()) / "trained"
+    trained = (cache_dir or default_cache_dir()) / "trained"
     parts = [part.strip() for part in re.split(r",(?![^\[]*\])", runs) if part.strip()]
     logs = [log for part in parts or [str(trained)] for log in _logs(part, trained)]
-    _finish(draw(logs, width=width), output, "trajectory", (), json=json, quiet=quiet)
+    _save(draw(logs, width=width), output, "trajectory", json=json)
 
 
 def _logs(part: str, trained: Path) -> "list[Trajectory]":
@@ -251,37 +218,34 @@ def _table(name: str, width: str, results_dir: Path) -> "Table":
     return pick("table", {table.name: table for table in build(results, estimates=Estimates())}, name)
 
 
-def _definition(width: str, task: str, split: str, positives: str = "gt4", sentences: str = "unique") -> "Definition":
+def _definition(geometry: Geometry, positives: str = "gt4", sentences: str = "unique") -> "Definition":
     from harness.reports.figures import measured
     from harness.reports.figures.canvas import WIDTHS
 
-    pick("width", WIDTHS, width)
-    pick("task", measured.DATA, task)
-    pick("split", dict.fromkeys(measured.SPLITS), split)
+    pick("width", WIDTHS, geometry.width)
+    pick("task", measured.DATA, geometry.task)
+    pick("split", dict.fromkeys(measured.SPLITS), geometry.split)
     pick("kind of positives", measured.POSITIVES, positives)
     pick("kind of sentences", measured.SENTENCES, sentences)
-    return measured.Definition(task=task, split=split, positives=positives, sentences=sentences)
+    return measured.Definition(task=geometry.task, split=geometry.split, positives=positives, sentences=sentences)
 
 
 def _measured(
-    models: str,
+    geometry: Geometry,
     definition: "Definition",
     results_dir: Path,
     computation: options.Computation,
     *,
-    quiet: bool,
-    colour: bool,
+    colour: bool = False,
 ) -> "tuple[tuple[Measured, ...], tuple[str, ...]]":
     """The encoders to draw, and those that were named and have no result; both kinds of gap are told on stderr."""
     from harness.reports.figures.measured import COLOUR_TASKS, find, gaps
 
     task = definition.task
-    names = split_specs(models) if models else []
+    names = split_specs(geometry.models) if geometry.models else []
     found = find(results_dir, task, names)
     if names and (computation.backbone or found.missing or (colour and any(m.sts is None for m in found.measured))):
-        names = _evaluate(
-            names, (task, *COLOUR_TASKS[task]) if colour else (task,), results_dir, computation, quiet=quiet
-        )
+        names = _evaluate(names, (task, *COLOUR_TASKS[task]) if colour else (task,), results_dir, computation)
         found = find(results_dir, task, names)
     for gap in gaps(found, definition, results_dir, colour=colour):
         notice(gap)
@@ -294,7 +258,7 @@ def _measured(
 
 
 def _evaluate(
-    models: Sequence[str], tasks: Sequence[str], results_dir: Path, computation: options.Computation, *, quiet: bool
+    models: Sequence[str], tasks: Sequence[str], results_dir: Path, computation: options.Computation
 ) -> list[str]:
     """Evaluate what is not on disk yet, as `bench run` does; returns the full names of the encoders."""
     from harness.cli.run import tell_cell
@@ -302,30 +266,29 @@ def _evaluate(
     from harness.run import Plan, run
     from harness.tasks.suites import select
 
-    tell = partial(tell_cell, quiet=quiet)
-    with computation.context(quiet=quiet) as context:
+    with computation.context() as context:
         asked = [resolve(model, context) for model in models]
         plan = Plan(
             models=asked,
             tasks=select((), tasks),
             results_dir=results_dir,
             context=context,
-            on_cell=lambda cell: None if cell.skipped else tell(cell),
+            on_cell=lambda cell: None if cell.skipped else tell_cell(cell),
         )
         try:
             run(plan)
         except BenchError as error:  # no data, for instance: what is measured already can be drawn all the same
-            report_error(error)
+            notice(str(error))
     return [str(one.spec) for one in asked]
 
 
-def _finish(drawing: "Drawing", output: Path, name: str, missing: Sequence[str], *, json: bool, quiet: bool) -> None:
+def _save(drawing: "Drawing", output: Path, name: str, missing: Sequence[str] = (), *, json: bool) -> None:
     from harness.reports.figures.canvas import save
 
     paths = save(drawing, output, name)
     if json:
         print_json({"files": [str(path) for path in paths], "missing": list(missing)})
-    elif not quiet:
-        err.print(f"{', '.join(path.name for path in paths)} in {output}", markup=False, soft_wrap=True)
+    else:
+        tell(f"{', '.join(path.name for path in paths)} in {output}")
     if missing:
         raise typer.Exit(1)

@@ -4,49 +4,44 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from harness.cli import completion, options
-from harness.cli.completion import some_of
-from harness.cli.console import err, out, print_json, print_table
-from harness.cli.options import command
+from harness.cli.console import notice, out, print_json, print_table, tell
+from harness.cli.options import command, default_cache_dir, names_in, option
 from harness.names import split_names
 
 
 @command
 def report(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the tables.")] = Path("reports"),
+    output: Annotated[Path, option("--output", "-o", help="Folder for the tables.")] = Path("reports"),
     formats: Annotated[
         str,
-        typer.Option(
-            "--format",
-            "-f",
+        option(
+            *("--format", "-f"),
             help="Comma-separated: md, html (one page each), latex, csv, json (a file per table, json with the lines "
             "of csv as objects), model-card (a README.md for the hub per encoder).",
-            autocompletion=some_of("harness.reports.report:FORMATS"),
+            choices="harness.reports.report:FORMATS",
+            several=True,
         ),
     ] = "md,latex,csv",
     published: options.Published = "",
     tables: Annotated[
         str,
-        typer.Option(
+        option(
             "--table",
             help="The only tables to write, such as sts-all, separated by commas; else all.",
-            autocompletion=some_of(completion.report_tables),
+            choices=completion.report_tables,
+            several=True,
         ),
     ] = "",
-    each_seed: Annotated[bool, typer.Option("--each-seed", help="Show each seed below the mean of them.")] = False,
+    each_seed: Annotated[bool, option("--each-seed", help="Show each seed below the mean of them.")] = False,
     margin: Annotated[
-        float | None, typer.Option(min=0, help="Points either side that a verdict may leave open; else 2, a task 4.")
+        float | None, option(min=0, help="Points either side that a verdict may leave open; else 2, a task 4.")
     ] = None,
-    intervals: Annotated[bool, typer.Option(help="Compute intervals and ties from the per-item files.")] = True,
-    pairs: Annotated[
-        int, typer.Option(min=0, help="Sentence pairs, per encoder and task, in the HTML page; 0: none.")
-    ] = 50,
+    intervals: Annotated[bool, option(help="Compute intervals and ties from the per-item files.")] = True,
+    pairs: Annotated[int, option(min=0, help="Sentence pairs, per encoder and task, in the HTML page; 0: none.")] = 50,
     data_dir: options.DataDir = None,
     results_dir: options.ResultsDir = Path("results"),
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Render comparison tables, measured beside published, from the result files.
 
@@ -58,12 +53,11 @@ def report(
     from harness.reports.suite import Shown, verdicts_of
 
     wanted = split_names(formats, "--format")
-    papers = tuple(split_names(published, "--published")) if published else ()
     asked = ReportOptions(
         formats=wanted,
         intervals=intervals,
-        tables=split_names(tables, "--table") if tables else (),
-        shown=Shown(each_seed=each_seed, published=papers, margin=margin),
+        tables=names_in(tables, "--table"),
+        shown=Shown(each_seed=each_seed, published=names_in(published, "--published"), margin=margin),
         pairs=pairs,
         sentences=_sentences(data_dir) if "html" in wanted and pairs else {},
     )
@@ -80,16 +74,14 @@ def report(
         )
         return
     for problem in summary.problems:
-        err.print(f"bench: left out: {problem}", markup=False, soft_wrap=True)
+        notice(f"left out: {problem}")
     for problem in summary.without_interval:
-        err.print(f"bench: no interval: {problem}", markup=False, soft_wrap=True)
+        notice(f"no interval: {problem}")
     for table in [table for table in summary.tables if table.main] or summary.tables:
         print_table(table)
         out.print()
-    if not quiet:
-        first = next((path for path in summary.paths if path.suffix == ".html"), summary.paths[0])
-        written = f"{summary.n_results} results; {len(summary.paths)} files in {output}, start with {first}"
-        err.print(written, markup=False, soft_wrap=True)
+    first = next((path for path in summary.paths if path.suffix == ".html"), summary.paths[0])
+    tell(f"{summary.n_results} results; {len(summary.paths)} files in {output}, start with {first}")
 
 
 def _sentences(data_dir: Path | None) -> Mapping[str, str]:
@@ -97,8 +89,8 @@ def _sentences(data_dir: Path | None) -> Mapping[str, str]:
     from harness.data.locate import data_root
     from harness.tasks.inputs import sentences_by_id
 
-    root = None if data_dir is None else data_root(data_dir, options.default_cache_dir(), offline=True, progress=False)
+    root = None if data_dir is None else data_root(data_dir, default_cache_dir(), offline=True, progress=False)
     sentences, problems = sentences_by_id(root)
     for problem in problems:
-        err.print(f"bench: no sentences: {problem}", markup=False, soft_wrap=True)
+        notice(f"no sentences: {problem}")
     return sentences

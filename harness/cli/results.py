@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import completion, options
-from harness.cli.completion import one_of
-from harness.cli.console import err, print_json, show_rows
-from harness.cli.options import command, context_of, notice, shared, told_results
+from harness.cli.console import Rows, notice, print_json, show_rows, tell
+from harness.cli.options import Computation, argument, command, lookup, option, shared, told_results
 from harness.errors import UsageError
 from harness.names import pick, split_specs
 
@@ -16,15 +15,16 @@ if TYPE_CHECKING:
     from harness.names import EncoderCard
     from harness.reports.numbers import Imported
 
-
 results_app = typer.Typer(no_args_is_help=True, help="Check a results folder, list it, or convert an old one.")
+export_app = typer.Typer(no_args_is_help=True, help="Write a model, or results, as other programs read them.")
+import_app = typer.Typer(
+    no_args_is_help=True, help="Add results of other programs to a table of published numbers, for `--published FILE`."
+)
 
 
 @results_app.command()
 @command
-def check(
-    results_dir: options.ResultsDir = Path("results"), json: options.Json = False, quiet: options.Quiet = False
-) -> None:
+def check(results_dir: options.ResultsDir = Path("results"), json: options.Json = False) -> None:
     """Name every problem of a results folder: damaged, edited, repeated, misplaced and orphaned files.
 
     Every score is computed again from its per-item scores. Exit code 1 if anything is wrong.
@@ -37,62 +37,42 @@ def check(
     else:
         for problem in problems:
             notice(problem)
-        if not problems and not quiet:
-            err.print(f"{results_dir}: nothing is wrong", soft_wrap=True)
+        if not problems:
+            tell(f"{results_dir}: nothing is wrong")
     if problems:
         raise typer.Exit(1)
 
 
 @results_app.command("list")
-@command
+@lookup
 def list_(results_dir: options.ResultsDir = Path("results"), json: options.Json = False) -> None:
     """List the encoders that were measured, with the number of their results."""
-    from harness.results.collection import load_results
-
-    found = load_results(results_dir)
-    for problem in found.problems:
-        notice(f"left out: {problem}")
-    rows: list[dict[str, object]] = []
-    for name in found.encoders:
-        own = [result for result in found if result.encoder.name == name]
-        rows.append({"encoder": name, "results": len(own), "measured": max(one.run.started for one in own)[:10]})
+    days: dict[str, list[str]] = {}
+    for result in told_results(results_dir):
+        days.setdefault(result.encoder.name, []).append(result.run.started[:10])
+    rows: Rows = [{"encoder": name, "results": len(own), "measured": max(own)} for name, own in days.items()]
     show_rows(rows, json=json, empty=f"{results_dir}: no results")
 
 
-@command
+@lookup
 def schema(
-    kind: Annotated[
-        str, typer.Argument(help="result, or encoder.", autocompletion=one_of(("result", "encoder")))
-    ] = "result",
+    kind: Annotated[str, argument(help="result, or encoder.", choices=("result", "encoder"))] = "result",
 ) -> None:
     """Print the JSON schema of a result's file, or of an encoder's card beside it."""
-    from harness.names import pick
     from harness.results.documents import schemas
 
     print_json(pick("schema", schemas(), kind))
 
 
-export_app = typer.Typer(no_args_is_help=True, help="Write a model, or results, as other programs read them.")
-
-
-@export_app.command()
+@export_app.command("model")
 @command
-def model(
+def export_model(
     model: Annotated[
-        str,
-        typer.Argument(
-            help="An encoder over one checkpoint, as for `bench run`.", autocompletion=one_of(completion.MODELS)
-        ),
+        str, argument(help="An encoder over one checkpoint, as for `bench run`.", choices=completion.MODELS)
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the model.")],
+    output: Annotated[Path, option("--output", "-o", help="New folder for the model.")],
     layout: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            "-f",
-            help="sentence-transformers or huggingface.",
-            autocompletion=one_of(completion.MODEL_FORMATS),
-        ),
+        str, option("--format", "-f", help="sentence-transformers or huggingface.", choices=completion.MODEL_FORMATS)
     ] = "sentence-transformers",
     data_dir: options.DataDir = None,
     results_dir: options.ResultsDir = Path("results"),
@@ -101,7 +81,6 @@ def model(
     backbone: options.Backbone = None,
     offline: options.Offline = False,
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Write an encoder as a folder that other libraries load. Exported weights are float32.
 
@@ -109,25 +88,23 @@ def model(
 
     For example: bench export model simcse-unsup --output model --format sentence-transformers
     """
-    from harness.encoders.export import export as write
+    from harness.encoders.export import export
     from harness.encoders.registry import build
     from harness.encoders.transformer import TransformerEncoder
 
-    with context_of(
-        cache_dir=cache_dir, data_dir=data_dir, device=device, backbone=backbone, offline=offline, quiet=quiet
-    ) as context:
+    computation = Computation(cache_dir=cache_dir, data_dir=data_dir, device=device, backbone=backbone, offline=offline)
+    with computation.context() as context:
         encoder = build(model, context)
         if not isinstance(encoder, TransformerEncoder):
             raise UsageError(
                 f"{model}: cannot be exported, expected an encoder that is one checkpoint with one pooling"
             )
-        folder = write(encoder, output, layout)
+        folder = export(encoder, output, layout)
     scores = _write_scores(folder, encoder.card, layout, results_dir)
     if json:
         print_json({"folder": str(folder), "format": layout, "model": encoder.card.name, "scores": scores})
     else:
-        told = f"{encoder.card.name}: {layout} folder in {folder}, its card has {scores} scores of {results_dir}"
-        err.print(told, markup=False, soft_wrap=True)
+        tell(f"{encoder.card.name}: {layout} folder in {folder}, its card has {scores} scores of {results_dir}")
 
 
 def _write_scores(folder: Path, card: "EncoderCard", layout: str, results_dir: Path) -> int:
@@ -146,23 +123,16 @@ def _write_scores(folder: Path, card: "EncoderCard", layout: str, results_dir: P
     return len(own)
 
 
-@export_app.command()
+@export_app.command("results")
 @command
-def results(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the other program's files.")],
+def export_results(
+    output: Annotated[Path, option("--output", "-o", help="Folder for the other program's files.")],
     layout: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            "-f",
-            help="mteb: its public results layout.",
-            autocompletion=one_of(("mteb",)),
-        ),
+        str, option("--format", "-f", help="mteb: its public results layout.", choices=("mteb",))
     ] = "mteb",
     models: options.Models = "",
     results_dir: options.ResultsDir = Path("results"),
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Write results as another program's own, for instance for mteb's `ResultCache(DIR).load_results()`.
 
@@ -171,42 +141,34 @@ def results(
     For example: bench export results --format mteb --output mteb-results
     """
     from harness.integrations.mteb import write_mteb
-    from harness.results.collection import load_results
 
     pick("format", {"mteb": None}, layout)
-    found = load_results(results_dir)
-    for problem in found.problems:
-        notice(f"left out: {problem}")
-    names = split_specs(models) if models else found.encoders
+    found = told_results(results_dir)
+    measured = dict.fromkeys(result.encoder.name for result in found)
+    names = split_specs(models) if models else [*measured]
     for name in names:
-        pick("measured encoder", dict.fromkeys(found.encoders), name)
+        pick("measured encoder", measured, name)
     written = write_mteb([result for result in found if result.encoder.name in names], output)
     if json:
         print_json({"files": [str(path) for path in written.files], "left_out": list(written.others)})
-    elif not quiet:
-        if written.others:
-            notice(f"left out, as mteb has no such task: {', '.join(written.others)}")
-        err.print(f"{len(written.files)} files in {output}", markup=False, soft_wrap=True)
+        return
+    if written.others:
+        tell(f"bench: left out, as mteb has no such task: {', '.join(written.others)}")
+    tell(f"{len(written.files)} files in {output}")
 
-
-import_app = typer.Typer(
-    no_args_is_help=True, help="Add results of other programs to a table of published numbers, for `--published FILE`."
-)
 
 Output = Annotated[
     Path, shared("--output", "-o", help="The table, a .csv; made if missing, and added to if not.", group="import")
 ]
-_MODEL = "The encoder that was measured, as a specification where it is one of ours."
 
 
-@import_app.command()
+@import_app.command("mteb")
 @command
-def mteb(
-    place: Annotated[Path, typer.Argument(help="A result file of mteb, or a folder of them.")],
-    model: Annotated[str, typer.Option(help="The model, for files that do not lie in mteb's layout.")] = "",
+def import_mteb(
+    place: Annotated[Path, argument(help="A result file of mteb, or a folder of them.")],
+    model: Annotated[str, option(help="The model, for files that do not lie in mteb's layout.")] = "",
     output: Output = Path("published.csv"),
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Read mteb's result files, of any version: STS12 to STS16, STSBenchmark, STSBenchmark.v2 and SICK-R.
 
@@ -214,17 +176,23 @@ def mteb(
     """
     from harness.integrations.imports import read_mteb
 
-    _add(read_mteb(place, model), output, json=json, quiet=quiet)
+    _add(read_mteb(place, model), output, json=json)
 
 
-@import_app.command()
+@import_app.command("simcse")
 @command
-def simcse(
-    file: Annotated[Path, typer.Argument(help="The output of SimCSE's evaluation.py.")],
-    model: Annotated[str, typer.Option("--model", "-m", help=_MODEL, autocompletion=one_of(completion.MODELS))],
+def import_simcse(
+    file: Annotated[Path, argument(help="The output of SimCSE's evaluation.py.")],
+    model: Annotated[
+        str,
+        option(
+            *("--model", "-m"),
+            help="The encoder that was measured, as a specification where it is one of ours.",
+            choices=completion.MODELS,
+        ),
+    ],
     output: Output = Path("published.csv"),
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Read the tables that SimCSE's evaluation.py prints.
 
@@ -232,16 +200,15 @@ def simcse(
     """
     from harness.integrations.imports import read_simcse
 
-    _add(read_simcse(file, model), output, json=json, quiet=quiet)
+    _add(read_simcse(file, model), output, json=json)
 
 
-@import_app.command()
+@import_app.command("published")
 @command
-def published(
-    file: Annotated[Path, typer.Argument(help="A CSV with the columns paper, model, task and value at least.")],
+def import_published(
+    file: Annotated[Path, argument(help="A CSV with the columns paper, model, task and value at least.")],
     output: Output = Path("published.csv"),
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Check a table of published numbers of your own, and add it to another.
 
@@ -249,24 +216,22 @@ def published(
     """
     from harness.reports.numbers import Imported, read_numbers
 
-    _add(Imported(read_numbers(file)), output, json=json, quiet=quiet)
+    _add(Imported(read_numbers(file)), output, json=json)
 
 
-def _add(found: "Imported", output: Path, *, json: bool, quiet: bool) -> None:
+def _add(found: "Imported", output: Path, *, json: bool) -> None:
     from harness.reports.numbers import add_numbers
 
     add_numbers(output, found.numbers)
     if json:
         print_json({"file": str(output), "added": len(found.numbers), "left_out": list(found.others)})
-    elif not quiet:
-        if found.others:
-            names = sorted(set(found.others))
-            few = f"{', '.join(names[:5])} and {len(names) - 5} more" if len(names) > 5 else ", ".join(names)
-            err.print(f"left out, as no table here shows them: {few}", markup=False, soft_wrap=True)
-        models = len({number.model for number in found.numbers})
-        err.print(
-            f"{len(found.numbers)} numbers of {models} model{'' if models == 1 else 's'} added to {output}; "
-            f"`bench report --published {output}` shows them",
-            markup=False,
-            soft_wrap=True,
-        )
+        return
+    if found.others:
+        names = sorted(set(found.others))
+        few = f"{', '.join(names[:5])} and {len(names) - 5} more" if len(names) > 5 else ", ".join(names)
+        tell(f"left out, as no table here shows them: {few}")
+    models = len({number.model for number in found.numbers})
+    tell(
+        f"{len(found.numbers)} numbers of {models} model{'' if models == 1 else 's'} added to {output}; "
+        f"`bench report --published {output}` shows them"
+    )

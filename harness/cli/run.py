@@ -3,9 +3,8 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,11 +13,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from harness.cli import options
-from harness.cli.completion import one_of
-from harness.cli.console import SYMBOLS, Line, err, out, print_json, print_scores, show_rows
-from harness.cli.options import command, report_error, shared
-from harness.errors import BenchError, UsageError
-from harness.names import Spec, short_task, split_names, split_specs
+from harness.cli.console import SYMBOLS, Line, err, notice, out, print_json, print_line, print_scores, show_rows, tell
+from harness.cli.options import chosen_tasks, command, names_in, option, shared
+from harness.errors import UsageError
+from harness.names import Spec, short_task, split_specs
 from harness.progress import BESIDE, take_timings, timed
 
 if TYPE_CHECKING:
@@ -41,20 +39,15 @@ def run(
     mode: options.Mode = "test",
     classifier: Annotated[
         str,
-        typer.Option(
-            "--classifier",
-            help="Classifier of the probes: senteval, or senteval-sklearn.",
-            autocompletion=one_of("harness.tasks.suites:CLASSIFIERS"),
+        option(
+            help="Classifier of the probes: senteval, or senteval-sklearn.", choices="harness.tasks.suites:CLASSIFIERS"
         ),
     ] = "senteval",
-    force: Annotated[bool, typer.Option("--force", help="Compute finished results again and replace them.")] = False,
-    shard: Annotated[
-        str, typer.Option("--shard", help="Evaluate one part of the encoders, for an array of jobs: 1/4 to 4/4.")
-    ] = "",
+    force: Annotated[bool, option("--force", help="Compute finished results again and replace them.")] = False,
+    shard: Annotated[str, option(help="Evaluate one part of the encoders, for an array of jobs: 1/4 to 4/4.")] = "",
     limit: Annotated[
         int | None,
-        typer.Option(
-            "--limit",
+        option(
             min=1,
             help="Score only the first N rows of each part of a task, to try a command; no table shows such scores.",
         ),
@@ -62,11 +55,10 @@ def run(
     published: options.Published = "",
     track: options.Track = "",
     track_dir: options.TrackDir = Path("tracking"),
-    timings: Annotated[bool, typer.Option("--timings", help="Show where the time went.")] = False,
+    timings: Annotated[bool, option("--timings", help="Show where the time went.")] = False,
     results_dir: options.ResultsDir = Path("results"),
     computation: options.Computation = options.COMPUTATION,
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Evaluate encoders on tasks and write one result file per encoder and task.
 
@@ -85,43 +77,34 @@ def run(
             from harness.run import Plan
             from harness.run import run as run_plan
 
-        chosen = _chosen(suite, tasks, mode, classifier, limit)
+        chosen = _limited(chosen_tasks(suite, tasks, mode, classifier), limit)
         papers = _papers(published, limit)
-        failures: list[BenchError] = []
-        tell = partial(_tell_once, failures, quiet=quiet)
-        with computation.context(quiet=quiet) as context, _tracked(tell, track, track_dir) as on_cell:
-            plan = Plan(
-                models=[resolve(name, context) for name in names],
-                tasks=chosen,
-                results_dir=results_dir,
-                context=context,
-                force=force,
-                on_cell=on_cell,
+        with computation.context() as context, closing(_Teller(options.parse_track(track), track_dir)) as teller:
+            cells = run_plan(
+                Plan(
+                    models=[resolve(name, context) for name in names],
+                    tasks=chosen,
+                    results_dir=results_dir,
+                    context=context,
+                    force=force,
+                    on_cell=teller.tell,
+                )
             )
-            try:
-                cells = run_plan(plan)
-            finally:
-                _flush(failures)
         if json:
             print_json([_document(cell) for cell in cells])
         elif any(cell.result for cell in cells):  # else the errors stand last, and no table of dashes below them
             print_cells(cells, chosen)
             _print_verdicts(cells, papers)
-            if not quiet:
-                _summarise(cells, results_dir)
-        code = max((cell.error.exit_code for cell in cells if cell.error), default=0)
-        if code:
+            _summarise(cells, results_dir)
+        if code := max((cell.error.exit_code for cell in cells if cell.error), default=0):
             raise typer.Exit(code)
 
 
-def _chosen(suite: str, tasks: str, mode: str, classifier: str, limit: int | None) -> "list[Task]":
-    """The tasks that are named; with a limit, only the first rows of each."""
+def _limited(tasks: "list[Task]", limit: int | None) -> "list[Task]":
+    """Only the first rows of each task, where there is a limit."""
     from harness.tasks.inputs import limit_task
-    from harness.tasks.suites import select
 
-    suites, single = split_names(suite, "--suite") if suite else (), split_names(tasks, "--tasks") if tasks else ()
-    chosen = select(suites, single, mode=mode, classifier=classifier)
-    return chosen if limit is None else [limit_task(task, limit) for task in chosen]
+    return tasks if limit is None else [limit_task(task, limit) for task in tasks]
 
 
 def _named(models: str, seeds: str) -> list[str]:
@@ -163,23 +146,37 @@ def _part(names: list[str], shard: str) -> list[str]:
     return sorted(set(names))[int(part) - 1 :: int(parts)]
 
 
-@contextmanager
-def _tracked(tell: "Callable[[Cell], None]", track: str, folder: Path) -> "Iterator[Callable[[Cell], None]]":
-    """What is told of a cell, and sends the result to the trackers if it was measured now."""
-    names = options.parse_track(track)
-    if not names or os.environ.get("RANK", "0") != "0":
-        yield tell
-        return
-    from harness.integrations.trackers import ScoreReporter
+class _Teller:
+    """Tells of each cell that is done, and sends the trackers what was measured now."""
 
-    with closing(ScoreReporter(names, folder)) as reporter:
+    def __init__(self, trackers: Sequence[str], folder: Path) -> None:
+        from harness.integrations.trackers import ScoreReporter
 
-        def on_cell(cell: "Cell") -> None:
-            tell(cell)
-            if cell.result is not None and not cell.skipped:
-                reporter.send(cell.result)
+        first = os.environ.get("RANK", "0") == "0"  # of torchrun's processes the first one sends
+        self._reporter = ScoreReporter(trackers if first else (), folder)
+        self._waiting: list[str] = []  # the error that the last cells share, until their number is known
 
-        yield on_cell
+    def tell(self, cell: "Cell") -> None:
+        if cell.error is not None:
+            if str(cell.error) not in self._waiting:
+                self._tell_waiting()
+            self._waiting.append(str(cell.error))
+            return
+        self._tell_waiting()
+        tell_cell(cell)
+        if cell.result is not None and not cell.skipped:
+            self._reporter.send(cell.result)
+
+    def _tell_waiting(self) -> None:
+        if self._waiting:
+            cells = f" ({len(self._waiting)} cells)" if len(self._waiting) > 1 else ""
+            notice(f"{self._waiting[0]}{cells}")
+        self._waiting.clear()
+
+    def close(self) -> None:
+        """Tell what waits, and let the trackers write what they hold."""
+        self._tell_waiting()
+        self._reporter.close()
 
 
 @contextmanager
@@ -219,7 +216,7 @@ def _papers(named: str, limit: int | None) -> tuple[str, ...]:
 
     if named and limit is not None:
         raise UsageError("--limit: a score of some rows is not compared with published ones; drop --published")
-    papers = tuple(split_names(named, "--published")) if named else ()
+    papers = names_in(named, "--published")
     for paper in papers:
         load(paper)
     return papers
@@ -246,32 +243,13 @@ def _print_verdicts(cells: "Sequence[Cell]", papers: tuple[str, ...]) -> None:
     show_rows(rows, empty=f"{', '.join(papers)}: no number of these encoders on these tasks")
 
 
-def tell_cell(cell: "Cell", *, quiet: bool) -> None:
+def tell_cell(cell: "Cell") -> None:
     """One line on stderr for a cell that is done."""
     if cell.error is not None:
-        report_error(cell.error)
-    elif not quiet and cell.result is not None:
+        notice(str(cell.error))
+    elif cell.result is not None:
         how = "kept" if cell.skipped else f"{cell.result.run.seconds:.1f} s"
-        err.print(
-            f"{cell.task:<22}{_main_score(cell.result):>7}  {cell.encoder}  ({how})", markup=False, soft_wrap=True
-        )
-
-
-def _tell_once(waiting: list[BenchError], cell: "Cell", *, quiet: bool) -> None:
-    """As `tell_cell`, but an error that consecutive cells share waits in the list until their number is known."""
-    if cell.error is None or (waiting and str(waiting[0]) != str(cell.error)):
-        _flush(waiting)
-    if cell.error is None:
-        tell_cell(cell, quiet=quiet)
-    else:
-        waiting.append(cell.error)
-
-
-def _flush(waiting: list[BenchError]) -> None:
-    if waiting:
-        cells = f" ({len(waiting)} cells)" if len(waiting) > 1 else ""
-        err.print(f"bench: {waiting[0]}{cells}", markup=False, soft_wrap=True)
-    waiting.clear()
+        tell(f"{cell.task:<22}{_main_score(cell.result):>7}  {cell.encoder}  ({how})")
 
 
 def _document(cell: "Cell") -> dict[str, object]:
@@ -294,15 +272,11 @@ def _summarise(cells: "Sequence[Cell]", results_dir: Path) -> None:
     """What was computed and what was kept; kept results say when and with which commit they were measured."""
     counts = Counter("failed" if c.error else "kept" if c.skipped else "computed" for c in cells)
     summary = ", ".join(f"{number} {what}" for what, number in counts.items())
-    err.print(f"{summary}; results in {results_dir}, `bench report` makes the tables", soft_wrap=True)
-    kept = [cell.result.run for cell in cells if cell.skipped and cell.result]
+    tell(f"{summary}; results in {results_dir}, `bench report` makes the tables")
+    kept = sorted(cell.result.run.started[:10] for cell in cells if cell.skipped and cell.result)
     if kept:
-        first, last = min(run.started for run in kept)[:10], max(run.started for run in kept)[:10]
-        when = first if first == last else f"{first} to {last}"
-        err.print(
-            f"kept results were measured {when}; --force measures them again, --results-dir writes elsewhere",
-            soft_wrap=True,
-        )
+        when = kept[0] if kept[0] == kept[-1] else f"{kept[0]} to {kept[-1]}"
+        tell(f"kept results were measured {when}; --force measures them again, --results-dir writes elsewhere")
 
 
 def print_cells(cells: "Sequence[Cell]", tasks: "Sequence[Task]") -> None:
@@ -316,9 +290,9 @@ def print_cells(cells: "Sequence[Cell]", tasks: "Sequence[Task]") -> None:
         lines.append(_line(label, [row.get(task.name) for task in tasks], marks))
     print_scores("Main scores", Line("encoder", [short_task(task.name) for task in tasks]), lines)
     for flag, mark in marks.items():
-        out.print(f"{mark} {flag}", markup=False, highlight=False, soft_wrap=True)
+        print_line(f"{mark} {flag}")
     if left_out:
-        out.print(f"Names leave out {', '.join(left_out)}.", markup=False, highlight=False, soft_wrap=True)
+        print_line(f"Names leave out {', '.join(left_out)}.")
 
 
 def _labels(cells: "Sequence[Cell]", width: int) -> tuple[Mapping[str, str], tuple[str, ...]]:

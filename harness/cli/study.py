@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
@@ -10,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import completion, options
-from harness.cli.completion import one_of
-from harness.cli.console import Rows, err, out, print_json, show_rows
-from harness.cli.options import command, notice
+from harness.cli.console import Rows, notes, notice, print_json, print_line, show_rows, tell
+from harness.cli.options import argument, command, option
 from harness.errors import UsageError
 from harness.names import pick
 from harness.progress import Progress, bars
@@ -23,43 +21,27 @@ if TYPE_CHECKING:
     from harness.studies.engines import Alive
     from harness.studies.study import Study
 
-
 _PAUSE = 0.5  # seconds between two looks at the records
 
 
 @command
 def study(
-    file: Annotated[Path, typer.Argument(help="A study file: see docs/studies.md.")],
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Show cells, costs and what is missing, and do nothing.")
-    ] = False,
-    status: Annotated[bool, typer.Option("--status", help="Show what is done and running, and do nothing.")] = False,
+    file: Annotated[Path, argument(help="A study file: see docs/studies.md.")],
+    plan: Annotated[bool, option("--plan", help="Show cells, costs and what is missing, and do nothing.")] = False,
+    status: Annotated[bool, option("--status", help="Show what is done and running, and do nothing.")] = False,
     report: Annotated[
-        bool, typer.Option("--report", help="Write its tables and figures from the results, and do nothing.")
+        bool, option("--report", help="Write its tables and figures from the results, and do nothing.")
     ] = False,
-    engine: Annotated[
-        str,
-        typer.Option("--engine", help="local, ray or slurm.", autocompletion=one_of(completion.ENGINES)),
-    ] = "local",
+    engine: Annotated[str, option(help="local, ray or slurm.", choices=completion.ENGINES)] = "local",
     workers: Annotated[
-        int, typer.Option("--workers", "-n", min=1, help="How many; 1 of the local engine works in this process.")
+        int, option("--workers", "-n", min=1, help="How many; 1 of the local engine works in this process.")
     ] = 1,
     data_dir: options.DataDir = None,
-    results_dir: Annotated[
-        Path | None, typer.Option("--results-dir", help="Folder of result files, instead of the study's.")
-    ] = None,
+    results_dir: Annotated[Path | None, option(help="Folder of result files, instead of the study's.")] = None,
     cache_dir: options.CacheDir = None,
-    device: Annotated[
-        str,
-        typer.Option(
-            "--device",
-            help="Instead of the study's: cpu, cuda, auto.",
-            autocompletion=one_of(completion.DEVICES),
-        ),
-    ] = "",
+    device: Annotated[str, option(help="Instead of the study's: cpu, cuda, auto.", choices=completion.DEVICES)] = "",
     offline: options.Offline = False,
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Measure what a study file says: train, fit, encode and score whatever is not there yet.
 
@@ -69,51 +51,49 @@ def study(
     For example: bench study simcse.toml --plan
     """
     from harness.studies.cells import Board, cells_of
-    from harness.studies.study import load_study
 
     if plan + status + report > 1:
         raise UsageError("--plan, --status and --report: give one of them")
-    asked = load_study(file, cache_dir or options.default_cache_dir())
-    asked = replace(
-        asked,
-        results_dir=results_dir or asked.results_dir,
-        data_dir=data_dir or asked.data_dir,
-        cache_dir=cache_dir or asked.cache_dir,
-        device=device or asked.device,
-        offline=offline,
-    )
+    asked = _load(file, data_dir, cache_dir, offline=offline)
+    asked = replace(asked, results_dir=results_dir or asked.results_dir, device=device or asked.device)
     board = Board(asked, cells_of(asked))
     if plan:
         _show_plan(board, workers, json=json)
     elif status:
         _show_status(board, json=json)
     elif report:
-        _report(asked, json=json, quiet=quiet)
+        _report(asked, json=json)
     else:
-        _run(board, engine, workers, json=json, quiet=quiet)
+        _run(board, engine, workers, json=json)
 
 
-def _run(board: "Board", engine: str, workers: int, *, json: bool, quiet: bool) -> None:
+def _load(file: Path, data_dir: Path | None, cache_dir: Path | None, *, offline: bool) -> "Study":
+    """The study of a file, with the folders that options name instead of its own."""
+    from harness.studies.study import load_study
+
+    asked = load_study(file, cache_dir or options.default_cache_dir())
+    return replace(asked, data_dir=data_dir or asked.data_dir, cache_dir=cache_dir or asked.cache_dir, offline=offline)
+
+
+def _run(board: "Board", engine: str, workers: int, *, json: bool) -> None:
+    """Work on the cells until all have ended; errors are told then, each once."""
+    from harness.cli.run import tell_cell
     from harness.studies.engines import ENGINES, work_here
     from harness.studies.plan import begin
 
+    def on_cell(cell: "RunCell") -> None:
+        if cell.error is None and not json:
+            tell_cell(cell)
+
     chosen = pick("engine", ENGINES, engine)
-    with bars(quiet=quiet) as progress:
+    with bars(quiet=notes.quiet) as progress:
         begin(board, progress)
         if engine == "local" and workers == 1:
-            work_here(board, progress, partial(_tell_result, quiet=quiet or json))
+            work_here(board, progress, on_cell)
         else:
             with chosen(board.study, workers) as alive:
                 _watch(board, alive, progress)
-    _end(board, json=json, quiet=quiet)
-
-
-def _tell_result(cell: "RunCell", *, quiet: bool) -> None:
-    """A line for a score; errors are told at the end, each once."""
-    from harness.cli.run import tell_cell
-
-    if cell.error is None:
-        tell_cell(cell, quiet=quiet)
+    _end(board, json=json)
 
 
 def _show_plan(board: "Board", workers: int, *, json: bool) -> None:
@@ -153,18 +133,14 @@ def _show_plan(board: "Board", workers: int, *, json: bool) -> None:
         "missing": "; ".join(found.missing) or "nothing",
     }
     for what, said in facts.items():
-        out.print(f"{what:<10} {said}", markup=False, highlight=False, soft_wrap=True)
+        print_line(f"{what:<10} {said}")
     found.check_disk(board.study.cache_dir)
 
 
 def _duration(seconds: float) -> str:
-    return (
-        f"{seconds:.1f} s"
-        if seconds < 100
-        else f"{seconds / 60:.0f} min"
-        if seconds < 6000
-        else f"{seconds / 3600:.1f} h"
-    )
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _watch(board: "Board", alive: "Alive", progress: Progress) -> None:
@@ -180,7 +156,7 @@ def _watch(board: "Board", alive: "Alive", progress: Progress) -> None:
         time.sleep(_PAUSE)
 
 
-def _end(board: "Board", *, json: bool, quiet: bool) -> None:
+def _end(board: "Board", *, json: bool) -> None:
     """What became of the cells; the exit code that failures ask for."""
     records = [(cell, board.record(cell)) for cell in board.cells]
     states = board.states()
@@ -190,10 +166,10 @@ def _end(board: "Board", *, json: bool, quiet: bool) -> None:
     undone = sum(state in ("waiting", "running") for state in states.values())
     if json:
         _show_status(board, json=True)
-    elif not quiet:
+    else:
         counts = {"done": len(records) - len(failed) - undone, "failed": len(failed), "not done": undone}
         summary = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
-        err.print(f"cells: {summary}; results in {board.study.results_dir}", soft_wrap=True, markup=False)
+        tell(f"cells: {summary}; results in {board.study.results_dir}")
     if failed or undone:
         raise typer.Exit(max((record.exit_code for record in failed), default=1))
 
@@ -220,7 +196,7 @@ def _show_status(board: "Board", *, json: bool) -> None:
     show_rows(rows, json=json)
 
 
-def _report(asked: "Study", *, json: bool, quiet: bool) -> None:
+def _report(asked: "Study", *, json: bool) -> None:
     from harness.reports.report import ReportOptions
     from harness.reports.report import report as render
     from harness.reports.suite import Shown
@@ -237,21 +213,19 @@ def _report(asked: "Study", *, json: bool, quiet: bool) -> None:
     else:
         for problem in summary.problems:
             notice(f"left out: {problem}")
-        if not quiet:
-            err.print(f"{summary.n_results} results; {len(paths)} files in {wanted.output}", soft_wrap=True)
+        tell(f"{summary.n_results} results; {len(paths)} files in {wanted.output}")
     if not whole:
         raise typer.Exit(1)
 
 
 @command
 def pack(
-    file: Annotated[Path, typer.Argument(help="A study file.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The tar file to write.")] = Path("study.tar"),
+    file: Annotated[Path, argument(help="A study file.")],
+    output: Annotated[Path, option("--output", "-o", help="The tar file to write.")] = Path("study.tar"),
     data_dir: options.DataDir = None,
     cache_dir: options.CacheDir = None,
     offline: options.Offline = False,
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Pack all that a study reads into one file: data, weights, tokenizers, texts, trained models, and their digests.
 
@@ -259,31 +233,21 @@ def pack(
 
     For example: bench pack study.toml --output study.tar
     """
-    from harness.studies.bundle import pack as write
-    from harness.studies.study import load_study
+    from harness.studies import bundle
 
-    study = load_study(file, cache_dir or options.default_cache_dir())
-    study = replace(
-        study,
-        data_dir=data_dir or study.data_dir,
-        cache_dir=cache_dir or study.cache_dir,
-        device="cpu",
-        offline=offline,
-    )
-    names = write(file, study, output)
+    asked = replace(_load(file, data_dir, cache_dir, offline=offline), device="cpu")
+    names = bundle.pack(file, asked, output)
     if json:
         print_json({"file": str(output), "members": names})
-    elif not quiet:
-        size = output.stat().st_size / 2**20
-        err.print(f"{output}: {len(names)} files, {size:,.1f} MiB", markup=False, soft_wrap=True)
+    else:
+        tell(f"{output}: {len(names)} files, {output.stat().st_size / 2**20:,.1f} MiB")
 
 
 @command
 def unpack(
-    archive: Annotated[Path, typer.Argument(help="A file of `bench pack`.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="New folder.")] = Path("study"),
+    archive: Annotated[Path, argument(help="A file of `bench pack`.")],
+    output: Annotated[Path, option("--output", "-o", help="New folder.")] = Path("study"),
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Unpack a study's file, verify every digest, and say how the study is run without a network.
 
@@ -296,5 +260,5 @@ def unpack(
     run = f"cd {quote(str(folder))} && HF_HUB_CACHE=$PWD/hub bench study study.toml --offline --cache-dir cache{data}"
     if json:
         print_json({"folder": str(folder), "command": run})
-    elif not quiet:
-        err.print(f"{folder}: every file is as it was packed; run it with\n    {run}", markup=False, soft_wrap=True)
+    else:
+        tell(f"{folder}: every file is as it was packed; run it with\n    {run}")

@@ -3,18 +3,15 @@
 import json as json_
 import os
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from harness import files
 from harness.cli import completion, options
-from harness.cli.completion import one_of
-from harness.cli.console import err, out, print_json
-from harness.cli.options import command, context_of, shared
+from harness.cli.console import out, print_json, tell
+from harness.cli.options import argument, command, option, shared
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,55 +19,38 @@ if TYPE_CHECKING:
     from harness.encoders.training import TrainingOptions, TrainingRun
 
 
-_ENTRY_POINTS = "bench.trainers"
-
-
 @command
 def train(
     model: Annotated[
         str,
-        typer.Argument(
+        argument(
             help="What to train: simcse-unsup, simcse-sup, or with \\[parameter=value,...].",
-            autocompletion=one_of(completion.trainable),
+            choices=completion.trainable,
         ),
     ],
-    data: Annotated[
-        str,
-        typer.Option(
-            "--data", help="Training text: a name, a .txt or a .csv.", autocompletion=one_of(completion.TEXTS)
-        ),
-    ] = "",
+    data: Annotated[str, option(help="Training text: a name, a .txt or a .csv.", choices=completion.TEXTS)] = "",
     seeds: Annotated[str, shared("--seeds", help="One model for each seed: 0,1,2 or 0-4, ends included.")] = "",
     parameters: Annotated[
-        list[str] | None, typer.Option("--set", help="Any parameter of the model as name=value; can be repeated.")
+        list[str] | None, option("--set", help="Any parameter of the model as name=value; can be repeated.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Rows of a step.")] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate of the first step.")] = None,
-    epochs: Annotated[float | None, typer.Option("--epochs", help="Passes over the data.")] = None,
-    max_steps: Annotated[
-        int | None, typer.Option("--max-steps", min=1, help="Number of steps, instead of epochs.")
-    ] = None,
+    batch_size: Annotated[int | None, option(min=1, help="Rows of a step.")] = None,
+    lr: Annotated[float | None, option(help="Learning rate of the first step.")] = None,
+    epochs: Annotated[float | None, option(help="Passes over the data.")] = None,
+    max_steps: Annotated[int | None, option(min=1, help="Number of steps, instead of epochs.")] = None,
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Folder for the model; else the cache, where runs look for it."),
+        Path | None, option("--output", "-o", help="Folder for the model; else the cache, where runs look for it.")
     ] = None,
     compile_: Annotated[
         bool | None,
-        typer.Option("--compile/--no-compile", help="Compile the steps; by default on a GPU, where a run is long."),
+        option("--compile/--no-compile", help="Compile the steps; by default on a GPU, where a run is long."),
     ] = None,
     deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="On a GPU, use only operations that give the same bits each time.")
+        bool, option("--deterministic", help="On a GPU, use only operations that give the same bits each time.")
     ] = False,
     track: options.Track = "",
     track_dir: options.TrackDir = Path("tracking"),
-    data_dir: options.DataDir = None,
-    cache_dir: options.CacheDir = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "float32",
-    backbone: options.Backbone = None,
-    offline: options.Offline = False,
+    computation: options.Computation = options.COMPUTATION,
     json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Train a model. Run the same command again to resume from the last checkpoint.
 
@@ -78,30 +58,29 @@ def train(
     """
     from harness.encoders.training import TrainingOptions
 
+    if computation.dtype not in ("float32", "bfloat16"):
+        raise UsageError(f"--dtype {computation.dtype}: training runs in float32 or bfloat16; name one of them")
     given: dict[str, object] = {"batch_size": batch_size, "learning_rate": lr, "epochs": epochs, "max_steps": max_steps}
-    given |= {"data": data or None, "dtype": None if dtype == "float32" else _training_dtype(dtype)}
+    given |= {"data": data or None, "dtype": None if computation.dtype == "float32" else computation.dtype}
     changes = _changes(given, parameters or [], seeded=bool(seeds))
     numbers = options.parse_seeds(seeds)
     asked = TrainingOptions(
         compile=compile_, deterministic=deterministic, track=options.parse_track(track), track_dir=track_dir
     )
     runs = []
-    with context_of(
-        cache_dir=cache_dir, data_dir=data_dir, device=device, backbone=backbone, offline=offline, quiet=quiet
-    ) as context:
+    with replace(computation, dtype="float32").context() as context:
         for seed in numbers or (None,):
-            own = changes | ({"seed": str(seed)} if seed is not None else {})
+            own = changes if seed is None else {**changes, "seed": str(seed)}
             place = output / f"seed-{seed}" if output and len(numbers) > 1 else output
-            how = replace(asked, output=place)
-            runs.append(_train_one(model, own, how, context))
-            if not (json or quiet):
+            runs.append(_train_one(model, own, replace(asked, output=place), context))
+            if not json:
                 _tell(runs[-1])
     if os.environ.get("RANK", "0") != "0":
         return  # of torchrun's processes the first one speaks
+    summary = _summary(runs)
     if json:
-        told = [{"model": run.model, "folder": str(run.folder), **run.card} for run in runs]
-        print_json({"runs": told, "dev": _summary(runs)})
-    elif len(runs) > 1 and (summary := _summary(runs)) is not None:
+        print_json({"runs": [{"model": r.model, "folder": str(r.folder), **r.card} for r in runs], "dev": summary})
+    elif len(runs) > 1 and summary is not None:
         out.print(
             "dev Spearman x 100: mean {mean:.2f}, standard deviation {sd:.2f}, range {low:.2f} to {high:.2f}".format(
                 **{name: 100 * value for name, value in summary.items()}
@@ -109,21 +88,17 @@ def train(
         )
 
 
-def _changes(given: Mapping[str, object], pairs: list[str], *, seeded: bool) -> dict[str, str]:
+def _changes(given: Mapping[str, object], pairs: Sequence[str], *, seeded: bool) -> dict[str, str]:
     """Parameters by name: those that have options of their own (None: not given), and those of `--set`."""
     changes = {name: str(value) for name, value in given.items() if value is not None}
-    for name, value in map(_pair, pairs):
+    for text in pairs:
+        name, _, value = text.partition("=")
+        if not (name and value):
+            raise UsageError(f"--set {text}: expected name=value, for instance --set temperature=0.1")
         if name in changes or (name == "seed" and seeded):
-            raise UsageError(f"--set {name}={value}: {name} is given twice; drop one of them")
+            raise UsageError(f"--set {text}: {name} is given twice; drop one of them")
         changes[name] = value
     return changes
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise UsageError(f"--set {text}: expected name=value, for instance --set temperature=0.1")
-    return name, value
 
 
 def _train_one(model: str, changes: dict[str, str], how: "TrainingOptions", context: "Context") -> "TrainingRun":
@@ -133,26 +108,19 @@ def _train_one(model: str, changes: dict[str, str], how: "TrainingOptions", cont
     from harness.names import Spec, pick
 
     spec = Spec.parse(model)
-    trainers = {point.name: point for point in entry_points(group=_ENTRY_POINTS)}
+    trainers = {point.name: point for point in entry_points(group="bench.trainers")}
     trainer = pick("trainable model", trainers, spec.name).load()
     run: TrainingRun = trainer(resolve(Spec(spec.name, {**spec.given, **changes}), context), context, how)
     return run
 
 
-def _training_dtype(name: str) -> str:
-    if name != "bfloat16":
-        raise UsageError(f"--dtype {name}: training runs in float32 or bfloat16; name one of them")
-    return name
-
-
 def _tell(run: "TrainingRun") -> None:
     score = "" if run.dev_spearman is None else f", dev Spearman {100 * run.dev_spearman:.2f}"
     blank = f"; {run.blank} of {run.rows} texts are blank" if run.blank else ""
-    chosen = f"step {run.selected_step} of {run.steps}{score}"
-    err.print(f"{run.model}: {chosen}; in {run.folder}{blank}", markup=False, soft_wrap=True)
+    tell(f"{run.model}: step {run.selected_step} of {run.steps}{score}; in {run.folder}{blank}")
 
 
-def _summary(runs: "list[TrainingRun]") -> dict[str, float] | None:
+def _summary(runs: "Sequence[TrainingRun]") -> dict[str, float] | None:
     """Mean, standard deviation (n - 1) and range of the dev scores, -1..1; None where there are none."""
     scores = [run.dev_spearman for run in runs if run.dev_spearman is not None]
     if not scores or len(scores) < len(runs):
@@ -163,10 +131,9 @@ def _summary(runs: "list[TrainingRun]") -> dict[str, float] | None:
 
 @command
 def log(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished training.")],
+    run: Annotated[Path, argument(help="Folder of a finished training.")],
     track: options.Track = "tensorboard",
     track_dir: options.TrackDir = Path("tracking"),
-    quiet: options.Quiet = False,
 ) -> None:
     """Send the log of a finished training to trackers; lines that were sent before are not sent again.
 
@@ -185,5 +152,4 @@ def log(
         raise UsageError(
             f"{run}: holds no finished training, expected card.json and log.jsonl as training writes them"
         ) from error
-    if not quiet:
-        err.print(f"{run}: {sent} lines sent to {', '.join(names)} in {track_dir}", soft_wrap=True)
+    tell(f"{run}: {sent} lines sent to {', '.join(names)} in {track_dir}")

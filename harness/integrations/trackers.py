@@ -245,6 +245,8 @@ class ScoreReporter:
 
     def send(self, result: Result) -> None:
         """Send the main score of a result that has been written, under the name of its file."""
+        if not self._names:
+            return
         assert result.file is not None
         run = documents.encoder_folder(self._folder, result.encoder).name
         if self._trackers is None or run != self._run:
