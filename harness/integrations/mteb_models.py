@@ -6,13 +6,14 @@ bench run --models "mteb:intfloat/e5-small-v2[task=STSBenchmark]" --suite sts-mt
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from math import isfinite
 from typing import Any
 from unittest.mock import patch
 
 from harness.encoders.context import Context
 from harness.encoders.entry import EncoderEntry, parameter, parameters
-from harness.encoders.foreign import as_matrix, foreign
+from harness.encoders.foreign import ObjectEncoder, as_matrix, foreign
 from harness.encoders.protocol import Embeddings, Encoder
 from harness.errors import UsageError
 from harness.names import EncoderCard, Spec
@@ -29,19 +30,8 @@ class MtebModel:
     prompt: str | None = parameter(None, "the side that texts are on; not set: neither", choices=("query", "document"))
 
 
-class _FromMteb:
-    """A model of mteb, a sentence at a time, so that a row depends on its sentence alone."""
-
-    def __init__(self, model: Any, chosen: MtebModel, card: EncoderCard) -> None:
-        self.card = card
-        self._model, self._chosen = model, chosen
-
-    def encode(self, sentences: Sequence[str], /) -> Embeddings:
-        """(n, d) float32."""
-        return _encoded(self._model, self._chosen, sentences, self.card.name)
-
-
-def _encoded(model: Any, chosen: MtebModel, sentences: Sequence[str], name: str) -> Embeddings:
+def _encoded(model: Any, chosen: MtebModel, name: str, sentences: Sequence[str]) -> Embeddings:
+    """(n, d) float32 of a model of mteb, a sentence at a time, so that a row depends on its sentence alone."""
     from datasets import Dataset
     from mteb.types import PromptType
     from torch.utils.data import DataLoader
@@ -79,9 +69,8 @@ def _build(spec: Spec, chosen: MtebModel, context: Context) -> Encoder:
             raise UsageError(f"{spec}: needs code of its own, which is never run")
         with foreign(str(spec), "loading"):
             model = meta.load_model(device=context.device)
-    width = meta.embed_dim
-    if not isinstance(width, int):
-        width = _encoded(model, chosen, [_PROBE], str(spec)).shape[-1]
+    encode = partial(_encoded, model, chosen, str(spec))
+    width = meta.embed_dim if isinstance(meta.embed_dim, int) else encode([_PROBE]).shape[-1]
     decisive = {"model": meta.name, "revision": meta.revision, "mteb task": chosen.task, "prompt": chosen.prompt}
     card = EncoderCard(
         name=str(spec),
@@ -93,7 +82,7 @@ def _build(spec: Spec, chosen: MtebModel, context: Context) -> Encoder:
         max_tokens=int(meta.max_tokens) if meta.max_tokens and isfinite(meta.max_tokens) else None,
         content=decisive,
     )
-    return _FromMteb(model, chosen, card)
+    return ObjectEncoder(encode, card)
 
 
 @contextmanager

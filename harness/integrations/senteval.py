@@ -104,7 +104,8 @@ def open_senteval(checkout: Path) -> SentEval:
     Raises:
         UsageError: if there is none in the folder, or it cannot be imported.
     """
-    folder = next((f for f in (checkout, checkout / "SentEval", checkout.parent) if _holds(f)), None)
+    places = (checkout, checkout / "SentEval", checkout.parent)
+    folder = next((place for place in places if (place / "senteval" / "engine.py").is_file()), None)
     if folder is None:
         raise UsageError(
             f"--senteval {checkout}: no senteval/engine.py in it, expected a checkout of facebookresearch/SentEval or "
@@ -125,10 +126,6 @@ def open_senteval(checkout: Path) -> SentEval:
     finally:
         sys.path.remove(str(folder.resolve()))
     return SentEval(module, has_cosine=hasattr(module.sts, "STSBenchmarkFinetune"))
-
-
-def _holds(folder: Path) -> bool:
-    return (folder / "senteval" / "engine.py").is_file()
 
 
 def _batcher(encoder: Encoder) -> Any:
