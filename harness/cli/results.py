@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.names import EncoderCard
     from harness.reports.numbers import Imported
 
-results_app = typer.Typer(no_args_is_help=True, help="Check a results folder, list it, or convert an old one.")
+results_app = typer.Typer(no_args_is_help=True, help="Check a results folder, or list it.")
 export_app = typer.Typer(no_args_is_help=True, help="Write a model, or results, as other programs read them.")
 import_app = typer.Typer(
     no_args_is_help=True, help="Add results of other programs to a table of published numbers, for `--published FILE`."
