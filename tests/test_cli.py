@@ -61,6 +61,12 @@ def test_json_is_all_there_is_on_stdout(folders):
     assert json.loads(call("list", "suites", "--json").stdout)[0]["suite"] == "sts"
 
 
+def test_a_folder_whose_name_looks_like_markup_is_named_as_it_is(tmp_path, cache):
+    folder = tmp_path / "results[red]"
+    done = call("run", "-t", "mini-sts", "-m", "random", "--results-dir", folder, *cache, "--offline")
+    assert f"1 computed; results in {folder}, `bench report` makes the tables\n" in done.stderr
+
+
 def test_quiet_says_nothing_on_stderr(folders):
     assert call("run", "-s", "mini", "-m", "random", "--quiet", *folders).stderr == ""
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 @command
 def explain(
+    *,
     model: Annotated[str, option("--model", "-m", help="One encoder.", choices=completion.MODELS)] = "minilm",
     published: Annotated[
         str,
@@ -47,7 +48,7 @@ def explain(
     thorough: Annotated[
         bool, option("--thorough", help="Try the dearest readings too: float16, padding to 128 tokens, a regressor.")
     ] = False,
-    computation: options.Computation = options.COMPUTATION,
+    computation: options.Computation,
     json: options.Json = False,
 ) -> None:
     r"""Find the choice of protocol that accounts for the difference between a number and a published one.
@@ -198,6 +199,7 @@ def _remark(found: "Explanation") -> None:
 
 @command
 def verify(
+    *,
     models: Annotated[str, option("--models", "-m", help="One encoder.", choices=completion.MODELS)] = "minilm",
     suite: options.Suite = "",
     tasks: options.Tasks = "",
@@ -209,7 +211,7 @@ def verify(
     senteval: Annotated[
         Path | None, option(help="A checkout of SentEval, or of SimCSE with its copy of SentEval.")
     ] = None,
-    computation: options.Computation = options.COMPUTATION,
+    computation: options.Computation,
     json: options.Json = False,
 ) -> None:
     """Score an encoder's vectors by another implementation too, and print both numbers and times.

@@ -180,9 +180,6 @@ class Computation:
             )
 
 
-COMPUTATION = Computation()  # the default of such a parameter
-
-
 def default_cache_dir() -> Path:
     """`bench` below XDG_CACHE_HOME or ~/.cache; BENCH_CACHE_DIR is read by the option."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bench"
@@ -252,7 +249,7 @@ def command(function: Callable[..., None], *, talks: bool = True) -> Callable[..
     paragraphs of the help lose the line breaks of the source, so that they are wrapped once, to the terminal.
 
     Args:
-        function: parses nothing and catches nothing.
+        function: takes its parameters by name, and all of them are given.
         talks: whether it has the options that silence it or let it log.
     """
     asked = signature(function).parameters.values()

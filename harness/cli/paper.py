@@ -101,11 +101,9 @@ def _check_known(text: str, method: str, parameter: str, value: str) -> None:
         raise UsageError(f"--set {text}: {error}") from error
 
 
-STAND_INS = StandIns()  # the default of such a parameter
-
-
 @command
 def paper(
+    *,
     name: Annotated[str, argument(help="The paper: simcse.", choices=completion.PAPERS)] = "simcse",
     list_: Annotated[bool, option("--list", help="Show tables and figures, and what is measured.")] = False,
     table: Annotated[
@@ -122,7 +120,7 @@ def paper(
             help="Numbers of figures: 2, 3, F.1, G.1; or all.", choices=completion.paper_targets("figure"), several=True
         ),
     ] = "",
-    stand_ins: StandIns = STAND_INS,
+    stand_ins: StandIns,
     captions: Annotated[str, option(help="Image captions, for tables 4 and 8.")] = "",
     dry_run: Annotated[bool, option("--dry-run", help="Name what is missing, and run nothing.")] = False,
     study: Annotated[Path | None, option(help="Write what is missing as a study file, and run nothing.")] = None,
@@ -135,7 +133,7 @@ def paper(
         option(*("--format", "-f"), help="md, latex, csv, json, separated by commas.", choices=_ENDINGS, several=True),
     ] = "md,latex,csv",
     results_dir: options.ResultsDir = Path("results"),
-    computation: options.Computation = options.COMPUTATION,
+    computation: options.Computation,
     json: options.Json = False,
 ) -> None:
     """Fill a paper's tables: run what is missing, and render them in the paper's layout beside its values.
@@ -288,8 +286,9 @@ def _show(filled: "Sequence[PaperTable]", paths: Sequence[Path], *, json: bool) 
 
 @command
 def claims(
+    *,
     paper: Annotated[str, argument(help="simcse.", choices=completion.PAPERS)] = "simcse",
-    stand_ins: StandIns = STAND_INS,
+    stand_ins: StandIns,
     split: Annotated[str, option(help="Split of STS-B for geometry: test, or all.", choices=("test", "all"))] = "test",
     backbone: options.Backbone = None,
     results_dir: options.ResultsDir = Path("results"),

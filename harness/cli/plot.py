@@ -67,13 +67,11 @@ class Geometry:
     ] = "test"
 
 
-GEOMETRY = Geometry()  # the default of such a parameter
-
-
 @plot_app.command("alignment-uniformity")
 @command
 def alignment_uniformity(
-    geometry: Geometry = GEOMETRY,
+    *,
+    geometry: Geometry,
     positives: Annotated[
         str, option(help="Gold score of positive pairs: gt4, ge4 or eq5.", choices=f"{_FIGURES}.measured:POSITIVES")
     ] = "gt4",
@@ -81,7 +79,7 @@ def alignment_uniformity(
         str, option(help="Sentences of uniformity: unique or occurrences.", choices=f"{_FIGURES}.measured:SENTENCES")
     ] = "unique",
     results_dir: options.ResultsDir = Path("results"),
-    computation: options.Computation = options.COMPUTATION,
+    computation: options.Computation,
     json: options.Json = False,
 ) -> None:
     """Draw alignment against uniformity, coloured by average STS score (Figure 3).
@@ -99,10 +97,11 @@ def alignment_uniformity(
 @plot_app.command("spectrum")
 @command
 def spectrum(
-    geometry: Geometry = GEOMETRY,
+    *,
+    geometry: Geometry,
     centred: Annotated[bool, option("--centred", help="Subtract the mean vector first.")] = False,
     results_dir: options.ResultsDir = Path("results"),
-    computation: options.Computation = options.COMPUTATION,
+    computation: options.Computation,
     json: options.Json = False,
 ) -> None:
     """Draw the singular values of the sentence vectors, divided by the largest (Figure F.1)."""
@@ -118,9 +117,10 @@ def spectrum(
 @plot_app.command("similarity-density")
 @command
 def similarity_density(
-    geometry: Geometry = GEOMETRY,
+    *,
+    geometry: Geometry,
     results_dir: options.ResultsDir = Path("results"),
-    computation: options.Computation = options.COMPUTATION,
+    computation: options.Computation,
     json: options.Json = False,
 ) -> None:
     """Draw how cosines spread within each band of human ratings (Figure G.1)."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 @command
 def run(
+    *,
     models: options.Models = "",
     seeds: Annotated[
         str,
@@ -57,7 +58,7 @@ def run(
     track_dir: options.TrackDir = Path("tracking"),
     timings: Annotated[bool, option("--timings", help="Show where the time went.")] = False,
     results_dir: options.ResultsDir = Path("results"),
-    computation: options.Computation = options.COMPUTATION,
+    computation: options.Computation,
     json: options.Json = False,
 ) -> None:
     """Evaluate encoders on tasks and write one result file per encoder and task.

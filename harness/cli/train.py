@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 @command
 def train(
+    *,
     model: Annotated[
         str,
         argument(
@@ -49,7 +50,7 @@ def train(
     ] = False,
     track: options.Track = "",
     track_dir: options.TrackDir = Path("tracking"),
-    computation: options.Computation = options.COMPUTATION,
+    computation: options.Computation,
     json: options.Json = False,
 ) -> None:
     """Train a model. Run the same command again to resume from the last checkpoint.
