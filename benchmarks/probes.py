@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harness.tasks.heads import L2_GRID, Problem, table, train_heads
-from harness.tasks.probes import MODES, Examples, ProbeSettings
+from harness.tasks.heads import L2_GRID, table, train_heads
+from harness.tasks.probes import MODES, Examples, ProbeSettings, Problem
 from harness.tasks.schemes import kfold_then_test, nested_kfold, stratified, train_dev_test
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -123,7 +123,7 @@ def large() -> None:
     ]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     once = ProbeSettings(kfold=10, optimizer="adam", batch_size=64, tenacity=5, epoch_size=4, max_epoch=0)
-    wall, cpu = timed(lambda: train_dev_test((splits[0], splits[1], splits[2]), once))
+    wall, cpu = timed(lambda: train_dev_test(splits[0], splits[1], splits[2], once))
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(
         f"67,349 x 2,048: 4 passes of 4 heads {wall:.1f} s wall, {cpu:.1f} s CPU; "

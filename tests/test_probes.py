@@ -11,8 +11,8 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.linear_model import LogisticRegression
 
 from harness.errors import DataError, TaskError
-from harness.tasks.heads import Problem, initial_weights, table, train_heads
-from harness.tasks.probes import MODES, Examples, ProbeSettings
+from harness.tasks.heads import initial_weights, table, train_heads
+from harness.tasks.probes import MODES, Examples, ProbeSettings, Problem
 from harness.tasks.regression import Scored, relatedness, score_distribution
 from harness.tasks.schemes import kfold_then_test, nested_kfold, stratified, train_dev_test
 
@@ -85,7 +85,7 @@ def test_folds_then_test_equal_one_head_at_a_time(settings, classes):
 def test_a_split_equals_one_head_at_a_time(settings):
     train, dev, test = (examples(n, 3, seed=seed) for n, seed in ((170, 5), (40, 6), (60, 7)))
     means, l2, accuracy, last = reference.split((train.x, train.y), (dev.x, dev.y), (test.x, test.y), settings)
-    score = train_dev_test((train, dev, test), settings)
+    score = train_dev_test(train, dev, test, settings)
     (selection,) = score.selections
     assert (list(selection.grid), selection.regularisation, selection.epochs) == (means, l2, last.epochs)
     assert (score.dev, score.test) == (max(means), accuracy)
@@ -172,7 +172,7 @@ def test_logistic_regression_equals_a_plain_loop():
     assert [selection.test for selection in score.selections] == tests
     assert score.test == round(np.mean(tests), 2)
     assert [len(s.grid) for s in kfold_then_test(data, examples(20, 2, seed=1), settings).selections] == [7]
-    assert [len(s.grid) for s in train_dev_test((data, data, data), settings).selections] == [6]
+    assert [len(s.grid) for s in train_dev_test(data, data, data, settings).selections] == [6]
 
 
 def test_modes_are_those_of_the_evaluation_script():
@@ -239,7 +239,7 @@ def test_a_class_with_too_few_rows_for_two_levels_of_folds_is_refused(labels, fo
 
 def test_an_absent_class_is_refused():
     with pytest.raises(TaskError) as caught:
-        train_dev_test((rows([0, 2, 0, 2]), rows([0]), rows([0])), ADAM)
+        train_dev_test(rows([0, 2, 0, 2]), rows([0]), rows([0]), ADAM)
     assert str(caught.value) == (
         "MR, all: class 1 has 0 of 4 rows, expected at least 1 of every class from 0 to 2; "
         "give more rows or fewer folds"

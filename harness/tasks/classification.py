@@ -19,7 +19,7 @@ from harness.encoders.protocol import Embeddings, Encoder, embed
 from harness.errors import DataError
 from harness.results.items import RowItems, text_id
 from harness.tasks.outcome import Outcome, Prepared
-from harness.tasks.probes import MODES, Examples, ProbeScore, ProbeSettings, probe_device
+from harness.tasks.probes import MODES, Examples, ProbeSettings, probe_device
 from harness.tasks.similarity import as_senteval_text
 
 Protocol = Literal["senteval", "senteval-sklearn"]
@@ -33,28 +33,18 @@ _PARTS: Mapping[Scheme, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassificationTask:
-    """One classification benchmark.
+    """One classification benchmark, a linear probe on frozen vectors."""
 
-    Attributes:
-        name: e.g. `MR`.
-        title: for people.
-        scheme: what chooses the regulariser and what is tested. `nested folds`: inner folds of one set choose, outer
-            folds of it are tested. `folds, test`: folds of the training rows choose. `train, dev, test`: dev rows do.
-        load: reads the parts that the scheme needs: `all`; `train`, `test`; or `train`, `dev`, `test`.
-        mode: `test` and `fasttest` report test accuracy, `dev` the dev accuracy that chose the regulariser.
-        classifier: `senteval` (the reference's PyTorch classifier) or `senteval-sklearn` (its logistic regression).
-        bundled: whether the data come with the package.
-        folds: of the outer and of the inner split; None: as many as the mode has.
-    """
-
-    name: str
-    title: str
+    name: str  # e.g. `MR`
+    title: str  # for people
+    # What chooses the regulariser and what is tested. `nested folds`: inner folds of one set choose, outer folds of it
+    # are tested. `folds, test`: folds of the training rows choose. `train, dev, test`: dev rows do.
     scheme: Scheme
-    load: Callable[[Path], ClassificationData]
-    mode: str = "test"
-    classifier: Protocol = "senteval"
-    bundled: bool = False
-    folds: int | None = None
+    load: Callable[[Path], ClassificationData]  # reads the parts that the scheme needs
+    mode: str = "test"  # `test` and `fasttest` report test accuracy, `dev` the dev accuracy that chose
+    classifier: Protocol = "senteval"  # the reference's PyTorch classifier, or `senteval-sklearn`
+    bundled: bool = False  # whether the data come with the package
+    folds: int | None = None  # of the outer and of the inner split; None: as many as the mode has
 
     @property
     def protocol(self) -> str:
@@ -94,11 +84,18 @@ class ClassificationTask:
         )
 
     def _score(self, parts: dict[str, Sentences], encoder: Encoder, context: Context) -> Outcome:
+        # Here and not above, so that tasks can be listed and their data checked without torch.
+        from harness.tasks.schemes import SCHEMES
+
+        def tell(done: int, total: int, epoch: int) -> None:
+            context.progress(f"{self.name} probes", done, total)
+
         examples = [
             Examples(f"{self.name}, {name}", features(part, encoder), np.asarray(part.labels, dtype=np.int64))
             for name, part in parts.items()
         ]
-        score = self._fit(examples, context)
+        device = probe_device(context.device)
+        score = SCHEMES[self.scheme](*examples, self._settings, device=device, progress=tell)
         tested = list(parts.values())[-1]
         scores = {"accuracy/dev": _share(score.dev), "accuracy/test": _share(score.test)}
         if score.f1 is not None:
@@ -116,44 +113,27 @@ class ClassificationTask:
             ),
         )
 
-    def _fit(self, examples: Sequence[Examples], context: Context) -> ProbeScore:
-        # Here and not above, so that tasks can be listed and their data checked without torch.
-        from harness.tasks.schemes import kfold_then_test, nested_kfold, train_dev_test
-
-        def tell(done: int, total: int, epoch: int) -> None:
-            context.progress(f"{self.name} probes", done, total)
-
-        device = probe_device(context.device)
-        match self.scheme:
-            case "nested folds":
-                return nested_kfold(examples[0], self._settings, device=device, progress=tell)
-            case "folds, test":
-                return kfold_then_test(examples[0], examples[1], self._settings, device=device, progress=tell)
-            case "train, dev, test":
-                train, dev, test = examples
-                return train_dev_test((train, dev, test), self._settings, device=device, progress=tell)
-
 
 def _share(percent: float) -> float:
     """The reference rounds percents to two places; four places of a share are the same number."""
     return round(percent / 100, 4)
 
 
-def senteval_order(part: Sentences) -> Sentences:
-    """The order in which the reference sees the rows: by words of the first sentence, of the second, and label.
+def row_order(sides: Sequence[Sequence[str]], gold: Sequence[float]) -> list[int]:
+    """The order in which the reference sees the rows: by words of the first sentence, of the second, and gold value.
 
-    The sort is stable, and it matters: folds and shuffles are drawn by position. Sentences come out as the encoder
-    receives them.
+    The sort is stable, and it matters: folds and shuffles are drawn by position.
     """
-    first = [as_senteval_text(text) for text in part.first]
-    second = None if part.second is None else [as_senteval_text(text) for text in part.second]
-    lengths = [[len(text.split()) for text in side] for side in ([first] if second is None else [first, second])]
-    order = sorted(range(len(first)), key=lambda i: (*(side[i] for side in lengths), part.labels[i]))
-    return Sentences(
-        [first[i] for i in order],
-        None if second is None else [second[i] for i in order],
-        [part.labels[i] for i in order],
-    )
+    lengths = [[len(text.split()) for text in side] for side in sides]
+    return sorted(range(len(gold)), key=lambda i: (*(side[i] for side in lengths), gold[i]))
+
+
+def senteval_order(part: Sentences) -> Sentences:
+    """The rows in that order, with their sentences as the encoder receives them."""
+    sides = [side for side in (part.first, part.second) if side is not None]
+    order = row_order(sides, part.labels)
+    first, *second = [[as_senteval_text(side[i]) for i in order] for side in sides]
+    return Sentences(first, second[0] if second else None, [part.labels[i] for i in order])
 
 
 def features(part: Sentences, encoder: Encoder) -> Embeddings:

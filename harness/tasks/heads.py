@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event, Lock
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.errors import TaskError
-from harness.tasks.probes import Features, Fitted, Fold, Integers, ProbeSettings, one_core_each
+from harness.tasks.probes import Features, Fold, Integers, ProbeSettings, Problem, one_core_each
 
 L2_GRID = (1e-5, 1e-4, 1e-3, 1e-2)
 # Numbers a block of folds works on: on a CPU they should stay in the cache, on a GPU they should fill it.
@@ -36,16 +35,10 @@ Report = Callable[[int, int], None]  # heads finished since the last report, pas
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """All rows of a task, shared by all heads.
+    """All rows of a task, shared by all heads."""
 
-    Attributes:
-        x: (n, d + 1) features with a constant 1 as the last one, whose weight is the bias.
-        y: (n,) labels in 0..classes-1.
-        classes: number of classes, 1 more than the largest label.
-    """
-
-    x: Tensor
-    y: Tensor
+    x: Tensor  # (n, d + 1) features with a constant 1 as the last one, whose weight is the bias
+    y: Tensor  # (n,) labels in 0..classes-1
     classes: int
 
 
@@ -63,21 +56,17 @@ def with_constant(x: Sequence[Features], device: str) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
-    """Heads that share their training and dev rows; without dev rows, 5 % of the training rows are held out."""
-
-    train: Integers
-    dev: Integers | None
-    l2: tuple[float, ...]
-
-
-@dataclass(frozen=True, eq=False)
 class Head:
-    """A trained head: best dev accuracy (0..1), passes until it stopped, and its best weights (classes, d + 1)."""
+    """A trained head."""
 
-    accuracy: float
-    epochs: int
-    weights: Tensor
+    accuracy: float  # best share of the dev rows, 0..1
+    epochs: int  # passes over the training rows until it stopped
+    weights: Tensor  # its best ones, (classes, d + 1)
+    data: Table
+
+    def predict(self, rows: Integers) -> Integers:
+        """(n,) class with the largest logit for each of n row numbers."""
+        return _argmax(self.data, self.weights[None], torch.from_numpy(rows))[0].cpu().numpy()
 
 
 def initial_weights(dim: int, classes: int, seed: int) -> Tensor:
@@ -88,16 +77,11 @@ def initial_weights(dim: int, classes: int, seed: int) -> Tensor:
     return torch.cat([weight, bias], dim=1)
 
 
-def predict(data: Table, weights: Tensor, rows: Integers) -> Integers:
-    """(n,) class with the largest logit for each of n rows; weights are (classes, d + 1)."""
-    return _argmax(data, weights[None], torch.from_numpy(rows))[0].cpu().numpy()
-
-
 def train_heads(data: Table, problems: Sequence[Problem], settings: ProbeSettings, report: Report) -> list[list[Head]]:
     """Train every head of every problem until its own early stop.
 
     Returns:
-        For each problem its heads, in the order of its `l2`. Equal to training each head alone but for the order of
+        For each problem its heads, in the order of its grid. Equal to training each head alone but for the order of
         float32 sums.
 
     Raises:
@@ -126,7 +110,7 @@ def train_heads(data: Table, problems: Sequence[Problem], settings: ProbeSetting
 def _blocks(data: Table, problems: Sequence[Problem], settings: ProbeSettings, workers: int) -> Iterator[list[int]]:
     alike = defaultdict(list)
     for i, problem in enumerate(problems):
-        alike[len(problem.train), problem.dev is None, len(problem.l2)].append(i)
+        alike[len(problem.train), problem.dev is None, len(problem.grid)].append(i)
     for (_, _, width), numbers in alike.items():
         parameters = 4 * width * data.classes  # with their gradient and moments
         per_fold = (settings.batch_size + parameters) * data.x.shape[1]
@@ -144,11 +128,11 @@ class _Block:
         device = data.x.device
         self.train_rows = torch.from_numpy(np.stack([fold.train for fold in folds])).to(device)  # (F, n)
         self.dev_rows = [torch.from_numpy(fold.dev).to(device) for fold in folds]
-        self.l2 = torch.tensor([problem.l2 for problem in problems], device=device)[..., None, None]  # (F, R, 1, 1)
+        self.l2 = torch.tensor([problem.grid for problem in problems], device=device)[..., None, None]  # (F, R, 1, 1)
         shape = self.l2.shape[:2]
         start = initial_weights(data.x.shape[1] - 1, data.classes, settings.seed).to(device)
         self.weights = start.expand(*shape, *start.shape).contiguous()  # (F, R, C, d + 1)
-        self.optimizer = OPTIMIZERS[settings.optimizer](self.weights)
+        self.optimizer = _OPTIMIZERS[settings.optimizer](self.weights)
         self.slots = np.arange(shape.numel()).reshape(shape)  # which head a place of the stack holds
         self.live = np.ones(shape, dtype=bool)
         # By head, in the order the block began with:
@@ -172,7 +156,8 @@ class _Block:
             self._drop_finished()
         report(int(self.live.sum()), epoch)
         accuracy = (self.correct / self.dev_sizes).tolist()
-        heads = [Head(*parts) for parts in zip(accuracy, self.epochs.tolist(), self.best, strict=True)]
+        found = zip(accuracy, self.epochs.tolist(), self.best, strict=True)
+        heads = [Head(*parts, self.data) for parts in found]
         return [heads[i * width : (i + 1) * width] for i in range(folds)]
 
     def _one_pass(self) -> None:
@@ -229,15 +214,20 @@ class _Block:
 
 
 def _with_dev(problems: Sequence[Problem], stream: np.random.RandomState) -> list[Fold]:
-    """Problems of equal size hold out the same positions; the stream goes on from there."""
+    """The problems' rows, where need be with 5 % held out; those of equal size hold out the same positions.
+
+    Source of the first draw of the stream: `PyTorchClassifier.prepare_split` in SentEval's tools/classifier.py.
+    """
     given = [Fold(problem.train, problem.dev) for problem in problems if problem.dev is not None]
     if given:
         return given
-    n = len(problems[0].train)
-    train, dev = hold_out(n, stream)
-    if not len(dev):
-        raise TaskError(f"{n} training rows, expected 20 or more, of which 5 % decide when to stop; give more rows")
-    return [Fold(problem.train[train], problem.train[dev]) for problem in problems]
+    order = stream.permutation(len(problems[0].train))
+    size = int(0.05 * len(order))
+    if not size:
+        raise TaskError(
+            f"{len(order)} training rows, expected 20 or more, of which 5 % decide when to stop; give more rows"
+        )
+    return [Fold(problem.train[order[size:]], problem.train[order[:size]]) for problem in problems]
 
 
 def _argmax(data: Table, weights: Tensor, rows: Tensor) -> Tensor:
@@ -250,56 +240,11 @@ def _argmax(data: Table, weights: Tensor, rows: Tensor) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
-class HeadTrainer:
-    """The `senteval` protocol's classifiers."""
-
-    def __init__(self, data: Table, grid: tuple[float, ...], settings: ProbeSettings, report: Report) -> None:
-        self.data, self.grid, self.settings, self.report = data, grid, settings, report
-
-    def search(self, folds: Sequence[Fold]) -> list[list[Fitted]]:
-        return self._fit([Problem(fold.train, fold.dev, self.grid) for fold in folds])
-
-    def refit(self, train: Sequence[Integers], regularisation: Sequence[float]) -> list[Fitted]:
-        problems = [Problem(rows, None, (l2,)) for rows, l2 in zip(train, regularisation, strict=True)]
-        return [head for (head,) in self._fit(problems)]
-
-    def _fit(self, problems: Sequence[Problem]) -> list[list[Fitted]]:
-        found = train_heads(self.data, problems, self.settings, self.report)
-        return [[self._fitted(head) for head in heads] for heads in found]
-
-    def _fitted(self, head: Head) -> Fitted:
-        return Fitted(head.accuracy, head.epochs, lambda rows: predict(self.data, head.weights, rows))
-
-
-def hold_out(n: int, stream: np.random.RandomState) -> tuple[Integers, Integers]:
-    """The 5 % of n rows that stop a refit: first draw of the stream.
-
-    Returns:
-        Positions of the training rows in training order, and of the held-out rows.
-
-    Source: `PyTorchClassifier.prepare_split` in SentEval's tools/classifier.py.
-    """
-    order = stream.permutation(n)
-    size = int(0.05 * n)
-    return order[size:], order[:size]
-
-
-class Optimizer(Protocol):
-    """Adam or RMSprop in torch's formulas, for many heads stacked in one tensor and with gradients made by hand.
-
-    `torch.optim` would need autograd and one parameter group for each regulariser, and could not let finished heads
-    leave. The running moments have the shape of the parameters.
-    """
-
-    def step(self, parameters: Tensor, gradient: Tensor) -> None:
-        """Change the parameters in place; the gradient already holds the weight decay."""
-
-    def keep(self, pick: Callable[[Tensor], Tensor]) -> None:
-        """Forget the moments of the heads that `pick` leaves out."""
-
-
 class Adam:
-    """`torch.optim.Adam` at its defaults: lr 1e-3, betas 0.9 and 0.999, eps 1e-8.
+    """`torch.optim.Adam` at its defaults, lr 1e-3, betas 0.9 and 0.999, eps 1e-8, for many heads in one tensor.
+
+    Gradients are made by hand and hold the weight decay already. `torch.optim` would need autograd and one parameter
+    group for each regulariser, and could not let finished heads leave.
 
     Source: Kingma & Ba 2015, https://arxiv.org/abs/1412.6980; order of operations as torch's `_single_tensor_adam`.
     """
@@ -310,6 +255,7 @@ class Adam:
         self.steps = 0
 
     def step(self, parameters: Tensor, gradient: Tensor) -> None:
+        """Change the parameters in place."""
         self.steps += 1
         self.mean.lerp_(gradient, 1 - 0.9)
         self.square.mul_(0.999).addcmul_(gradient, gradient, value=1 - 0.999)
@@ -318,11 +264,12 @@ class Adam:
         parameters.addcdiv_(self.mean, scale, value=-step_size)
 
     def keep(self, pick: Callable[[Tensor], Tensor]) -> None:
+        """Forget the moments of the heads that `pick` leaves out."""
         self.mean, self.square = pick(self.mean), pick(self.square)
 
 
 class RMSprop:
-    """`torch.optim.RMSprop` at its defaults: lr 1e-2, alpha 0.99, eps 1e-8, no momentum.
+    """`torch.optim.RMSprop` at its defaults, lr 1e-2, alpha 0.99, eps 1e-8, no momentum; otherwise like `Adam`.
 
     Order of operations as torch's `_single_tensor_rmsprop`.
     """
@@ -338,4 +285,4 @@ class RMSprop:
         self.square = pick(self.square)
 
 
-OPTIMIZERS: dict[str, Callable[[Tensor], Optimizer]] = {"adam": Adam, "rmsprop": RMSprop}
+_OPTIMIZERS: dict[str, type[Adam | RMSprop]] = {"adam": Adam, "rmsprop": RMSprop}

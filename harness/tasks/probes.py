@@ -1,12 +1,12 @@
-"""What a probe is asked to do, and what it answers."""
+"""What SentEval's probes are asked to do, and what they answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,27 +20,16 @@ Progress = Callable[[int, int, int], None]  # heads done, heads in all, passes s
 
 @dataclass(frozen=True, slots=True)
 class ProbeSettings:
-    """The knobs of SentEval's probes; the defaults are those no mode changes.
+    """The knobs of SentEval's probes; the defaults are those no mode changes."""
 
-    Attributes:
-        kfold: folds of the outer and of the inner split.
-        optimizer: with torch's defaults: Adam at 1e-3, RMSprop at 1e-2.
-        batch_size: rows of a minibatch; the last one of a pass may be smaller.
-        tenacity: non-improving checks that are forgiven, counted over the whole fit.
-        epoch_size: passes over the training rows between two checks.
-        max_epoch: a fit goes on while its passes are at most this many.
-        seed: of the initial weights, the shuffles and the k-fold scheme's split.
-        protocol: `senteval` is upstream's PyTorch classifier, `senteval-sklearn` its logistic regression, which
-            ignores everything above but `kfold` and `seed`.
-    """
-
-    kfold: int
-    optimizer: Literal["adam", "rmsprop"]
-    batch_size: int
-    tenacity: int
-    epoch_size: int
-    max_epoch: int = 200
-    seed: int = 1111
+    kfold: int  # folds of the outer and of the inner split
+    optimizer: Literal["adam", "rmsprop"]  # with torch's defaults: Adam at 1e-3, RMSprop at 1e-2
+    batch_size: int  # rows of a minibatch; the last one of a pass may be smaller
+    tenacity: int  # non-improving checks that are forgiven, counted over the whole fit
+    epoch_size: int  # passes over the training rows between two checks
+    max_epoch: int = 200  # a fit goes on while its passes are at most this many
+    seed: int = 1111  # of the initial weights, the shuffles and the k-fold scheme's split
+    # Upstream's PyTorch classifier, or its logistic regression, which ignores everything above but `kfold` and `seed`.
     protocol: Literal["senteval", "senteval-sklearn"] = "senteval"
 
 
@@ -60,18 +49,13 @@ MODES = MappingProxyType(
 class Examples:
     """The rows of one split, checked.
 
-    Attributes:
-        where: task and split, for messages.
-        x: (n, d) finite features.
-        y: (n,) labels from 0.
-
     Raises:
         DataError: for unequal lengths, no rows, features that are not finite, or labels that are not integers from 0.
     """
 
-    where: str
-    x: Features
-    y: Integers
+    where: str  # task and split, for messages
+    x: Features  # (n, d), finite
+    y: Integers  # (n,) labels from 0
 
     def __post_init__(self) -> None:
         check_rows(self.where, self.x, len(self.y))
@@ -98,21 +82,6 @@ def check_rows(where: str, x: Features, gold: int) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
-    """One trained classifier.
-
-    Attributes:
-        accuracy: best share of the dev rows, 0..1; NaN where a fit has no dev rows (logistic regression's refits).
-        epochs: passes over the training rows until it stopped; 0 for logistic regression.
-        predict: row numbers to predicted classes.
-    """
-
-    accuracy: float
-    epochs: int
-    predict: Callable[[Integers], Integers]
-
-
-@dataclass(frozen=True, eq=False)
 class Fold:
     """Row numbers of a training set, in training order, and of the set that stops and scores it."""
 
@@ -120,50 +89,37 @@ class Fold:
     dev: Integers
 
 
-class Trainer(Protocol):
-    """Fits a family of classifiers that share a table of features."""
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Classifiers to be trained on the same rows, one for each value of the grid; dev rows stop and score them.
 
-    def search(self, folds: Sequence[Fold]) -> list[list[Fitted]]:
-        """One classifier for each fold and each value of the grid."""
+    Without dev rows SentEval's classifier holds out 5 % of the training rows.
+    """
 
-    def refit(self, train: Sequence[Integers], regularisation: Sequence[float]) -> list[Fitted]:
-        """One classifier for each training set, which has no dev set of its own."""
+    train: Integers
+    dev: Integers | None
+    grid: tuple[float, ...]  # l2 for `senteval`, C for `senteval-sklearn`
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """One choice of the regulariser.
+    """One choice of the regulariser."""
 
-    Attributes:
-        regularisation: the chosen value: l2 for `senteval`, C for `senteval-sklearn`.
-        grid: mean dev accuracy of every value in percent, rounded to 2 places as the choice saw it.
-        test: test accuracy of the chosen one in percent, rounded to 2 places.
-        epochs: passes until the classifier that was tested stopped.
-    """
-
-    regularisation: float
-    grid: tuple[float, ...]
-    test: float
-    epochs: int
+    regularisation: float  # the chosen value
+    grid: tuple[float, ...]  # mean dev accuracy of every value in percent, rounded to 2 places as the choice saw it
+    test: float  # test accuracy of the chosen one in percent, rounded to 2 places
+    epochs: int  # passes until the classifier that was tested stopped
 
 
 @dataclass(frozen=True, eq=False)
 class ProbeScore:
-    """A probe's answer, rounded where the reference rounds.
-
-    Attributes:
-        dev: percent, 2 places.
-        test: percent, 2 places.
-        f1: of class 1 on the test rows in percent, 2 places; None but for two classes with a test set of their own.
-        selections: one for each outer fold, or a single one.
-        predictions: (n,) class of each test row; for nested folds each row by the classifier that did not see it.
-    """
+    """A probe's answer, in percent and rounded to 2 places, as the reference rounds."""
 
     dev: float
     test: float
-    f1: float | None
-    selections: tuple[Selection, ...]
-    predictions: Integers
+    f1: float | None  # of class 1 on the test rows; None but for two classes with a test set of their own
+    selections: tuple[Selection, ...]  # one for each outer fold, or a single one
+    predictions: Integers  # (n,) class of each test row; of nested folds by the classifier that did not see it
 
 
 def probe_device(device: str) -> str:

@@ -21,7 +21,7 @@ from harness.encoders.protocol import Encoder, embed
 from harness.errors import DataError
 from harness.results.correlation import METRICS
 from harness.results.items import RowItems, text_id
-from harness.tasks.classification import pair_features
+from harness.tasks.classification import pair_features, row_order
 from harness.tasks.outcome import Outcome, Prepared
 from harness.tasks.probes import Features, Progress, check_rows, one_core_each, probe_device
 from harness.tasks.similarity import as_senteval_text
@@ -41,23 +41,16 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegressionTask:
-    """One relatedness benchmark with train, dev and test pairs; the main score is the test Spearman.
+    """One relatedness benchmark with train, dev and test pairs; the main score is the test Spearman."""
 
-    Attributes:
-        name: e.g. `STSBenchmark-finetune`.
-        title: for people.
-        load: reads the three splits as three subsets, in that order.
-        stop_on: the dev correlation that stops training: Spearman's in SimCSE's copy of SentEval, Pearson's upstream.
-        seed: of the regressor.
-    """
-
-    name: str
-    title: str
-    load: Callable[[Path], SimilarityData]
+    name: str  # e.g. `STSBenchmark-finetune`
+    title: str  # for people
+    load: Callable[[Path], SimilarityData]  # reads the three splits as three subsets, in that order
     bundled: bool = False
+    # The dev correlation that stops training: Spearman's in SimCSE's copy of SentEval, Pearson's upstream.
     stop_on: Literal["spearman", "pearson"] = "spearman"
     metric: str = "spearman/all/test"
-    seed: int = 1111
+    seed: int = 1111  # of the regressor
 
     @property
     def protocol(self) -> str:
@@ -110,28 +103,22 @@ class RegressionTask:
 
 
 def _senteval_order(split: Pairs) -> Pairs:
-    """Sorted by words left, words right and gold score, as upstream does; sentences as the encoder receives them."""
-    left, right = ([as_senteval_text(text) for text in side] for side in (split.left, split.right))
-    rows = sorted(zip(left, right, split.gold, strict=True), key=lambda r: (len(r[0].split()), len(r[1].split()), r[2]))
-    return Pairs(split.name, [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows])
+    order = row_order([split.left, split.right], split.gold)
+    left, right = ([as_senteval_text(side[i]) for i in order] for side in (split.left, split.right))
+    return Pairs(split.name, left, right, [split.gold[i] for i in order])
 
 
 @dataclass(frozen=True, eq=False)
 class Scored:
     """The rows of one split, checked.
 
-    Attributes:
-        where: task and split, for messages.
-        x: (n, d) finite features.
-        y: (n,) gold scores from 0 to 5.
-
     Raises:
         DataError: for unequal lengths, no rows, features that are not finite, or a score outside 0 to 5.
     """
 
-    where: str
-    x: Features
-    y: Scores
+    where: str  # task and split, for messages
+    x: Features  # (n, d), finite
+    y: Scores  # (n,) gold scores from 0 to 5
 
     def __post_init__(self) -> None:
         check_rows(self.where, self.x, len(self.y))
@@ -145,23 +132,14 @@ class Scored:
 
 @dataclass(frozen=True, eq=False)
 class RelatednessScore:
-    """The regressor's answer, in full precision.
+    """The regressor's answer, in full precision; an undefined correlation is 0, as upstream has it."""
 
-    Attributes:
-        dev: best dev correlation of the kind that stopped it, -1..1.
-        pearson: test, -1..1; 0 where it is undefined, as upstream has it.
-        spearman: test, -1..1; 0 where it is undefined.
-        mse: test mean squared error on the 0..5 scale.
-        epochs: passes over the training rows.
-        predictions: (n,) predicted test scores from 1 to 5.
-    """
-
-    dev: float
-    pearson: float
-    spearman: float
-    mse: float
-    epochs: int
-    predictions: Scores
+    dev: float  # best dev correlation of the kind that stopped it, -1..1
+    pearson: float  # test, -1..1
+    spearman: float  # test, -1..1
+    mse: float  # test mean squared error on the 0..5 scale
+    epochs: int  # passes over the training rows
+    predictions: Scores  # (n,) predicted test scores from 1 to 5
 
 
 def relatedness(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -13,18 +15,17 @@ from sklearn.metrics import f1_score
 from sklearn.model_selection import StratifiedKFold
 
 from harness.errors import TaskError
-from harness.tasks.heads import L2_GRID, HeadTrainer, Report, table
+from harness.tasks.heads import L2_GRID, Head, Report, table, train_heads
 from harness.tasks.probes import (
     Examples,
     Features,
-    Fitted,
     Fold,
     Integers,
     ProbeScore,
     ProbeSettings,
+    Problem,
     Progress,
     Selection,
-    Trainer,
 )
 
 _NESTED_FOLDS_SEED = 1111  # upstream ignores the configured seed here
@@ -57,19 +58,19 @@ def nested_kfold(
     count_classes(data, per_class=k + 2)  # an outer fold may take two of them, and k are needed for the inner ones
     outer = stratified(data.y, k, _NESTED_FOLDS_SEED)
     grid = _grid(settings, SPLIT_GRID)
-    trainer = _trainer([data], settings, grid, device, _counter(progress, k * (k * len(grid) + 1)))
+    fit = _fitter([data], settings, device, progress, k * (k * len(grid) + 1))
     inner = [
-        Fold(fold.train[part.train], fold.train[part.dev])
+        Problem(fold.train[part.train], fold.train[part.dev], grid)
         for fold in outer
         for part in stratified(data.y[fold.train], k, _NESTED_FOLDS_SEED)
     ]
-    found = trainer.search(inner)
+    found = fit(inner)
     scores = [_grid_scores(found[i : i + k]) for i in range(0, len(found), k)]
     chosen = [grid[int(np.argmax(means))] for means in scores]
-    refits = trainer.refit([fold.train for fold in outer], chosen)
+    refits = fit([Problem(fold.train, None, (value,)) for fold, value in zip(outer, chosen, strict=True)])
     predictions = np.empty(len(data.y), dtype=np.int64)
     selections = []
-    for fold, means, value, model in zip(outer, scores, chosen, refits, strict=True):
+    for fold, means, value, (model,) in zip(outer, scores, chosen, refits, strict=True):
         predictions[fold.dev] = model.predict(fold.dev)
         test = _percent(np.mean(predictions[fold.dev] == data.y[fold.dev]))
         selections.append(Selection(value, means, test, model.epochs))
@@ -89,11 +90,11 @@ def kfold_then_test(
     """
     classes = count_classes(train, test, per_class=settings.kfold)
     grid = _grid(settings, KFOLD_GRID)
-    total = settings.kfold * len(grid) + 1
-    trainer = _trainer([train, test], settings, grid, device, _counter(progress, total))
-    means = _grid_scores(trainer.search(stratified(train.y, settings.kfold, settings.seed)))
+    fit = _fitter([train, test], settings, device, progress, settings.kfold * len(grid) + 1)
+    folds = stratified(train.y, settings.kfold, settings.seed)
+    means = _grid_scores(fit([Problem(fold.train, fold.dev, grid) for fold in folds]))
     value = grid[int(np.argmax(means))]
-    (model,) = trainer.refit([np.arange(len(train.y))], [value])
+    ((model,),) = fit([Problem(np.arange(len(train.y)), None, (value,))])
     predictions = model.predict(_rows_after(train, size=len(test.y)))
     score = _percent(np.mean(predictions == test.y))
     f1 = _percent(f1_score(test.y, predictions)) if classes == 2 else None
@@ -101,24 +102,25 @@ def kfold_then_test(
 
 
 def train_dev_test(
-    splits: tuple[Examples, Examples, Examples],
+    train: Examples,
+    dev: Examples,
+    test: Examples,
     settings: ProbeSettings,
     *,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> ProbeScore:
-    """The dev rows of (train, dev, test) stop the classifiers and choose the regulariser.
+    """The dev rows stop the classifiers and choose the regulariser.
 
     SST2, SST5, SICK-E and the probing tasks. Trains 4 heads, or 6 logistic regressions. The reference trains the
     chosen one a second time, from the same seed to the same weights; here it is used as it is.
 
     Source: `SplitClassifier` in SentEval's validation.py.
     """
-    train, dev, test = splits
     count_classes(train, dev, test)
     grid = _grid(settings, SPLIT_GRID)
-    trainer = _trainer(splits, settings, grid, device, _counter(progress, len(grid)))
-    (found,) = trainer.search([Fold(np.arange(len(train.y)), _rows_after(train, size=len(dev.y)))])
+    fit = _fitter([train, dev, test], settings, device, progress, len(grid))
+    (found,) = fit([Problem(np.arange(len(train.y)), _rows_after(train, size=len(dev.y)), grid)])
     means = _grid_scores([found])
     best = int(np.argmax(means))
     predictions = found[best].predict(_rows_after(train, dev, size=len(test.y)))
@@ -127,21 +129,39 @@ def train_dev_test(
     return ProbeScore(max(means), score, None, (selection,), predictions)
 
 
+# What is tested on the rows that choose nothing, by what chooses the regulariser.
+SCHEMES: Mapping[str, Callable[..., ProbeScore]] = {
+    "nested folds": nested_kfold,
+    "folds, test": kfold_then_test,
+    "train, dev, test": train_dev_test,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class _Logistic:
+    """A fitted logistic regression, in the form of a `Head`."""
+
+    accuracy: float  # NaN without dev rows
+    model: LogisticRegression
+    x: Features
+    epochs: int = 0
+
+    def predict(self, rows: Integers) -> Integers:
+        found: Integers = self.model.predict(self.x[rows])
+        return found
+
+
+Classifiers = Sequence[Sequence[Head | _Logistic]]  # of each problem one for each value of its grid
+
+
 def _grid(settings: ProbeSettings, c: tuple[float, ...]) -> tuple[float, ...]:
     return L2_GRID if settings.protocol == "senteval" else c
 
 
-def _trainer(
-    splits: Sequence[Examples], settings: ProbeSettings, grid: tuple[float, ...], device: str, report: Report
-) -> Trainer:
-    """Classifiers on all rows of the splits, numbered from the first split's first row on."""
-    x, y = [split.x for split in splits], [split.y for split in splits]
-    if settings.protocol == "senteval":
-        return HeadTrainer(table(x, y, device), grid, settings, report)
-    return LogisticTrainer(np.concatenate(x), np.concatenate(y), grid, settings.seed, report)
-
-
-def _counter(progress: Progress | None, total: int) -> Report:
+def _fitter(
+    splits: Sequence[Examples], settings: ProbeSettings, device: str, progress: Progress | None, total: int
+) -> Callable[[Sequence[Problem]], Classifiers]:
+    """What trains classifiers on the rows of the splits, numbered from the first split's first row on."""
     done = 0
 
     def report(finished: int, epoch: int) -> None:
@@ -150,10 +170,35 @@ def _counter(progress: Progress | None, total: int) -> Report:
         if progress is not None:
             progress(done, total, epoch)
 
-    return report
+    x, y = [split.x for split in splits], [split.y for split in splits]
+    if settings.protocol == "senteval":
+        return partial(train_heads, table(x, y, device), settings=settings, report=report)
+    return partial(_fit_logistic, np.concatenate(x), np.concatenate(y), settings.seed, report)
 
 
-def _grid_scores(found: Sequence[Sequence[Fitted]]) -> tuple[float, ...]:
+def _fit_logistic(
+    x: Features, y: Integers, seed: int, report: Report, problems: Sequence[Problem]
+) -> list[list[_Logistic]]:
+    """scikit-learn's logistic regression at its defaults, on features as they are.
+
+    Its 100 iterations may end before convergence, as they do upstream: the warning is silenced, the number kept.
+
+    Source: `InnerKFoldClassifier`, `KFoldClassifier` and `SplitClassifier` in SentEval's validation.py.
+    """
+
+    def fit(problem: Problem, c: float) -> _Logistic:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model = LogisticRegression(C=c, random_state=seed).fit(x[problem.train], y[problem.train])
+        report(1, 0)
+        dev = problem.dev
+        accuracy = math.nan if dev is None else float(np.mean(model.predict(x[dev]) == y[dev]))
+        return _Logistic(accuracy, model, x)
+
+    return [[fit(problem, c) for c in problem.grid] for problem in problems]
+
+
+def _grid_scores(found: Classifiers) -> tuple[float, ...]:
     """For each value of the grid the mean dev accuracy over folds, in percent, rounded before the best is chosen."""
     return tuple(_percent(np.mean([model.accuracy for model in models])) for models in zip(*found, strict=True))
 
@@ -165,32 +210,6 @@ def _percent(share: float | np.floating) -> float:
 def _rows_after(*splits: Examples, size: int) -> Integers:
     start = sum(len(split.y) for split in splits)
     return np.arange(start, start + size)
-
-
-class LogisticTrainer:
-    """scikit-learn's logistic regression at its defaults, on features as they are.
-
-    Its 100 iterations may end before convergence, as they do upstream: the warning is silenced, the number kept.
-
-    Source: `InnerKFoldClassifier`, `KFoldClassifier` and `SplitClassifier` in SentEval's validation.py.
-    """
-
-    def __init__(self, x: Features, y: Integers, grid: tuple[float, ...], seed: int, report: Report) -> None:
-        self.x, self.y, self.grid, self.seed, self.report = x, y, grid, seed, report
-
-    def search(self, folds: Sequence[Fold]) -> list[list[Fitted]]:
-        return [[self._fit(fold.train, fold.dev, c) for c in self.grid] for fold in folds]
-
-    def refit(self, train: Sequence[Integers], regularisation: Sequence[float]) -> list[Fitted]:
-        return [self._fit(rows, None, c) for rows, c in zip(train, regularisation, strict=True)]
-
-    def _fit(self, train: Integers, dev: Integers | None, c: float) -> Fitted:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model = LogisticRegression(C=c, random_state=self.seed).fit(self.x[train], self.y[train])
-        self.report(1, 0)
-        accuracy = math.nan if dev is None else float(np.mean(model.predict(self.x[dev]) == self.y[dev]))
-        return Fitted(accuracy, 0, lambda rows: model.predict(self.x[rows]))
 
 
 def stratified(y: Integers, k: int, seed: int) -> list[Fold]:
