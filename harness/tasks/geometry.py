@@ -46,27 +46,16 @@ _MOST_ZEROS = 0.01  # share of sentences; more of them are no accident of a few 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeometryTask:
-    """Alignment, uniformity and anisotropy on the splits of one benchmark with gold scores 0..5.
+    """Alignment, uniformity and anisotropy on the splits of one benchmark with gold scores 0..5."""
 
-    Attributes:
-        name: e.g. `geometry-stsb`.
-        title: for people.
-        loads: split -> what reads its pairs below a data folder; the subsets of one split are joined.
-        load_target: reads the pairs whose sentences a `fit=target` method may see.
-        bundled: whether the data come with the package.
-        protocol: the exponents; the rest of a score's definition is its key.
-        metric: unique sentences of the split named there.
-        seed: of the bootstrap.
-    """
-
-    name: str
-    title: str
-    loads: Mapping[str, Load]
-    load_target: Load
-    bundled: bool = False
-    protocol: str = f"geometry[alpha={ALPHA:g},t={T:g}]"
+    name: str  # e.g. `geometry-stsb`
+    title: str  # for people
+    loads: Mapping[str, Load]  # split -> what reads its pairs below a data folder; subsets of a split are joined
+    load_target: Load  # reads the pairs whose sentences a `fit=target` method may see
+    bundled: bool = False  # whether the data come with the package
+    protocol: str = f"geometry[alpha={ALPHA:g},t={T:g}]"  # the exponents; the rest of a definition is a score's key
     metric: str = "uniformity/unique/test"
-    seed: int | None = 0
+    seed: int | None = 0  # of the bootstrap
 
     def prepare(self, root: Path) -> Prepared:
         """Read the data; see `Prepared`."""
@@ -87,25 +76,36 @@ class GeometryTask:
         for done, (name, split) in enumerate(splits.items()):
             context.progress("geometry", done, len(splits))
             split, left_out = _with_directions(encoder, split, self.name)
-            vectors = _vectors(encoder, split)
+            row = {sentence: i for i, sentence in enumerate(dict.fromkeys(split.sentences))}
+            unit = unit_rows(embed(encoder, list(row)))
+            rows = np.array([row[sentence] for sentence in split.sentences])  # of each occurrence
+            left, right = np.split(rows, 2)
+            distances = geometry.squared_distances(unit[left], unit[right])
             spectra = {
-                "spectrum": geometry.singular_values(vectors.unit, centred=False),
-                "spectrum-centred": geometry.singular_values(vectors.unit, centred=True),
+                "spectrum": geometry.singular_values(unit, centred=False),
+                "spectrum-centred": geometry.singular_values(unit, centred=True),
             }
             rng = np.random.default_rng(self.seed)
             measured = {
-                **_alignments(vectors, split.gold, rng),
-                **_uniformities("unique", vectors.unit, rng),
-                **_uniformities("occurrences", vectors.unit[vectors.rows], rng),
-                **_anisotropies(vectors.unit, spectra),
+                **_alignments(distances, split.gold, rng),
+                **_uniformities("unique", unit, rng),
+                **_uniformities("occurrences", unit[rows], rng),
+                **_anisotropies(unit, spectra),
             }
             scores.update({_key(key, name): value for key, value in measured.items()})
-            counts.update({f"{key}/{name}": value for key, value in _counts(split, len(vectors.unit)).items()})
+            counts |= {f"pairs/{name}": len(split.gold)}
+            counts |= {f"positives/{kind}/{name}": int(passes(split.gold).sum()) for kind, passes in POSITIVES.items()}
+            counts |= {f"sentences/unique/{name}": len(unit), f"sentences/occurrences/{name}": len(rows)}
             if left_out:
                 counts[f"pairs with a zero vector/{name}"] = left_out
-            points.append((f"pairs/{name}", split.gold, 1 - _distances(vectors) / 2))
+            points.append((f"pairs/{name}", split.gold, 1 - distances / 2))
             points += [(f"{kind}/{name}", np.arange(1.0, len(v) + 1), v) for kind, v in spectra.items()]
-        return Outcome(scores=scores, counts=counts, items=_items(points))
+        items = SeriesItems(
+            series=[series for series, x, _ in points for _ in x],
+            x=np.concatenate([x for _, x, _ in points]),
+            y=np.concatenate([y for *_, y in points]),
+        )
+        return Outcome(scores=scores, counts=counts, items=items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +120,6 @@ def _join(data: SimilarityData) -> _Split:
     left = [as_senteval_text(s) for subset in data.subsets for s in subset.left]
     right = [as_senteval_text(s) for subset in data.subsets for s in subset.right]
     return _Split([*left, *right], np.array([g for subset in data.subsets for g in subset.gold]))
-
-
-@dataclass(frozen=True, slots=True)
-class _Vectors:
-    """Vectors of the distinct sentences, divided by their lengths, and the row in them of each occurrence."""
-
-    unit: Embeddings
-    rows: NDArray[np.intp]
 
 
 def _with_directions(encoder: Encoder, split: _Split, task: str) -> tuple[_Split, int]:
@@ -149,25 +141,14 @@ def _with_directions(encoder: Encoder, split: _Split, task: str) -> tuple[_Split
     return _Split([*(left[i] for i in kept), *(right[i] for i in kept)], split.gold[list(kept)]), pairs - len(kept)
 
 
-def _vectors(encoder: Encoder, split: _Split) -> _Vectors:
-    row = {sentence: i for i, sentence in enumerate(dict.fromkeys(split.sentences))}
-    return _Vectors(unit_rows(embed(encoder, list(row))), np.array([row[sentence] for sentence in split.sentences]))
-
-
-def _distances(vectors: _Vectors) -> Vector:
-    """Squared distance of every pair's two sentences, (pairs,) in 0..4."""
-    left, right = np.split(vectors.rows, 2)
-    return geometry.squared_distances(vectors.unit[left], vectors.unit[right])
-
-
-def _alignments(vectors: _Vectors, gold: Vector, rng: np.random.Generator) -> Scores:
+def _alignments(distances: Vector, gold: Vector, rng: np.random.Generator) -> Scores:
     """By `alignment/<positives>`.
 
     Raises:
         TaskError: if no pair passes the paper's threshold; the other two variants may be empty and are then left out.
     """
     scores: Scores = {}
-    powers = _distances(vectors) ** (ALPHA / 2)
+    powers = distances ** (ALPHA / 2)
     for name, passes in POSITIVES.items():
         positive = passes(gold)
         if positive.any():
@@ -209,17 +190,3 @@ def _key(key: str, split: str) -> str:
     """`alignment/gt4/low` on `test` -> `alignment/gt4/test/low`."""
     metric, variant, *end = key.split("/")
     return "/".join([metric, variant, split, *end])
-
-
-def _counts(split: _Split, n_unique: int) -> dict[str, int]:
-    positives = {f"positives/{name}": int(passes(split.gold).sum()) for name, passes in POSITIVES.items()}
-    sentences = {"sentences/unique": n_unique, "sentences/occurrences": len(split.sentences)}
-    return {"pairs": len(split.gold), **positives, **sentences}
-
-
-def _items(points: Sequence[tuple[str, Vector, Vector]]) -> SeriesItems:
-    return SeriesItems(
-        series=[series for series, x, _ in points for _ in x],
-        x=np.concatenate([x for _, x, _ in points]),
-        y=np.concatenate([y for *_, y in points]),
-    )

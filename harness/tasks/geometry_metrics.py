@@ -34,8 +34,8 @@ def unit_rows(x: Matrix) -> Matrix:
     Raises:
         TaskError: if a row is zero or not finite.
     """
-    rows = as_rows(x)
-    lengths = lengths_of(rows, "unit_rows")
+    rows = _as_rows(x)
+    lengths = _lengths(rows, "unit_rows")
     zero = np.flatnonzero(lengths == 0)
     if zero.size:
         raise TaskError(
@@ -46,19 +46,16 @@ def unit_rows(x: Matrix) -> Matrix:
     return unit
 
 
-def as_rows(x: Matrix) -> Matrix:
+def _as_rows(x: Matrix, what: str = "geometry", at_least: int = 0) -> Matrix:
     x = np.asarray(x)
     if x.ndim != 2:
         raise TaskError(f"geometry: an array of shape {x.shape}, expected (vectors, dimensions)")
+    if len(x) < at_least:
+        raise TaskError(f"{what}: {len(x)} vectors, expected at least {at_least}; give it more sentences")
     return x if x.dtype == np.float32 else x.astype(np.float64, copy=False)
 
 
-def check_count(x: Matrix, what: str, at_least: int) -> None:
-    if len(x) < at_least:
-        raise TaskError(f"{what}: {len(x)} vectors, expected at least {at_least}; give it more sentences")
-
-
-def lengths_of(x: Matrix, what: str) -> Doubles:
+def _lengths(x: Matrix, what: str) -> Doubles:
     lengths: Doubles = np.sqrt(np.einsum("nd,nd->n", x, x, dtype=np.float64))
     bad = np.flatnonzero(~np.isfinite(lengths))
     if bad.size:
@@ -69,15 +66,17 @@ def lengths_of(x: Matrix, what: str) -> Doubles:
     return lengths
 
 
-def check_unit(x: Matrix, what: str, at_least: int = 1) -> None:
-    check_count(x, what, at_least)
-    lengths = lengths_of(x, what)
+def _as_unit_rows(x: Matrix, what: str, at_least: int = 1) -> Matrix:
+    """The rows, each of which has length 1."""
+    x = _as_rows(x, what, at_least)
+    lengths = _lengths(x, what)
     bad = np.flatnonzero(np.abs(lengths - 1) > _TOLERANCE)
     if bad.size:
         raise TaskError(
             f"{what}: {bad.size} of {len(x)} vectors do not have length 1, the first is number {bad[0]} with length "
             f"{lengths[bad[0]]:.6g}; divide every vector by its length first, as `unit_rows` does"
         )
+    return x
 
 
 def squared_distances(x: Matrix, y: Matrix) -> Doubles:
@@ -93,15 +92,13 @@ def squared_distances(x: Matrix, y: Matrix) -> Doubles:
     Raises:
         TaskError: if there are no pairs, the shapes differ, or a row has not length 1.
     """
-    x, y = as_rows(x), as_rows(y)
+    x, y = _as_rows(x), _as_rows(y)
     if x.shape != y.shape or not len(x):
         raise TaskError(
             f"alignment: vectors of shapes {x.shape} and {y.shape}, expected equal shapes and at least one pair; "
             "give it the two sides of the positive pairs"
         )
-    check_unit(x, "alignment")
-    check_unit(y, "alignment")
-    difference = x - y
+    difference = _as_unit_rows(x, "alignment") - _as_unit_rows(y, "alignment")
     squared: Doubles = np.einsum("nd,nd->n", difference, difference, dtype=np.float64)
     return squared
 
@@ -138,8 +135,7 @@ def kernel_means(x: Matrix, t: float = 2.0) -> Doubles:
     Raises:
         TaskError: if there are fewer than two vectors, or a row has not length 1.
     """
-    x = as_rows(x)
-    check_unit(x, "uniformity", at_least=2)
+    x = _as_unit_rows(x, "uniformity", at_least=2)
     starts = range(0, len(x), _KERNEL_ROWS)
     blocks = [(i, j) for i in starts for j in starts if i <= j]
     sums = np.zeros(len(x))
@@ -217,8 +213,7 @@ def mean_vector_norm(x: Matrix) -> float:
 
     Source of the square: Prompt-BERT (Jiang et al. 2022), anisotropy of the first 100,000 lines of wiki1m.
     """
-    x = as_rows(x)
-    check_unit(x, "mean-vector norm", at_least=1)
+    x = _as_unit_rows(x, "mean-vector norm")
     return float(np.linalg.norm(x.mean(axis=0, dtype=np.float64)))
 
 
@@ -234,8 +229,7 @@ def average_cosine(x: Matrix) -> float:
     Raises:
         TaskError: if there are fewer than two vectors, or a row has not length 1.
     """
-    x = as_rows(x)
-    check_unit(x, "average cosine", at_least=2)
+    x = _as_unit_rows(x, "average cosine", at_least=2)
     return (len(x) * mean_vector_norm(x) ** 2 - 1) / (len(x) - 1)
 
 
@@ -256,8 +250,7 @@ def singular_values(x: Matrix, *, centred: bool) -> Doubles:
 
     Source: SimCSE (Gao et al. 2021), Figure F.1, which does not say whether it centres.
     """
-    x = as_rows(x)
-    check_unit(x, "singular values", at_least=2)
+    x = _as_unit_rows(x, "singular values", at_least=2)
     moments = _second_moments(x, x.mean(axis=0, dtype=np.float64) if centred else np.zeros(x.shape[1]))
     _check_spread(moments, np.ones(len(x)), "singular values")
     with blas().limit(limits=1):  # threads make so small a problem slower, and far slower on a busy machine
@@ -294,11 +287,10 @@ def isoscore(x: Matrix) -> float:
 
     Source: Rudman et al. 2022, IsoScore; equal to its algorithm by way of principal components.
     """
-    x = as_rows(x)
-    check_count(x, "IsoScore", 2)
+    x = _as_rows(x, "IsoScore", at_least=2)
     if x.shape[1] < 2:
         raise TaskError("IsoScore: vectors of 1 dimension, expected at least 2; there is nothing to spread over")
-    lengths = lengths_of(x, "IsoScore")
+    lengths = _lengths(x, "IsoScore")
     moments = _second_moments(x, x.mean(axis=0, dtype=np.float64))
     _check_spread(moments, lengths, "IsoScore")
     participation = np.trace(moments) ** 2 / np.einsum("de,de->", moments, moments)
@@ -320,8 +312,7 @@ def hubness(x: Matrix, k: int = 10) -> float:
 
     Source: Radovanovic et al. 2010, "Hubs in space".
     """
-    x = as_rows(x)
-    check_unit(x, f"hubness of {k} neighbours", at_least=k + 1)
+    x = _as_unit_rows(x, f"hubness of {k} neighbours", at_least=k + 1)
     rows = max(1, _HELD // len(x))
     counts = np.zeros(len(x))
     for found in in_threads(partial(_neighbour_counts, x, k, rows), range(0, len(x), rows)):

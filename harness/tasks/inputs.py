@@ -21,25 +21,15 @@ from harness.tasks.suites import TASKS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What was found of one file, of one task's reading, or of a dataset that is not there.
+    """What was found of one file, of one task's reading, or of a dataset that is not there."""
 
-    Attributes:
-        dataset: its name in the manifest.
-        file: path in SentEval's layout; empty where the finding is not about one readable file.
-        lines: how many the file has.
-        copy: which copy of the file it is.
-        sha256: of the file's bytes.
-        problem: one sentence; empty where all is well.
-        absent: none of the dataset's files is there.
-    """
-
-    dataset: str
-    file: str = ""
+    dataset: str  # its name in the manifest
+    file: str = ""  # path in SentEval's layout; empty where the finding is not about one readable file
     lines: int = 0
-    copy: Copy | None = None
-    sha256: str = ""
-    problem: str = ""
-    absent: bool = False
+    copy: Copy | None = None  # which copy of the file it is
+    sha256: str = ""  # of the file's bytes
+    problem: str = ""  # one sentence; empty where all is well
+    absent: bool = False  # none of the dataset's files is there
 
 
 def check_data(root: Path, tasks: Sequence[Task]) -> list[Finding]:
@@ -91,22 +81,16 @@ def _read(dataset: str, root: Path, path: str) -> Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitedTask:
-    """The first rows of a task; see `limit_task`.
-
-    Attributes:
-        protocol: the task's own, with the number of rows: no result of the whole task has it.
-        task: reads the first rows alone.
-        flag: says so.
-    """
+    """The first rows of a task; see `limit_task`."""
 
     name: str
-    protocol: str
+    protocol: str  # the task's own, with the number of rows: no result of the whole task has it
     metric: str
     title: str
     bundled: bool
     seed: int | None
-    task: Task
-    flag: str
+    task: Task  # reads the first rows alone
+    flag: str  # says so
 
     def prepare(self, root: Path) -> Prepared:
         """Read the data; see `Prepared`."""

@@ -1,7 +1,7 @@
 """What a task gives back, and what every kind of task can do."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -12,37 +12,23 @@ from harness.results.items import Items
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Scores of one encoder on one task.
+    """Scores of one encoder on one task."""
 
-    Attributes:
-        scores: `<metric>/<aggregation>/<split>` -> value; correlations -1..1, accuracies 0..1.
-        counts: what was counted on the way.
-        items: per-item gold and prediction.
-    """
-
-    scores: Mapping[str, float]
-    counts: Mapping[str, int]
-    items: Items
+    scores: Mapping[str, float]  # `<metric>/<aggregation>/<split>` -> value; correlations -1..1, accuracies 0..1
+    counts: Mapping[str, int]  # what was counted on the way
+    items: Items  # per-item gold and prediction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A task with its data read.
+    """A task with its data read."""
 
-    Attributes:
-        files: data file (path in SentEval's layout) -> sha256.
-        other_copies: files that are not the copy the manifest knows.
-        sentences: everything that scoring will encode, as the encoder receives it.
-        target: everything that a `fit=target` encoder may be fitted on.
-        score: from an encoder to its outcome; the context gives the device, and is told of long work.
-    """
-
-    files: Mapping[str, str]
-    other_copies: tuple[str, ...]
-    sentences: Sequence[str]
-    target: Sequence[str]
-    score: Callable[[Encoder, Context], Outcome]
-    flags: tuple[str, ...] = field(default=())
+    files: Mapping[str, str]  # data file (path in SentEval's layout) -> sha256
+    other_copies: tuple[str, ...]  # files that are not the copy the manifest knows
+    sentences: Sequence[str]  # everything that scoring will encode, as the encoder receives it
+    target: Sequence[str]  # everything that a `fit=target` encoder may be fitted on
+    score: Callable[[Encoder, Context], Outcome]  # the context gives the device, and is told of long work
+    flags: tuple[str, ...] = ()  # conditions that a reader of the result must know
 
 
 class Task(Protocol):

@@ -28,23 +28,14 @@ def as_senteval_text(sentence: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimilarityTask:
-    """One similarity benchmark on one split.
+    """One similarity benchmark on one split."""
 
-    Attributes:
-        name: e.g. `STS12`, `STSBenchmark-dev`.
-        title: for people.
-        split: `test`, `dev`, or `full` (train, dev and test together).
-        load: reads the scored pairs below a data folder.
-        load_target: reads the pairs whose sentences a `fit=target` method may see.
-        bundled: whether the data come with the package.
-    """
-
-    name: str
-    title: str
-    split: str
-    load: Callable[[Path], SimilarityData]
-    load_target: Callable[[Path], SimilarityData]
-    bundled: bool = False
+    name: str  # e.g. `STS12`, `STSBenchmark-dev`
+    title: str  # for people
+    split: str  # `test`, `dev`, or `full` (train, dev and test together)
+    load: Callable[[Path], SimilarityData]  # reads the scored pairs below a data folder
+    load_target: Callable[[Path], SimilarityData]  # the pairs whose sentences a `fit=target` method may see
+    bundled: bool = False  # whether the data come with the package
     protocol: str = "sts"
     seed: int | None = None
 

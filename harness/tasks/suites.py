@@ -1,11 +1,13 @@
 """The tasks, one row each, and the suites made of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
+from pathlib import Path
 
 from harness.data import sts
 from harness.data.classification import LOADERS, PROBING_LOADERS
+from harness.data.records import SimilarityData
 from harness.errors import UsageError
 from harness.names import STS, pick, short_task
 from harness.tasks.classification import ClassificationTask, Protocol, Scheme
@@ -15,44 +17,34 @@ from harness.tasks.probes import MODES
 from harness.tasks.regression import RegressionTask
 from harness.tasks.similarity import SimilarityTask
 
-_ALL_SPLITS = ("train", "dev", "test")
+Load = Callable[[Path], SimilarityData]
+
+_SPLITS = ("train", "dev", "test")
+_V2 = "without pairs seen elsewhere (mteb)"
 
 
-def _semeval(year: str, title: str) -> SimilarityTask:
-    load = partial(sts.semeval, year=year)
-    return SimilarityTask(name=year, title=title, split="test", load=load, load_target=load)
+def _sts_b(*splits: str) -> Load:
+    return partial(sts.sts_benchmark, splits=splits)
 
 
-def _sts_benchmark(name: str, split: str) -> SimilarityTask:
-    return SimilarityTask(
-        name=name,
-        title=f"STS Benchmark, {split}",
-        split=split,
-        load=partial(sts.sts_benchmark, splits=(split,)),
-        load_target=partial(sts.sts_benchmark, splits=_ALL_SPLITS),
-    )
+def _sick(*splits: str) -> Load:
+    return partial(sts.sick_relatedness, splits=splits)
 
 
-def _sts_benchmark_v2(name: str, split: str) -> SimilarityTask:
-    return SimilarityTask(
-        name=name,
-        title=f"STS Benchmark, {split}, without pairs seen elsewhere (mteb)",
-        split=split,
-        load=partial(sts.sts_benchmark_v2, split=split),
-        load_target=partial(sts.sts_benchmark, splits=_ALL_SPLITS),
-    )
+def _similarity(name: str, title: str, load: Load, target: Load | None = None, split: str = "test") -> SimilarityTask:
+    """A row of the table; without a target a `fit=target` method may see what is scored."""
+    bundled = name.startswith("mini-")
+    return SimilarityTask(name=name, title=title, split=split, load=load, load_target=target or load, bundled=bundled)
 
 
-def _sick(name: str, split: str, splits: tuple[str, ...]) -> SimilarityTask:
-    return SimilarityTask(
-        name=name,
-        title=f"SICK relatedness, {split}",
-        split=split,
-        load=partial(sts.sick_relatedness, splits=splits),
-        load_target=partial(sts.sick_relatedness, splits=_ALL_SPLITS),
-    )
-
-
+_STS_B, _SICK, _MINI = _sts_b(*_SPLITS), _sick(*_SPLITS), partial(sts.semeval, year="MINI")
+_SEMEVAL = {
+    "STS12": "SemEval 2012 task 6",
+    "STS13": "SemEval 2013 shared task, without SMT",
+    "STS14": "SemEval 2014 task 10",
+    "STS15": "SemEval 2015 task 2",
+    "STS16": "SemEval 2016 task 1",
+}
 _CLASSIFICATION: dict[str, tuple[Scheme, str]] = {
     "MR": ("nested folds", "film review sentiment"),
     "CR": ("nested folds", "product review sentiment"),
@@ -63,73 +55,39 @@ _CLASSIFICATION: dict[str, tuple[Scheme, str]] = {
     "MRPC": ("folds, test", "paraphrase or not"),
     "SST5": ("train, dev, test", "Stanford Sentiment Treebank, five classes"),
     "SICKEntailment": ("train, dev, test", "SICK entailment, three classes"),
+    "mini-mr": ("nested folds", "bundled mini suite, sentiment"),
+    "mini-mrpc": ("folds, test", "bundled mini suite, paraphrase"),
 }
 
-_mini_sts = partial(sts.semeval, year="MINI")
-
 _ROWS: tuple[Task, ...] = (
-    _semeval("STS12", "SemEval 2012 task 6"),
-    _semeval("STS13", "SemEval 2013 shared task, without SMT"),
-    _semeval("STS14", "SemEval 2014 task 10"),
-    _semeval("STS15", "SemEval 2015 task 2"),
-    _semeval("STS16", "SemEval 2016 task 1"),
-    _sts_benchmark("STSBenchmark", "test"),
-    _sick("SICKRelatedness", "test", ("test",)),
-    _sts_benchmark("STSBenchmark-dev", "dev"),
-    _sick("SICKRelatedness-dev", "dev", ("dev",)),
-    _sick("SICKRelatedness-full", "full", _ALL_SPLITS),
-    _sts_benchmark_v2("STSBenchmark.v2", "test"),
-    _sts_benchmark_v2("STSBenchmark.v2-dev", "dev"),
-    SimilarityTask(
-        name="mini-sts",
-        title="bundled mini suite, sentence pairs",
-        split="test",
-        load=_mini_sts,
-        load_target=_mini_sts,
-        bundled=True,
+    *(_similarity(year, title, partial(sts.semeval, year=year)) for year, title in _SEMEVAL.items()),
+    _similarity("STSBenchmark", "STS Benchmark, test", _sts_b("test"), _STS_B),
+    _similarity("SICKRelatedness", "SICK relatedness, test", _sick("test"), _SICK),
+    _similarity("STSBenchmark-dev", "STS Benchmark, dev", _sts_b("dev"), _STS_B, "dev"),
+    _similarity("SICKRelatedness-dev", "SICK relatedness, dev", _sick("dev"), _SICK, "dev"),
+    _similarity("SICKRelatedness-full", "SICK relatedness, full", _SICK, split="full"),
+    _similarity("STSBenchmark.v2", f"STS Benchmark, test, {_V2}", partial(sts.sts_benchmark_v2, split="test"), _STS_B),
+    _similarity(
+        "STSBenchmark.v2-dev", f"STS Benchmark, dev, {_V2}", partial(sts.sts_benchmark_v2, split="dev"), _STS_B, "dev"
     ),
+    _similarity("mini-sts", "bundled mini suite, sentence pairs", _MINI),
     *(
-        ClassificationTask(name=name, title=title, scheme=scheme, load=LOADERS[name])
+        ClassificationTask(name=name, title=title, scheme=scheme, load=LOADERS[name], bundled=name.startswith("mini-"))
         for name, (scheme, title) in _CLASSIFICATION.items()
     ),
-    ClassificationTask(
-        name="mini-mr",
-        title="bundled mini suite, sentiment",
-        scheme="nested folds",
-        load=LOADERS["mini-mr"],
-        bundled=True,
-    ),
-    ClassificationTask(
-        name="mini-mrpc",
-        title="bundled mini suite, paraphrase",
-        scheme="folds, test",
-        load=LOADERS["mini-mrpc"],
-        bundled=True,
-    ),
-    RegressionTask(
-        name="STSBenchmark-finetune",
-        title="STS Benchmark with a trained regressor",
-        load=partial(sts.sts_benchmark, splits=_ALL_SPLITS),
-    ),
-    RegressionTask(
-        name="SICKRelatedness-finetune",
-        title="SICK relatedness with a trained regressor",
-        load=partial(sts.sick_relatedness, splits=_ALL_SPLITS),
-    ),
+    RegressionTask(name="STSBenchmark-finetune", title="STS Benchmark with a trained regressor", load=_STS_B),
+    RegressionTask(name="SICKRelatedness-finetune", title="SICK relatedness with a trained regressor", load=_SICK),
     GeometryTask(
         name="geometry-stsb",
         title="alignment, uniformity and anisotropy on STS-B",
-        loads={
-            **{split: partial(sts.sts_benchmark, splits=(split,)) for split in _ALL_SPLITS},
-            "all": partial(sts.sts_benchmark, splits=_ALL_SPLITS),
-        },
-        load_target=partial(sts.sts_benchmark, splits=_ALL_SPLITS),
+        loads={**{split: _sts_b(split) for split in _SPLITS}, "all": _STS_B},
+        load_target=_STS_B,
     ),
     GeometryTask(
         name="mini-geometry",
         title="bundled mini suite, alignment, uniformity and anisotropy",
-        loads={"test": _mini_sts},
-        load_target=_mini_sts,
+        loads={"test": _MINI},
+        load_target=_MINI,
         bundled=True,
     ),
     *(
