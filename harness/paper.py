@@ -32,17 +32,11 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Where results, vectors and training runs are.
+    """Where results, vectors and training runs are."""
 
-    Attributes:
-        results_dir: folder of result files.
-        context: the settings that encoders are built with.
-        tell: called with one sentence about each gap.
-    """
-
-    results_dir: Path
-    context: Context
-    tell: Tell
+    results_dir: Path  # folder of result files
+    context: Context  # the settings that encoders are built with
+    tell: Tell  # called with one sentence about each gap
 
 
 def measure(missing: Sequence[Wanted], places: Places, on_cell: Callable[[Cell], None]) -> int:

@@ -51,23 +51,14 @@ def ignore(cell: Cell) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to run and where to put it.
+    """What to run and where to put it."""
 
-    Attributes:
-        models: specifications that the registry has resolved, or encoders that exist already.
-        tasks: the tasks to score, in order.
-        results_dir: result files are written below it.
-        context: folders, device, dtype and progress.
-        force: overwrite finished cells.
-        on_cell: callback, called once per finished cell.
-    """
-
-    models: Sequence[Resolved | Built]
-    tasks: Sequence[Task]
-    results_dir: Path
-    context: Context
-    force: bool = False
-    on_cell: Callable[[Cell], None] = ignore
+    models: Sequence[Resolved | Built]  # specifications that the registry has resolved, or encoders that exist already
+    tasks: Sequence[Task]  # the tasks to score, in order
+    results_dir: Path  # result files are written below it
+    context: Context  # folders, device, dtype and progress
+    force: bool = False  # overwrite finished cells
+    on_cell: Callable[[Cell], None] = ignore  # callback, called once per finished cell
 
 
 def run(plan: Plan) -> list[Cell]:

@@ -269,7 +269,7 @@ def test_a_cell_is_held_by_one_and_free_again_when_its_holder_is_killed(study, t
     with board.claim(cell) as record:
         assert record is not None
         assert record.attempts == 3  # this test's, the killed one's, and this
-        board.finish(cell, replace(record, state="done"))
+        board.write(cell, replace(record, state="done"))
     with board.claim(cell) as record:
         assert record is None
 
@@ -278,7 +278,7 @@ def test_a_cell_that_kills_its_workers_is_given_up(study):
     board = Board(found := study(CONTROLS), cells_of(found))
     board.open()
     cell = board.cells[0]
-    board.finish(cell, Record(state="running", label=cell.label, worker="a:1", attempts=MOST_ATTEMPTS))
+    board.write(cell, Record(state="running", label=cell.label, worker="a:1", attempts=MOST_ATTEMPTS))
     with board.claim(cell) as record:
         assert record is None
     assert board.record(cell).error == (
@@ -293,7 +293,7 @@ def test_what_needs_a_failed_cell_is_not_begun(study):
     board = Board(found, cells_of(found))
     board.open()
     train, score = board.cells
-    board.finish(train, Record(state="failed", label=train.label, error="no", exit_code=1))
+    board.write(train, Record(state="failed", label=train.label, error="no", exit_code=1))
     assert board.open_cells(board.states()) == []
     said = json.loads(bench("study", "study.toml", "--status", "--json", "--cache-dir", "cache").stdout)
     assert [one["state"] for one in said] == ["failed", "blocked"]

@@ -29,30 +29,20 @@ _INITIAL = 0.02  # standard deviation of BERT's new weights
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alteration:
-    """What is done otherwise than the checkpoint and this project's protocol say; the defaults change nothing.
+    """What is done otherwise than the checkpoint and this project's protocol say; the defaults change nothing."""
 
-    Attributes:
-        max_tokens: sentences are cut there; None: at the encoder's own limit.
-        dtype: of the forward pass; "": the encoder's own.
-        prompt: put before every sentence; None: the encoder's own.
-        keep_case: whether a tokenizer that lower-cases is kept from it.
-        special_tokens: `pooled`, `not pooled`, or `absent`: not even read by the model.
-        padding: "": no padding is pooled; `batch`: each sentence is padded to the longest of 64, sorted by their
-            characters, and the padding pooled; `128`: to so many tokens.
-        dropout: whether dropout is on, as in training.
-        random_head: whether the layer over CLS has new weights, as a library makes them where a file holds none.
-        seed: of dropout and of the new weights.
-    """
-
-    max_tokens: int | None = None
-    dtype: str = ""
-    prompt: str | None = None
-    keep_case: bool = False
-    special_tokens: str = "pooled"
+    max_tokens: int | None = None  # sentences are cut there; None: at the encoder's own limit
+    dtype: str = ""  # of the forward pass; "": the encoder's own
+    prompt: str | None = None  # put before every sentence; None: the encoder's own
+    keep_case: bool = False  # whether a tokenizer that lower-cases is kept from it
+    special_tokens: str = "pooled"  # `pooled`, `not pooled`, or `absent`: not even read by the model
+    # "": no padding is pooled; `batch`: each sentence is padded to the longest of 64, sorted by their characters,
+    # and the padding pooled; `128`: to so many tokens.
     padding: str = ""
-    dropout: bool = False
+    dropout: bool = False  # whether dropout is on, as in training
+    # Whether the layer over CLS has new weights, as a library makes them where a file holds none.
     random_head: bool = False
-    seed: int = 0
+    seed: int = 0  # of dropout and of the new weights
 
 
 class AlteredEncoder:

@@ -27,23 +27,14 @@ Value = Callable[[Reading], float | None]  # percent, or None where a reading gi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """One factor whose reading differs, and how much of the way it is worth.
+    """One factor whose reading differs, and how much of the way it is worth."""
 
-    Attributes:
-        part: e.g. `pooling`.
-        before: its reading at the start.
-        after: its reading at the end.
-        points: its Shapley value: the mean of what it changes over all orders in which the factors can be changed.
-        low: the least that it changes in any order.
-        high: the most.
-    """
-
-    part: str
-    before: str
-    after: str
-    points: float
-    low: float
-    high: float
+    part: str  # e.g. `pooling`
+    before: str  # its reading at the start
+    after: str  # its reading at the end
+    points: float  # its Shapley value: the mean of what it changes over all orders in which the factors can be changed
+    low: float  # the least that it changes in any order
+    high: float  # the most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,39 +60,22 @@ TEXTS: Mapping[str, Callable[[str], str]] = {"as given": str, "lower-cased": str
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """All that makes a number of a checkpoint and a benchmark; the defaults are this project's protocol.
+    """All that makes a number of a checkpoint and a benchmark; the defaults are this project's protocol."""
 
-    Attributes:
-        pooling: "" for the encoder's own.
-        text: a key of `TEXTS`.
-        similarity: a key of `SIMILARITIES`.
-        aggregation: `all`, `mean` or `wmean`.
-        correlation: `spearman` or `pearson`.
-        split: of the benchmark; where it has no such split, its test set.
-        smt: whether STS13 has its subset SMT.
-        blank_gold: the score of STS16's lines without one; None: they are dropped.
-        digits: to which a task's percent is rounded before the mean is taken; None: not rounded.
-        stop_on: of a regressor trained on STS-B and SICK-R, the correlation that stops it; "": no regressor.
-        mode: of the probes: `test`, `fasttest` or `dev`.
-        folds: of the probes; None: as many as the mode has.
-        classifier: `senteval` or `senteval-sklearn`.
-        alteration: of the forward pass.
-    """
-
-    pooling: str = ""
-    text: str = "as given"
-    similarity: str = "cosine"
-    aggregation: str = "all"
-    correlation: str = "spearman"
-    split: str = "test"
-    smt: bool = False
-    blank_gold: float | None = None
-    digits: int | None = None
-    stop_on: str = ""
-    mode: str = "test"
-    folds: int | None = None
-    classifier: str = "senteval"
-    alteration: Alteration = field(default_factory=Alteration)
+    pooling: str = ""  # "" for the encoder's own
+    text: str = "as given"  # a key of `TEXTS`
+    similarity: str = "cosine"  # a key of `SIMILARITIES`
+    aggregation: str = "all"  # `all`, `mean` or `wmean`
+    correlation: str = "spearman"  # `spearman` or `pearson`
+    split: str = "test"  # of the benchmark; where it has no such split, its test set
+    smt: bool = False  # whether STS13 has its subset SMT
+    blank_gold: float | None = None  # the score of STS16's lines without one; None: they are dropped
+    digits: int | None = None  # to which a task's percent is rounded before the mean is taken; None: not rounded
+    stop_on: str = ""  # of a regressor trained on STS-B and SICK-R, the correlation that stops it; "": no regressor
+    mode: str = "test"  # of the probes: `test`, `fasttest` or `dev`
+    folds: int | None = None  # of the probes; None: as many as the mode has
+    classifier: str = "senteval"  # `senteval` or `senteval-sklearn`
+    alteration: Alteration = field(default_factory=Alteration)  # of the forward pass
 
 
 class Cost(IntEnum):
@@ -107,20 +90,13 @@ class Cost(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Factor:
-    """One thing that can differ.
+    """One thing that can differ."""
 
-    Attributes:
-        name: for people.
-        readings: by name, the usual one first, what each changes in `Setup`.
-        cost: of a reading.
-        is_random: whether the other readings give another number every time: then several draws are made.
-        dear: the readings that cost far more than the others of that kind, which are tried on demand only.
-    """
-
-    name: str
-    readings: Mapping[str, Mapping[str, Any]]
-    cost: Cost
-    is_random: bool = False
+    name: str  # for people
+    readings: Mapping[str, Mapping[str, Any]]  # by name, the usual one first, what each changes in `Setup`
+    cost: Cost  # of a reading
+    is_random: bool = False  # whether the other readings give another number every time: then several draws are made
+    # The readings that cost far more than the others of that kind, which are tried on demand only.
     dear: frozenset[str] = frozenset()
 
     @property

@@ -23,6 +23,7 @@ from harness.explanation.altered import Alteration, AlteredEncoder
 from harness.explanation.factors import SIMILARITIES, TEXTS, Factor, Reading, Setup
 from harness.names import Spec
 from harness.tasks.classification import ClassificationTask
+from harness.tasks.outcome import Task, prepare
 from harness.tasks.similarity import SimilarityTask, aggregate, as_senteval_text
 from harness.tasks.suites import CLASSIFIERS, TASKS
 
@@ -160,10 +161,7 @@ class Numbers:
         if plain or not isinstance(self._own, TransformerEncoder):
             return self._encoders[pooling]
         pooled = pool_as(self._own, "cls" if setup.alteration.random_head else pooling)
-        return self._altered(pooled, setup.alteration)
-
-    def _altered(self, encoder: TransformerEncoder, alteration: Alteration) -> Encoder:
-        return cache_embeddings(AlteredEncoder(encoder, alteration, self._context), self._context)
+        return cache_embeddings(AlteredEncoder(pooled, setup.alteration, self._context), self._context)
 
     def _split(self, task: str, split: str) -> SimilarityTask | None:
         found = TASKS.get(task if split == "test" else f"{task}-{split}")
@@ -196,11 +194,9 @@ class Numbers:
             self._probes[key] = 100 * self._outcome(chosen, setup)[chosen.metric]
         return self._probes[key]
 
-    def _outcome(self, task: Any, setup: Setup) -> Scores:
-        root = BUNDLED if task.bundled else self._context.data_root()
+    def _outcome(self, task: Task, setup: Setup) -> Scores:
         encoder = _Converting(self._encoder(setup), setup.text)
-        scores: Scores = task.prepare(root).score(encoder, self._context).scores
-        return scores
+        return prepare(task, self._context).score(encoder, self._context).scores
 
 
 class _Converting:

@@ -15,23 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _COLUMNS = (
-    "encoder",
-    "method",
-    "backbone",
-    "seed",
-    "folder",
-    "task",
-    "protocol",
-    "metric",
-    "aggregation",
-    "split",
-    "bound",
-    "score",
-    "main",
-    "flags",
-    "identity",
-    "started",
-    "commit",
+    *("encoder", "method", "backbone", "seed", "folder", "task", "protocol"),
+    *("metric", "aggregation", "split", "bound", "score", "main", "flags", "identity", "started", "commit"),
 )
 
 

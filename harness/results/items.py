@@ -23,17 +23,11 @@ Columns = Mapping[str, Sequence[str] | Numbers]  # a table by column, equal leng
 
 
 class Column(NamedTuple):
-    """What a column holds.
+    """What a column holds."""
 
-    Attributes:
-        dtype: of numpy; `str` for text, `number` where the task decides.
-        meaning: what the values are, with their unit or range.
-        own: whether they are the encoder's own.
-    """
-
-    dtype: str
-    meaning: str
-    own: bool = False
+    dtype: str  # of numpy; `str` for text, `number` where the task decides
+    meaning: str  # what the values are, with their unit or range
+    own: bool = False  # whether they are the encoder's own
 
 
 def text_id(text: str) -> str:

@@ -25,7 +25,6 @@ from typing import Any
 from harness import files
 from harness.data.archive import Expected, unpack
 from harness.data.download import hub_cache
-from harness.data.locate import BUNDLED
 from harness.data.named_texts import file_named, keep_name
 from harness.encoders.context import Context
 from harness.encoders.registry import resolve
@@ -34,6 +33,7 @@ from harness.results.record import packages
 from harness.run import build_cached
 from harness.studies.cells import named_in
 from harness.studies.study import Study
+from harness.tasks.outcome import prepare
 
 _TOP = "bundle"
 _MANIFEST = "manifest.json"
@@ -124,11 +124,11 @@ def _verify(archive: Path, root: Path, place: Path) -> None:
 def _open_everything(study: Study, context: Context) -> None:
     """Open all that the study would read: data, texts, weights and what is trained already; nothing is computed."""
     for task in study.chosen_tasks():
-        task.prepare(BUNDLED if task.bundled else context.data_root())
+        prepare(task, context)
     for spec in study.specs:
         asked = resolve(spec, context)
-        work = asked.entry.work(asked.spec, asked.parameters)
-        cost = work.cost(context) if work else None
+        work = asked.work
+        cost = work.cost(context) if work else None  # opens the text too
         if work is None or work.kind == "fit" or (cost is not None and cost.done):
             build_cached(asked, context)
 

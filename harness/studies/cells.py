@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Literal
 
 from harness import files
-from harness.encoders.entry import Work
 from harness.encoders.registry import Resolved, resolve
 from harness.errors import WriteError
 from harness.results import store
@@ -36,21 +35,13 @@ MOST_ATTEMPTS = 3  # of a cell whose workers are killed, as by a machine with to
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A piece of work that one worker does.
-
-    Attributes:
-        kind: what it does.
-        specs: of its encoders.
-        needs: keys of the cells that come first.
-        key: digest of all that it does.
-        scoring: of a `score` cell.
-    """
+    """A piece of work that one worker does."""
 
     kind: Kind
-    specs: tuple[str, ...]
-    needs: tuple[str, ...]
-    key: str
-    scoring: Scoring | None = None
+    specs: tuple[str, ...]  # of its encoders
+    needs: tuple[str, ...]  # keys of the cells that come first
+    key: str  # digest of all that it does
+    scoring: Scoring | None = None  # of a `score` cell
 
     @property
     def label(self) -> str:
@@ -69,10 +60,9 @@ def cells_of(study: Study) -> list[Cell]:
     backbones: dict[str, str] = {}
     for spec in study.specs:
         asked = resolve(spec)
-        work = asked.entry.work(asked.spec, asked.parameters)
-        if work is not None:
-            makers.setdefault(f"{work.kind} {work.shares or spec}", []).append(spec)
-        backbones[spec] = _backbone_of(asked, work)
+        if asked.work is not None:
+            makers.setdefault(f"{asked.work.kind} {asked.work.shares or spec}", []).append(spec)
+        backbones[spec] = _backbone_of(asked)
     made = [_cell(study, "train" if name.startswith("train ") else "fit", own, ()) for name, own in makers.items()]
     by_spec = {spec: cell.key for cell in made for spec in cell.specs}
     groups: dict[tuple[str, Scoring], list[str]] = {}
@@ -85,11 +75,11 @@ def cells_of(study: Study) -> list[Cell]:
     return [*sorted(made, key=lambda cell: cell.kind != "train"), *scores]
 
 
-def _backbone_of(asked: Resolved, work: Work | None) -> str:
+def _backbone_of(asked: Resolved) -> str:
     """Encoders with one text here may share a forward pass: what is trained has weights of its own."""
-    name = getattr(asked.parameters, "backbone", None)
-    if work is not None and work.kind == "train":
+    if asked.work is not None and asked.work.kind == "train":
         return str(asked.spec)
+    name = getattr(asked.parameters, "backbone", None)
     return f"{name or asked.spec.name} {getattr(asked.parameters, 'max_tokens', None)}"
 
 
@@ -123,27 +113,16 @@ def _sha256(file: Path, size: int, changed: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What is known of a cell.
+    """What is known of a cell."""
 
-    Attributes:
-        state: `running` is true only while the cell's lock is held.
-        label: of the cell.
-        worker: host and process that has or had it.
-        attempts: how often it was begun.
-        seconds: that it took; 0 until it is done.
-        files: results that it wrote, below the results folder.
-        error: one sentence, if it failed.
-        exit_code: that the error asks for.
-    """
-
-    state: State = "waiting"
+    state: State = "waiting"  # `running` is true only while the cell's lock is held
     label: str = ""
-    worker: str = ""
-    attempts: int = 0
-    seconds: float = 0.0
-    files: tuple[str, ...] = ()
-    error: str = ""
-    exit_code: int = 0
+    worker: str = ""  # host and process that has or had it
+    attempts: int = 0  # how often it was begun
+    seconds: float = 0.0  # that it took; 0 until it is done
+    files: tuple[str, ...] = ()  # results that it wrote, below the results folder
+    error: str = ""  # one sentence, if it failed
+    exit_code: int = 0  # that the error asks for
 
 
 class Board:
@@ -179,7 +158,7 @@ class Board:
         for cell in self.cells:
             record = self.record(cell)
             if record.state == "failed" or (record.state == "running" and not self.is_held(cell)):
-                self._write(cell, Record(label=cell.label))
+                self.write(cell, Record(label=cell.label))
 
     def record(self, cell: Cell) -> Record:
         """What is written down of a cell; `waiting` where nothing is, or nothing that can be read."""
@@ -232,7 +211,7 @@ class Board:
         try:
             yield self._begin(cell, before)
         except KeyboardInterrupt:  # left in good order, which is nothing against the cell
-            self._write(cell, before)
+            self.write(cell, before)
             raise
         finally:
             lock.release()
@@ -245,16 +224,12 @@ class Board:
                 f"{cell.label}: {before.attempts} workers were killed while they did it, the last one {before.worker}; "
                 "give it more memory or time, or fewer workers, and run the study again"
             )
-            self._write(cell, replace(before, state="failed", error=sentence, exit_code=1))
+            self.write(cell, replace(before, state="failed", error=sentence, exit_code=1))
             return None
         worker = f"{socket.gethostname()}:{os.getpid()}"
         record = Record(state="running", label=cell.label, worker=worker, attempts=before.attempts + 1)
-        self._write(cell, record)
+        self.write(cell, record)
         return record
-
-    def finish(self, cell: Cell, record: Record) -> None:
-        """Write down how a cell ended; the caller holds it."""
-        self._write(cell, record)
 
     def is_held(self, cell: Cell) -> bool:
         """Whether somebody works on the cell now."""
@@ -269,7 +244,8 @@ class Board:
         except (Timeout, OSError):
             return True
 
-    def _write(self, cell: Cell, record: Record) -> None:
+    def write(self, cell: Cell, record: Record) -> None:
+        """Write down how a cell stands; the caller holds it."""
         self._damaged.discard(cell.key)
         try:
             files.replace(self.folder / f"{cell.key}.json", (json.dumps(asdict(record), indent=1) + "\n").encode())

@@ -21,7 +21,6 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-from harness.data.locate import BUNDLED
 from harness.encoders.cached import CachedEncoder
 from harness.encoders.context import Context
 from harness.encoders.entry import Built
@@ -34,9 +33,9 @@ from harness.results.record import Result
 from harness.run import Cell as RunCell
 from harness.run import Plan, build_cached, ignore, run
 from harness.studies.cells import FOLDER, Board, Cell, Record, State, cells_of
-from harness.studies.plan import Rate, note, rate_name
+from harness.studies.plan import note, rate_name
 from harness.studies.study import Study
-from harness.tasks.outcome import Task
+from harness.tasks.outcome import Task, prepare
 
 Alive = Callable[[], int]  # how many workers are at work
 Engine = Callable[[Study, int], AbstractContextManager[Alive]]
@@ -93,7 +92,7 @@ def _work_once(board: Board, order: Sequence[Cell], progress: Progress, on_cell:
     for cell in (one for one in order if one in left and all(states[need] == "done" for need in one.needs)):
         with board.claim(cell) as record:
             if record is not None:
-                board.finish(cell, _done(board, cell, record, progress, on_cell))
+                board.write(cell, _done(board, cell, record, progress, on_cell))
                 return True
     if left:
         time.sleep(_PAUSE)
@@ -128,7 +127,7 @@ def _check_data(tasks: Sequence[Task], context: Context) -> None:
     errors: list[BenchError] = []
     for task in tasks:
         try:
-            task.prepare(BUNDLED if task.bundled else context.data_root())
+            prepare(task, context)
             return
         except BenchError as error:
             errors.append(error)
@@ -140,15 +139,14 @@ def _make(cell: Cell, context: Context) -> list[Result]:
     """Train or fit: what is there already is found, and what was interrupted is resumed."""
     for spec in cell.specs:
         asked = resolve(spec, context)
-        work = asked.entry.work(asked.spec, asked.parameters)
-        cost = work.cost(context) if work else None
+        cost = asked.work.cost(context) if asked.work else None
         started = time.perf_counter()
         encoder = build_cached(asked, context)
         if cell.kind == "fit" and not isinstance(encoder, Transductive):
             embed(encoder, ["a"])  # the first sentence makes it fit
         if cost is not None and not cost.done:
             seconds = time.perf_counter() - started
-            note(context, Rate(kind=cell.kind, what=rate_name(asked), units=cost.texts, seconds=seconds))
+            note(context, kind=cell.kind, what=rate_name(asked), units=cost.texts, seconds=seconds)
     return []
 
 
@@ -185,9 +183,9 @@ def _note_rates(asked: Resolved, models: list[Resolved | Built], cells: list[Run
     sentences = sum(one.backbone.statistics.sentences for one in inner if isinstance(one, TransformerEncoder))
     seconds = sum({one.encoder.name: one.run.encoding_seconds for one in new}.values())
     if sentences:
-        note(context, Rate(kind="encode", what=rate_name(asked), units=sentences, seconds=seconds))
+        note(context, kind="encode", what=rate_name(asked), units=sentences, seconds=seconds)
     for one in new:
-        note(context, Rate(kind="task", what=f"{one.task} {one.protocol}", units=1, seconds=one.run.seconds))
+        note(context, kind="task", what=f"{one.task} {one.protocol}", units=1, seconds=one.run.seconds)
 
 
 @contextmanager

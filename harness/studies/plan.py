@@ -11,12 +11,11 @@ import resource
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from harness.data.locate import BUNDLED
 from harness.encoders.cached import CachedEncoder
 from harness.encoders.checkpoint import load_tokenizer, weight_files
 from harness.encoders.context import Context
@@ -30,6 +29,7 @@ from harness.results.record import machine
 from harness.run import build_cached
 from harness.studies.cells import Board, Cell, State
 from harness.studies.study import Scoring, Study
+from harness.tasks.outcome import prepare
 
 _PROCESS_BYTES = 5 * 2**29  # of Python, torch and a batch: what `tiny` was seen to take, rounded up
 _TRAINING = 4  # times the weights: they, their gradients, and two moments of Adam
@@ -45,33 +45,24 @@ _FIELDS: dict[str, tuple[type, ...]] = {  # of a line; what else is no rate
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rate:
-    """A piece of work.
+def note(context: Context, *, kind: str, what: str, units: int, seconds: float) -> None:
+    """Keep how fast a piece of work was; where nothing can be written, it is not kept.
 
-    Attributes:
+    Args:
+        context: its device and dtype, and the cache folder that keeps it.
         kind: `train`, `fit`, `encode` or `task`.
         what: method and backbone, or task and protocol.
         units: texts read, sentences encoded, or 1.
         seconds: that it took.
     """
-
-    kind: str
-    what: str
-    units: int
-    seconds: float
-
-
-def note(context: Context, rate: Rate) -> None:
-    """Keep a rate; where nothing can be written, it is not kept."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    line = json.dumps({**_here(context), **asdict(rate), "peak_bytes": peak}) + "\n"
-    path = _file(context.cache_dir)
+    rate = {"kind": kind, "what": what, "units": units, "seconds": seconds, "peak_bytes": peak}
+    path = _rates_file(context)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(handle, line.encode())  # one write of a short line, which other processes cannot come between
+        try:  # one write of a short line, which other processes cannot come between
+            os.write(handle, (json.dumps({**_here(context), **rate}) + "\n").encode())
         finally:
             os.close(handle)
     except OSError:
@@ -91,7 +82,7 @@ class Rates:
         here = _here(context)
         self._found: dict[tuple[str, str], list[float]] = {}
         self._peaks: dict[str, int] = {}
-        for said in _lines(_file(context.cache_dir)):
+        for said in _lines(_rates_file(context)):
             if any(said.get(key) != value for key, value in here.items()) or not said["units"]:
                 continue
             self._found.setdefault((said["kind"], said["what"]), []).append(said["seconds"] / said["units"])
@@ -109,8 +100,8 @@ class Rates:
         return self._peaks.get(kind, 0)
 
 
-def _file(cache_dir: Path) -> Path:
-    return cache_dir / "rates" / "rates.jsonl"
+def _rates_file(context: Context) -> Path:
+    return context.cache_dir / "rates" / "rates.jsonl"
 
 
 def _here(context: Context) -> dict[str, str]:
@@ -136,58 +127,33 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 @dataclass(slots=True, kw_only=True)
 class CellPlan:
-    """What one cell will cost; all 0 if it is done.
-
-    Attributes:
-        label: of the cell.
-        state: of it.
-        seconds: None where nothing like it was measured on this machine.
-        steps: of an optimiser.
-        sentences: to be encoded in forward passes.
-        cached: vectors that are in the cache already.
-        tokens: of the sentences to be encoded; None where the tokenizer is not here yet.
-        memory_bytes: of its process, at the most.
-        disk_bytes: that will be written to the cache.
-    """
+    """What one cell will cost; all 0 if it is done."""
 
     label: str
     state: State
-    seconds: float | None = 0.0
-    steps: int = 0
-    sentences: int = 0
-    cached: int = 0
-    tokens: int | None = 0
-    memory_bytes: int = 0
-    disk_bytes: int = 0
+    seconds: float | None = 0.0  # None where nothing like it was measured on this machine
+    steps: int = 0  # of an optimiser
+    sentences: int = 0  # to be encoded in forward passes
+    cached: int = 0  # vectors that are in the cache already
+    tokens: int | None = 0  # of the sentences to be encoded; None where the tokenizer is not here yet
+    memory_bytes: int = 0  # of its process, at the most
+    disk_bytes: int = 0  # that will be written to the cache
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudyPlan:
-    """What a study will cost.
+    """What a study will cost."""
 
-    Attributes:
-        cells: in the order of the study's.
-        results: that the study asks for.
-        measured: how many of them are there.
-        sentences: distinct ones of all tasks.
-        missing: one sentence for each thing that is not on this machine: data, texts and checkpoints.
-        seconds: by number of workers, as far as the cells' times are known.
-        unknown: how many cells' times are not.
-        memory_bytes: of the largest process.
-        disk_bytes: that will be written to the cache.
-        free_bytes: on the cache's disk.
-    """
-
-    cells: list[CellPlan] = field(default_factory=list)
-    results: int = 0
-    measured: int = 0
-    sentences: int = 0
-    missing: list[str] = field(default_factory=list)
-    seconds: dict[int, float] = field(default_factory=dict)
-    unknown: int = 0
-    memory_bytes: int = 0
-    disk_bytes: int = 0
-    free_bytes: int = 0
+    cells: list[CellPlan]  # in the order of the study's
+    results: int  # that the study asks for
+    measured: int  # how many of them are there
+    sentences: int  # distinct ones of all tasks
+    missing: list[str]  # one sentence for each thing that is not on this machine: data, texts and checkpoints
+    seconds: dict[int, float]  # by number of workers, as far as the cells' times are known
+    unknown: int  # how many cells' times are not
+    memory_bytes: int  # of the largest process
+    disk_bytes: int  # that will be written to the cache
+    free_bytes: int  # on the cache's disk
 
     def check_disk(self, cache_dir: Path) -> None:
         """Refuse a study that the disk cannot hold.
@@ -215,24 +181,26 @@ def make_plan(board: Board, workers: Sequence[int] = (1,), progress: Progress = 
     study = board.study
     context = study.context(offline=True, progress=progress)
     states = board.states()
-    plan = StudyPlan(free_bytes=_free(study.cache_dir))
+    missing: list[str] = []
     sentences = {
-        scoring: _sentences(scoring, context, plan) for scoring in dict.fromkeys(own for _, own in study.models)
+        scoring: _sentences(scoring, context, missing) for scoring in dict.fromkeys(own for _, own in study.models)
     }
-    plan.sentences = len({sentence for own in sentences.values() for sentence in own})
     results = {(spec, task.name, task.protocol) for spec, scoring in study.models for task in scoring.chosen()}
-    plan.results, plan.measured = len(results), len(results & board.measured)
-    rates = Rates(context)
-    estimator = _Estimator(study, context, rates, sentences, plan)
-    for cell in board.cells:
-        plan.cells.append(estimator.of(cell, states[cell.key]))
-    plan.unknown = sum(one.seconds is None for one in plan.cells)
-    times = {cell.key: one.seconds or 0.0 for cell, one in zip(board.cells, plan.cells, strict=True)}
-    plan.seconds = {n: simulate(board.cells, times, n) for n in dict.fromkeys((1, *workers))}
-    plan.memory_bytes = max((one.memory_bytes for one in plan.cells), default=0)
-    plan.disk_bytes = sum(one.disk_bytes for one in plan.cells)
-    plan.missing = list(dict.fromkeys(plan.missing))
-    return plan
+    estimator = _Estimator(study, context, Rates(context), sentences, missing)
+    cells = [estimator.of(cell, states[cell.key]) for cell in board.cells]
+    times = {cell.key: one.seconds or 0.0 for cell, one in zip(board.cells, cells, strict=True)}
+    return StudyPlan(
+        cells=cells,
+        results=len(results),
+        measured=len(results & board.measured),
+        sentences=len({sentence for own in sentences.values() for sentence in own}),
+        missing=list(dict.fromkeys(missing)),
+        seconds={n: simulate(board.cells, times, n) for n in dict.fromkeys((1, *workers))},
+        unknown=sum(one.seconds is None for one in cells),
+        memory_bytes=max((one.memory_bytes for one in cells), default=0),
+        disk_bytes=sum(one.disk_bytes for one in cells),
+        free_bytes=_free(study.cache_dir),
+    )
 
 
 def begin(board: Board, progress: Progress = silent) -> None:
@@ -267,13 +235,13 @@ def simulate(cells: Sequence[Cell], seconds: Mapping[str, float], workers: int) 
 
 @dataclass(slots=True)
 class _Estimator:
-    """Tells the cost of cells; what is missing for that goes into the plan."""
+    """Tells the cost of cells; what is missing for that goes into the list."""
 
     study: Study
     context: Context
     rates: Rates
     sentences: Mapping[Scoring, list[str]]
-    plan: StudyPlan
+    missing: list[str]
 
     def of(self, cell: Cell, state: State) -> CellPlan:
         """The cost of a cell."""
@@ -302,9 +270,8 @@ class _Estimator:
 
     def _cost(self, asked: Resolved) -> Cost | None:
         """What the work of an encoder takes; None if something is missing for it, or it has none."""
-        work = asked.entry.work(asked.spec, asked.parameters)
         try:
-            return work.cost(self.context) if work else None
+            return asked.work.cost(self.context) if asked.work else None
         except BenchError as error:
             self._miss(asked, error)
             return None
@@ -339,9 +306,10 @@ class _Estimator:
             found.seconds = _sum(found.seconds, each)
 
     def _is_trained_later(self, asked: Resolved) -> bool:
-        work = asked.entry.work(asked.spec, asked.parameters)
-        cost = self._cost(asked) if work is not None and work.kind == "train" else None
-        return work is not None and work.kind == "train" and not (cost is not None and cost.done)
+        if asked.work is None or asked.work.kind != "train":
+            return False
+        cost = self._cost(asked)
+        return cost is None or not cost.done
 
     def _encoder(self, asked: Resolved) -> CachedEncoder | None:
         """The encoder whose vectors are cached; None where there is none, as of one that is faster than a disk."""
@@ -356,21 +324,21 @@ class _Estimator:
     def _miss(self, asked: Resolved, error: BenchError) -> None:
         backbone = getattr(asked.parameters, "backbone", None) or asked.spec.name.partition("hf:")[2]
         size = None if self.study.offline or not backbone else _download_bytes(backbone)
-        self.plan.missing.append(str(error) + (f" ({size / 2**20:,.0f} MiB to download)" if size else ""))
+        self.missing.append(str(error) + (f" ({size / 2**20:,.0f} MiB to download)" if size else ""))
 
 
 def _sum(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None else a + b
 
 
-def _sentences(scoring: Scoring, context: Context, plan: StudyPlan) -> list[str]:
+def _sentences(scoring: Scoring, context: Context, missing: list[str]) -> list[str]:
     """The distinct sentences of the tasks whose data are here."""
     found: dict[str, None] = {}
     for task in scoring.chosen():
         try:
-            found |= dict.fromkeys(task.prepare(BUNDLED if task.bundled else context.data_root()).sentences)
+            found |= dict.fromkeys(prepare(task, context).sentences)
         except BenchError as error:
-            plan.missing.append(str(error))
+            missing.append(str(error))
     return list(found)
 
 

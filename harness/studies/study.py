@@ -103,19 +103,12 @@ class _File(_Strict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scoring:
-    """What an encoder is scored on.
+    """What an encoder is scored on."""
 
-    Attributes:
-        suites: of tasks.
-        tasks: further tasks.
-        mode: of the probes.
-        classifier: of the probes.
-    """
-
-    suites: tuple[str, ...] = ()
-    tasks: tuple[str, ...] = ()
-    mode: str = "test"
-    classifier: str = "senteval"
+    suites: tuple[str, ...] = ()  # of tasks
+    tasks: tuple[str, ...] = ()  # further tasks
+    mode: str = "test"  # of the probes
+    classifier: str = "senteval"  # of the probes
 
     def chosen(self) -> list[Task]:
         """The tasks, those of the suites first."""
@@ -133,30 +126,18 @@ def _distinct(tasks: Iterable[Task]) -> list[Task]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """What is to be measured, and where: all that a worker needs.
+    """What is to be measured, and where: all that a worker needs."""
 
-    Attributes:
-        title: for people.
-        models: full specifications of the encoders, in order, and what each is scored on.
-        device: `auto`, `cpu`, `cuda`, ...
-        dtype: of the forward pass.
-        results_dir: result files, and beside them what workers tell each other.
-        data_dir: in SentEval's layout, or None.
-        cache_dir: embeddings, fits, trained models; workers on several machines share it.
-        offline: never use the network.
-        report: tables and figures wanted.
-        engines: options of the engines `ray` and `slurm`, which have the tables of these names.
-    """
-
-    title: str
-    models: tuple[tuple[str, Scoring], ...]
-    device: str
-    dtype: str
-    results_dir: Path
-    data_dir: Path | None
-    cache_dir: Path
-    offline: bool
-    report: ReportWanted
+    title: str  # for people
+    models: tuple[tuple[str, Scoring], ...]  # full specifications of the encoders, in order, and what each is scored on
+    device: str  # `auto`, `cpu`, `cuda`, ...
+    dtype: str  # of the forward pass
+    results_dir: Path  # result files, and beside them what workers tell each other
+    data_dir: Path | None  # in SentEval's layout, or None
+    cache_dir: Path  # embeddings, fits, trained models; workers on several machines share it
+    offline: bool  # never use the network
+    report: ReportWanted  # tables and figures wanted
+    # Options of the engines `ray` and `slurm`, which have the tables of these names.
     engines: Mapping[str, Mapping[str, Any]]
 
     @property

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from harness.data.locate import BUNDLED
 from harness.encoders.context import Context
 from harness.encoders.protocol import Encoder
 from harness.results.items import Items
@@ -48,3 +49,12 @@ class Task(Protocol):
     def seed(self) -> int | None: ...
 
     def prepare(self, root: Path) -> Prepared: ...
+
+
+def prepare(task: Task, context: Context) -> Prepared:
+    """Read the task's data, those that come with the package or those in the context's data folder.
+
+    Raises:
+        DataError: if they cannot be had, or are damaged.
+    """
+    return task.prepare(BUNDLED if task.bundled else context.data_root())
