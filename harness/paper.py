@@ -24,7 +24,7 @@ from harness.studies.cells import Board, cells_of
 from harness.studies.engines import work_here
 from harness.studies.plan import begin
 from harness.studies.report import OF_GEOMETRY
-from harness.studies.study import Study, study_of
+from harness.studies.study import study_of
 from harness.tasks.geometry_metrics import unit_rows
 
 Tell = Callable[[str], None]
@@ -42,10 +42,7 @@ class Places:
 def measure(missing: Sequence[Wanted], places: Places, on_cell: Callable[[Cell], None]) -> int:
     """Measure what can be measured, as a study in this process; each error is told once, and stops nothing else.
 
-    Args:
-        missing: results to be measured.
-        places: where, and who is told of errors.
-        on_cell: called with each score that is computed or found.
+    `on_cell` is called with each score that is computed or found.
 
     Returns:
         The exit code that the errors ask for, 0 without any.
@@ -66,8 +63,15 @@ def measure(missing: Sequence[Wanted], places: Places, on_cell: Callable[[Cell],
     known = _known(missing, places, tell)
     if known:
         study = study_of("what is missing", map(astuple, known), places.context, places.results_dir)
-        for sentence, code in _failures(study, places, show):
-            tell(sentence, code)
+        board = Board(study, cells_of(study))
+        try:
+            begin(board, places.context.progress)
+            work_here(board, places.context.progress, show)
+        except BenchError as error:
+            tell(str(error), error.exit_code)
+        states = board.states()
+        for record in (board.record(cell) for cell in board.cells if states[cell.key] == "failed"):
+            tell(record.error, record.exit_code)
     return max(told.values(), default=0)
 
 
@@ -83,19 +87,6 @@ def _known(missing: Sequence[Wanted], places: Places, tell: Callable[[str, int],
         else:
             known += own
     return known
-
-
-def _failures(study: Study, places: Places, on_cell: Callable[[Cell], None]) -> Iterator[tuple[str, int]]:
-    """Measure a study; the sentence and the exit code of whatever failed."""
-    board = Board(study, cells_of(study))
-    try:
-        begin(board, places.context.progress)
-        work_here(board, places.context.progress, on_cell)
-    except BenchError as error:
-        yield str(error), error.exit_code
-    states = board.states()
-    for record in (board.record(cell) for cell in board.cells if states[cell.key] == "failed"):
-        yield record.error, record.exit_code
 
 
 def retrieve(target: Target, paper: Paper, choice: Choice, context: Context) -> PaperTable:
@@ -142,13 +133,9 @@ def _words(sentence: str) -> list[str]:
 
 
 def draw_rows(kind: str, filled: PaperTable, output: Path, places: Places) -> tuple[tuple[Path, ...], bool]:
-    """Draw what the rows of a paper's figure were measured with, and tell what is missing.
+    """Draw what the rows of a paper's figure were measured with, labelled as they are, and tell what is missing.
 
-    Args:
-        kind: of figure, as `bench plot` names it.
-        filled: the table of its numbers. The figure labels encoders as the rows are.
-        output: folder for the files, which have the name of the table and the kind.
-        places: where results and training runs are.
+    The kind is the name of a figure in `bench plot`; the files are named after the table and the kind.
 
     Returns:
         The files, none if nothing can be drawn; and whether every row was drawn.

@@ -82,11 +82,7 @@ class Lines:
     """Writes at most a line a minute of each kind of work: a log shows that it goes on, and how long it will take."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin the first minute.
-
-        Args:
-            clock: gives seconds.
-        """
+        """Begin the first minute by a clock, which gives seconds."""
         self._clock = clock
         self._passes: dict[str, _Pass] = {}
         self._begun = clock()

@@ -279,13 +279,7 @@ def nearest(
 
     It is the one of the smallest distance, each factor that differs from the origin counted as `_WORTH` points, so that
     a chance match is no cause. One change alone that gives the number to two decimals is none: it goes first, however
-    little it changes.
-
-    Args:
-        grid: scores by reading.
-        origin: where changes are counted from.
-        distance: of scores to the number.
-        spread: by which a random reading can differ from its scores.
+    little it changes. A random reading can differ from its scores by its spread.
     """
 
     def rank(reading: Reading) -> tuple[bool, float]:
@@ -302,11 +296,6 @@ def shapley(value: Value, start: Reading, end: Reading) -> tuple[tuple[Share, ..
 
     Two wrong settings can each look like the cause, or like none, by the order in which they are put right; the mean
     over all orders depends on none. A reading on the way that gives no number leaves out the orders through it.
-
-    Args:
-        value: the number of a reading.
-        start: where the way begins.
-        end: where it ends.
 
     Returns:
         The shares, largest first, and the interaction: the whole difference minus what each factor changes alone.

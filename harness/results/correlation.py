@@ -109,12 +109,7 @@ def _tolerance(result: Result, items: Items) -> float:
 
 
 def scores_of(items: Items, split: str) -> dict[str, float]:
-    """The scores that items decide, by key: correlations of pairs, and accuracy or correlation of a probe's rows.
-
-    Args:
-        items: of one result.
-        split: last part of the keys.
-    """
+    """The scores that items decide, by key: correlations of pairs, and accuracy or correlation of a probe's rows."""
     if isinstance(items, PairItems):
         found = correlations(subset_slices(items.subset), items.gold, items.cosine)
         return {f"{key}/{split}": value for key, value in found.items()}

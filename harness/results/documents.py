@@ -227,14 +227,10 @@ def check_finite(scores: Mapping[str, float], place: str, advice: str) -> None:
 
 
 def is_there(path: Path, *, unless: bool | None = None) -> bool:
-    """Whether a file or folder exists.
-
-    Args:
-        path: of it.
-        unless: the answer where that cannot be told; None raises then.
+    """Whether a file or folder exists; `unless` is the answer where that cannot be told.
 
     Raises:
-        ResultError: if that cannot be told.
+        ResultError: if it cannot be told and there is no such answer.
     """
     try:
         return path.exists()

@@ -28,14 +28,9 @@ _TRIES, _PAUSE = 20, 0.01  # seconds between readings
 
 
 def write(result: Result, root: Path) -> Result:
-    """Write a result with the per-item scores it holds; after a crash it is there whole or counts as not finished.
+    """Write a result with the per-item scores it holds, and give it back with its file.
 
-    Args:
-        result: in memory.
-        root: the results folder; it is made if missing.
-
-    Returns:
-        The result, which knows its file.
+    The folder is made if missing. After a crash the result is there whole or counts as not finished.
 
     Raises:
         ResultError: if a score is not finite or does not follow from the per-item scores; nothing is written.
@@ -83,11 +78,8 @@ def read_all(root: Path, *, check: bool = True) -> tuple[list[Result], list[str]
     """Read every result below a folder, in the order of their paths, and one sentence for each thing left out.
 
     An encoder's name stands for one encoder: of two folders with one name but other vectors the newest counts.
-    What was measured on a part of a task's data is no result and not among them. The index is not read.
-
-    Args:
-        root: the results folder.
-        check: see `read`.
+    What was measured on a part of a task's data is no result and not among them. The index is not read. For `check` see
+    `read`.
 
     Raises:
         ResultError: if the folder is there and cannot be read.
@@ -112,11 +104,7 @@ def scan(root: Path, *, check: bool = True) -> tuple[list[Result], list[str]]:
 
 
 def read_items(result: Result, shared: Shared | None = None) -> Items:
-    """Read the per-item scores of a result that was read from disk.
-
-    Args:
-        result: with its file.
-        shared: what was read already of the columns that all encoders share; it is added to.
+    """Read the per-item scores of a result with a file; `shared`, what all encoders share, is looked up and added to.
 
     Raises:
         ResultError: if they are missing, damaged, or not those that the result was written with.

@@ -44,15 +44,9 @@ _opened: list[set[Path]] = []  # what is opened goes into the last one; an audit
 
 
 def pack(file: Path, study: Study, output: Path) -> list[str]:
-    """Write a bundle; what is missing on this machine is downloaded first, unless the study is offline.
+    """Write the bundle of a study and its file as a tar file, and give the names of its members.
 
-    Args:
-        file: the study file.
-        study: as read from it.
-        output: the tar file.
-
-    Returns:
-        The names of its files.
+    What is missing on this machine is downloaded first, unless the study is offline.
 
     Raises:
         UsageError: if the study names a file by an absolute path, or one outside the folder that the command runs in.
@@ -79,14 +73,9 @@ def pack(file: Path, study: Study, output: Path) -> list[str]:
 
 
 def unpack_bundle(archive: Path, folder: Path) -> Path:
-    """Unpack a bundle and verify every file of it.
+    """Unpack a bundle into a new folder, verify every file, and give the folder that the study is to be run in.
 
-    Args:
-        archive: as `pack` wrote it.
-        folder: new; it appears complete or not at all.
-
-    Returns:
-        The folder that the study is to be run in.
+    The new folder appears complete or not at all.
 
     Raises:
         UsageError: if the folder exists.

@@ -53,10 +53,7 @@ _PAUSE = 1.0  # seconds between two looks for a cell that can be done
 def work(study: Study, *, device: str | None = None, threads: int | None = None) -> None:
     """Do cells until there is none left to do; what others are doing is waited for, as they may be killed.
 
-    Args:
-        study: to be done.
-        device: of this worker; None: the study's.
-        threads: of torch in this worker; None: as they are.
+    A device or a number of torch's threads is this worker's own, in place of the study's and the machine's.
 
     Raises:
         WriteError: if the results folder cannot be written.

@@ -49,11 +49,11 @@ def note(context: Context, *, kind: str, what: str, units: int, seconds: float) 
     """Keep how fast a piece of work was; where nothing can be written, it is not kept.
 
     Args:
-        context: its device and dtype, and the cache folder that keeps it.
+        context: device, dtype, and the cache folder that keeps it.
         kind: `train`, `fit`, `encode` or `task`.
-        what: method and backbone, or task and protocol.
+        what: method and backbone (see `rate_name`), or task and protocol.
         units: texts read, sentences encoded, or 1.
-        seconds: that it took.
+        seconds: for all units.
     """
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     rate = {"kind": kind, "what": what, "units": units, "seconds": seconds, "peak_bytes": peak}
@@ -171,12 +171,8 @@ class StudyPlan:
 def make_plan(board: Board, workers: Sequence[int] = (1,), progress: Progress = silent) -> StudyPlan:
     """Look at what is here and add up the rest; nothing is downloaded, trained or encoded.
 
-    Training text is read, and tokenised where it was not yet, which is kept for the training.
-
-    Args:
-        board: of the study.
-        workers: numbers of workers that the time is wanted for.
-        progress: told of texts that are tokenised.
+    Training text is read, and tokenised where it was not yet, which is kept for the training. The time is told for one
+    worker and for each of the given numbers of them.
     """
     study = board.study
     context = study.context(offline=True, progress=progress)
@@ -217,10 +213,7 @@ def begin(board: Board, progress: Progress = silent) -> None:
 def simulate(cells: Sequence[Cell], seconds: Mapping[str, float], workers: int) -> float:
     """The time until all cells are done, where each of some workers takes the first cell that can be done.
 
-    Args:
-        cells: in the order in which they are looked at.
-        seconds: that each takes, by its key.
-        workers: their number; a start of theirs is not counted.
+    What a cell takes is given by its key; a worker's start is not counted.
     """
     waiting, done, running, now = list(cells), set[str](), list[tuple[float, str]](), 0.0
     while waiting or running:

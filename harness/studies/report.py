@@ -28,9 +28,7 @@ _OF_TABLES: Mapping[str, Callable[..., Drawing]] = {"scores": scores, "heat-map"
 def draw(study: Study, tell: Callable[[str], None]) -> tuple[list[Path], bool]:
     """Draw the figures into `figures/` of the report's folder, where its HTML page shows them.
 
-    Args:
-        study: whose `report` names them.
-        tell: called with one sentence about each figure that cannot be drawn, and each encoder that is not in one.
+    `tell` gets one sentence about each figure that cannot be drawn, and each encoder that is not in one.
 
     Returns:
         The files, and whether every figure was drawn.

@@ -23,7 +23,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -135,10 +135,10 @@ class Study:
     results_dir: Path  # result files, and beside them what workers tell each other
     data_dir: Path | None  # in SentEval's layout, or None
     cache_dir: Path  # embeddings, fits, trained models; workers on several machines share it
-    offline: bool  # never use the network
-    report: ReportWanted  # tables and figures wanted
+    offline: bool = False  # never use the network
+    report: ReportWanted = field(default_factory=ReportWanted)  # tables and figures wanted
     # Options of the engines `ray` and `slurm`, which have the tables of these names.
-    engines: Mapping[str, Mapping[str, Any]]
+    engines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def specs(self) -> list[str]:
@@ -162,11 +162,7 @@ class Study:
 
 
 def load_study(path: Path, default_cache: Path) -> Study:
-    """Read a study file.
-
-    Args:
-        path: of the file.
-        default_cache: the cache folder, if the file names none.
+    """Read a study file, which may leave the cache folder to a default.
 
     Raises:
         UsageError: if it cannot be read, is no TOML, has an unknown key or a wrong value, names nothing to measure, or
@@ -196,7 +192,6 @@ def load_study(path: Path, default_cache: Path) -> Study:
         results_dir=Path(found.results_dir),
         data_dir=None if found.data_dir is None else Path(found.data_dir),
         cache_dir=default_cache if found.cache_dir is None else Path(found.cache_dir),
-        offline=False,
         report=found.report,
         engines={"ray": found.ray, "slurm": found.slurm},
     )
@@ -332,13 +327,7 @@ def _check_report(place: _Place, report: ReportWanted) -> None:
 
 
 def study_of(title: str, wanted: Iterable[tuple[str, str, str]], context: Context, results_dir: Path) -> Study:
-    """The study that measures these results and no others.
-
-    Args:
-        title: for people.
-        wanted: encoder, task and protocol of each result.
-        context: the settings that encoders are built with.
-        results_dir: where the results are to be.
+    """The study that measures these results, each an encoder, a task and a protocol, and no others.
 
     Raises:
         UsageError: if nothing is wanted, or there is no such encoder, task or protocol.
@@ -363,8 +352,6 @@ def study_of(title: str, wanted: Iterable[tuple[str, str, str]], context: Contex
         data_dir=context.data_dir,
         cache_dir=context.cache_dir,
         offline=context.offline,
-        report=ReportWanted(),
-        engines={},
     )
 
 

@@ -33,13 +33,9 @@ class Finding:
 
 
 def check_data(root: Path, tasks: Sequence[Task]) -> list[Finding]:
-    """Read every file of the tasks' datasets, and then the data of each task as `bench run` does.
+    """Read every file of the tasks' datasets below `root`, and then the data of each task as `bench run` does.
 
     Tasks share files, and one damage is one finding.
-
-    Args:
-        root: the folder with `downstream/`.
-        tasks: rows of `harness.TASKS`.
     """
     by_dataset: dict[str, list[Task]] = {}
     for task in tasks:
@@ -170,13 +166,9 @@ def _of_each_class(part: Examples, rows: int) -> Examples:
 
 
 def sentences_by_id(root: Path | None) -> tuple[Mapping[str, str], list[str]]:
-    """Map each `text_id` of the similarity tasks to its sentence, as encoders receive it.
+    """The sentences of the similarity tasks by `text_id`, as encoders receive them, and what data cannot be read.
 
-    Args:
-        root: the folder with `downstream/`; None leaves the sentences of the bundled mini suite alone.
-
-    Returns:
-        The sentences, and one sentence for each data set that cannot be read.
+    Without a root, the folder with `downstream/`, they are those of the bundled mini suite alone.
     """
     found: dict[str, str] = {}
     problems: list[str] = []

@@ -97,13 +97,7 @@ def _texts(data: SimilarityData) -> list[str]:
 
 
 def aggregate(task: str, subsets: tuple[Pairs, ...], predicted: list[Vector], split: str) -> dict[str, float]:
-    """Scores by `<metric>/<aggregation>/<split>`, correlations in -1..1; see `correlations` for the aggregations.
-
-    Args:
-        task: for the error.
-        subsets: with their gold scores.
-        predicted: for each subset its (n,) similarities.
-        split: last part of the names.
+    """Scores by `<metric>/<aggregation>/<split>`, correlations in -1..1, of each subset's (n,) similarities.
 
     Raises:
         TaskError: if a correlation is undefined because all similarities (or gold scores) are equal.
