@@ -42,7 +42,7 @@ def find_backbone(name: str, context: Context) -> "Checkpoint":
         UsageError: if nothing of that name can be had, or a folder has changed since cards gave it the name.
         DataError: if a bundled file is damaged.
     """
-    from harness.encoders.checkpoint import find_checkpoint, open_checkpoint, place_title
+    from harness.encoders.repository import find_checkpoint, open_checkpoint, place_title
 
     if name in _BUNDLED:
         return open_checkpoint(packaged_folder(f"baselines/assets/{name}"), name)
@@ -57,7 +57,7 @@ def without_place(spec: Spec, chosen: Any, context: Context) -> tuple[Spec, dict
 
     The name stands for the folder as long as the cache is kept, so that a name from a report can be used.
     """
-    from harness.encoders.checkpoint import place_title
+    from harness.encoders.repository import place_title
 
     place = chosen.backbone
     title = place if place in _BUNDLED else place_title(place)
@@ -116,7 +116,7 @@ def _released(
     """
 
     def build(spec: Spec, chosen: Any, context: Context) -> Encoder:
-        from harness.encoders.checkpoint import find_checkpoint
+        from harness.encoders.repository import find_checkpoint
         from harness.encoders.transformer import build_transformer
 
         given = asdict(chosen)

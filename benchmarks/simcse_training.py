@@ -27,7 +27,8 @@ def ours(args: argparse.Namespace, folder: Path, pooler: str, groups: int, dtype
     from baselines.simcse.recipe import Job, train
     from baselines.simcse.settings import SimcseUnsup, published
     from harness.data.text import open_text
-    from harness.encoders.checkpoint import load_tokenizer, open_checkpoint
+    from harness.encoders.checkpoint import load_tokenizer
+    from harness.encoders.repository import open_checkpoint
     from harness.progress import silent
 
     backbone = open_checkpoint(args.model, str(args.model))

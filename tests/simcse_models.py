@@ -8,7 +8,8 @@ from baselines.simcse.recipe import Job
 from baselines.simcse.settings import SimcseUnsup
 from harness.data.records import Pairs
 from harness.data.text import open_text
-from harness.encoders.checkpoint import load_tokenizer, open_checkpoint
+from harness.encoders.checkpoint import load_tokenizer
+from harness.encoders.repository import open_checkpoint
 from harness.progress import silent
 
 SETTINGS = SimcseUnsup(seed=1, batch_size=8, learning_rate=1e-3, epochs=1.0, max_steps=25, eval_every=10)

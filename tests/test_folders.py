@@ -254,7 +254,7 @@ def test_names_hold_no_path_and_one_folder_elsewhere_is_one_encoder(tmp_path):
 def test_an_exported_folder_is_read_as_the_first_one(tmp_path, case, layout):
     context = Context(cache_dir=tmp_path)
     encoder = build(f"hf:{write(case, tmp_path)}", context)
-    if layout == "huggingface" and not encoder.backbone.checkpoint.model.include_prompt:
+    if layout == "huggingface" and not encoder.backbone.checkpoint.include_prompt:
         with pytest.raises(BenchError, match="does not pool its prompt"):
             export(encoder, tmp_path / "out", layout)
         return

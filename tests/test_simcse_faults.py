@@ -20,9 +20,10 @@ from baselines.simcse.data import DevScore, open_corpus
 from baselines.simcse.recipe import train
 from harness.cli.main import app
 from harness.data.text import open_text
-from harness.encoders.checkpoint import find_checkpoint, load_tokenizer
+from harness.encoders.checkpoint import load_tokenizer
 from harness.encoders.context import Context
 from harness.encoders.registry import fill
+from harness.encoders.repository import find_checkpoint
 from harness.errors import EncoderError, ResultError, UsageError, WriteError
 from harness.progress import silent
 

@@ -16,10 +16,10 @@ from transformers import AutoModel, AutoTokenizer
 from harness.encoders import cached, registry, transformer
 from harness.encoders.batching import plan_batches
 from harness.encoders.cached import CachedEncoder
-from harness.encoders.checkpoint import find_checkpoint
 from harness.encoders.context import Context
 from harness.encoders.pooling import POOLINGS
 from harness.encoders.registry import build
+from harness.encoders.repository import find_checkpoint
 from harness.encoders.transformer import Backbone, TransformerEncoder, encode_poolings
 from harness.errors import EncoderError, UsageError
 
@@ -333,7 +333,7 @@ def test_the_card_tells_folders_of_different_weights_apart(bert_folder, tmp_path
 def test_a_folder_of_bench_train_declares_its_pooling_in_its_card(tmp_path, text, pooling):
     folder = make_bert(tmp_path / "trained")
     (folder / "card.json").write_text(text)
-    assert find_checkpoint(str(folder), offline=True).model.pooling == pooling
+    assert find_checkpoint(str(folder), offline=True).pooling == pooling
 
 
 def test_a_folder_without_a_tokenizer_is_refused(bert_folder, tmp_path):

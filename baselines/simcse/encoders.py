@@ -24,11 +24,12 @@ from harness.data.named_texts import find_text, name_in_records
 from harness.data.sts import sts_benchmark
 from harness.data.text import Text
 from harness.derived import lock_of
-from harness.encoders.checkpoint import find_checkpoint, load_tokenizer, open_checkpoint, weight_files
+from harness.encoders.checkpoint import load_tokenizer, weight_files
 from harness.encoders.context import Context
 from harness.encoders.entry import Cost, Work
 from harness.encoders.protocol import Encoder
 from harness.encoders.registry import Resolved, fill
+from harness.encoders.repository import find_checkpoint, open_checkpoint
 from harness.encoders.training import TrainingOptions, TrainingRun
 from harness.encoders.transformer import Backbone, TransformerEncoder, build_transformer
 from harness.errors import UsageError, WriteError

@@ -1,13 +1,12 @@
-"""Checkpoints: where a name leads, what decides its vectors, and the model and tokenizer that its files hold.
+"""Checkpoints: what a model folder says of itself, what decides its vectors, and the model that its files hold.
 
 Nothing is unpickled, and no code of a folder is run.
 """
 
-import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,21 +15,19 @@ import torch
 from torch import nn
 
 from harness import files
-from harness.encoders.folder import MAIN, MODULES, SENTENCE_CONFIGS, ModelFolder, Module, read_folder
-from harness.encoders.forward import Head
+from harness.encoders.forward import Head, Module
 from harness.encoders.model import Configuration, load_model, read_configuration
 from harness.encoders.modelfiles import (
     check_weights,
-    describe_absence,
+    digest_files,
     find_weights,
     one_line,
     read_object,
     read_tensors,
     weights_digest,
 )
-from harness.encoders.repository import download
-from harness.encoders.tokens import TOKENIZER_FILES, TOKENIZERS, cls_place, load_tokenizer_of
-from harness.errors import BenchError, EncoderError, UsageError
+from harness.encoders.tokens import TOKENIZER_FILES, cls_place, load_tokenizer_of
+from harness.errors import EncoderError, UsageError
 from harness.names import STS_B_DEV, Value
 
 # Weights whose origin is known wherever the files lie: sha256 -> repository.
@@ -38,39 +35,48 @@ KNOWN_WEIGHTS = {
     "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db": "sentence-transformers/all-MiniLM-L6-v2",
     "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658": "sentence-transformers/all-mpnet-base-v2",
 }
-_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A model folder on this machine.
+    """A model folder on this machine, as it describes itself.
 
     Attributes:
         name: a hub repository, the bundled `tiny`, or the folder as it was written.
-        model: what the folder says of itself.
+        folder: the root.
         revision: the hub's commit; None for folders and for bundled models.
-        base: of an adapter without its base model, that model.
+        transformer: the folder of config.json and the weights, mostly the root; of an adapter, the base model's.
+        tokenizer: the folder of the tokenizer's files; an adapter may bring its own.
+        adapter: the folder of adapter_config.json, or None.
+        pooling: what is declared, in our names; None where nothing is.
+        max_tokens: sentences are cut there, special tokens included; None if not stated.
+        prompt: put before every sentence unless another one is asked for.
+        prompts: further prompts by name.
+        include_prompt: whether the prompt's tokens are pooled like the others.
+        lower_case: whether texts are lower-cased before they are tokenised.
+        modules: layers after the pooling, in order.
+        truncate_dim: so many first numbers of a vector are kept; None: all.
+        declares_modules: whether there is a modules.json.
+        library: why sentence-transformers has to compute the vectors; empty where our own forward pass does.
     """
 
     name: str
-    model: ModelFolder
+    folder: Path
     revision: str | None = None
-    base: "Checkpoint | None" = None
-
-    @property
-    def folder(self) -> Path:
-        return self.model.root
-
-    @property
-    def transformer(self) -> Path:
-        """The folder of config.json and the weights; of an adapter, the base model's."""
-        return self.base.transformer if self.base else self.model.transformer
-
-    @property
-    def tokenizer(self) -> Path:
-        """The folder of the tokenizer; an adapter may bring its own."""
-        own = any((self.model.transformer / name).is_file() for name in TOKENIZERS)
-        return self.model.transformer if own or not self.base else self.base.tokenizer
+    transformer: Path
+    tokenizer: Path
+    adapter: Path | None = None
+    pooling: str | None = None
+    max_tokens: int | None = None
+    prompt: str = ""
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    include_prompt: bool = True
+    lower_case: bool = False
+    modules: tuple[Module, ...] = ()
+    truncate_dim: int | None = None
+    declares_modules: bool = False
+    library: str = ""
 
     @property
     def title(self) -> str:
@@ -86,7 +92,7 @@ class Checkpoint:
     @cached_property
     def configuration(self) -> Configuration:
         """The checked config.json; see `read_configuration` for what it raises."""
-        return read_configuration(self.transformer, declares_modules=self.model.declares_modules)
+        return read_configuration(self.transformer, declares_modules=self.declares_modules)
 
     @cached_property
     def weights_sha256(self) -> str:
@@ -103,14 +109,30 @@ class Checkpoint:
     @cached_property
     def content(self) -> dict[str, Value | None]:
         """Digests of every file that decides the vectors, for the card; read once."""
-        adapter = [self.model.adapter / name for name in _ADAPTER_FILES] if self.model.adapter else []
+        adapter = [self.adapter / name for name in ADAPTER_FILES] if self.adapter else []
         with files.reading(self.folder):
             return {
                 "weights": self.weights_sha256,
-                "config": _digest([self.transformer / "config.json"]),
-                "tokenizer": _digest([self.tokenizer / name for name in TOKENIZER_FILES]),
-                "adapter": _digest(adapter) if adapter else None,
+                "config": digest_files([self.transformer / "config.json"]),
+                "tokenizer": digest_files([self.tokenizer / name for name in TOKENIZER_FILES]),
+                "adapter": digest_files(adapter) if adapter else None,
             }
+
+    def as_declared(self) -> "Checkpoint":
+        """The checkpoint with the library's reading of modules.json where our forward pass takes other states.
+
+        Of an encoder-decoder such as BART the library pools the decoder's states, and CLS pooling takes the first
+        token, which is not XLNet's CLS. A pooling that the user names is of the encoder's states, and of the
+        architecture's CLS.
+        """
+        if self.library or not self.declares_modules:
+            return self
+        found = self.configuration
+        if found.has_decoder and not found.encodes_text:
+            return replace(self, library=f"the decoder of {found.kind}")
+        if found.kind == "xlnet" and "cls_before_pooler" in (self.pooling or "").split("+"):
+            return replace(self, library="the first token of xlnet")
+        return self
 
 
 @dataclass(slots=True)
@@ -130,100 +152,6 @@ class Loaded:
     cls: int = 0
 
 
-def open_checkpoint(folder: Path, name: str, *, pooling_is_given: bool = False) -> Checkpoint:
-    """The checkpoint in a folder, under the name that it goes by.
-
-    Raises:
-        UsageError: as `find_checkpoint`.
-    """
-    with files.reading(folder):
-        return _complete(Checkpoint(name, read_folder(folder, pooling_is_given=pooling_is_given)), offline=True)
-
-
-def find_checkpoint(name: str, *, offline: bool, pooling_is_given: bool = False) -> Checkpoint:
-    """A folder as it is; anything else is a hub repository, downloaded if need be.
-
-    Args:
-        name: a folder, `org/model`, or `org/model@revision`.
-        offline: never use the network.
-        pooling_is_given: a declared pooling that is unknown is then no reason to refuse.
-
-    Raises:
-        UsageError: if the folder is not a checkpoint or holds what is not understood, or nothing of that name can be
-            had.
-        ReadError: if a file of it may not be read.
-    """
-    if not name:
-        raise UsageError("hf: names no checkpoint, expected a folder or a hub repository, such as hf:org/model")
-    folder = Path(name).expanduser()
-    with files.reading(folder):
-        if folder.is_dir():
-            found = Checkpoint(str(folder), read_folder(folder, pooling_is_given=pooling_is_given))
-            return _complete(found, offline=offline)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise UsageError(f"{name}: no such folder; expected a checkpoint folder or a hub repository such as org/model")
-    repository, folder = download(name, offline=offline)
-    model = read_folder(folder, pooling_is_given=pooling_is_given)
-    return _complete(Checkpoint(repository, model, folder.name), offline=offline)
-
-
-def as_declared(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint as the library computes what its modules.json declares, where our forward pass takes other states.
-
-    Of an encoder-decoder such as BART the library pools the decoder's states, and CLS pooling takes the first token,
-    which is not XLNet's CLS. A pooling that the user names is of the encoder's states, and of the architecture's CLS.
-    """
-    model = checkpoint.model
-    if model.library or not model.declares_modules:
-        return checkpoint
-    found, reason = checkpoint.configuration, ""
-    if found.has_decoder and not found.encodes_text:
-        reason = f"the decoder of {found.kind}"
-    elif found.kind == "xlnet" and "cls_before_pooler" in (model.pooling or "").split("+"):
-        reason = "the first token of xlnet"
-    return replace(checkpoint, model=replace(model, library=reason))
-
-
-def place_title(place: str) -> str:
-    """What names a place without the path of this machine: a repository as it is, a folder by its name and content."""
-    folder = Path(place).expanduser()
-    if not place or not folder.is_dir():
-        return place
-    title = folder.resolve().name
-    try:
-        found = open_checkpoint(folder, title, pooling_is_given=True)
-        decisive = library_content(found) if found.model.library else found.content
-    except BenchError:  # which is said when the encoder is built
-        return title
-    return f"{title}@{hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]}"
-
-
-def _complete(found: Checkpoint, *, offline: bool) -> Checkpoint:
-    """The checkpoint with the base of its adapter; refuses what has no configuration or no weights."""
-    folder = found.model.transformer
-    if found.model.library and not (folder / "config.json").is_file():
-        return found
-    if found.model.adapter and not ((folder / "config.json").is_file() and find_weights(folder)):
-        return Checkpoint(found.name, found.model, found.revision, _find_base(found.model.adapter, offline=offline))
-    if not (folder / "config.json").is_file():
-        raise UsageError(f"{folder}: no config.json, expected a Hugging Face checkpoint folder")
-    read_object(folder / "config.json")
-    if not find_weights(folder):
-        raise UsageError(f"{folder}: {describe_absence(folder)}")
-    return found
-
-
-def _find_base(adapter: Path, *, offline: bool) -> Checkpoint:
-    path = adapter / "adapter_config.json"
-    base = read_object(path).get("base_model_name_or_path")
-    if not isinstance(base, str) or not base:
-        raise UsageError(f"{path}: an adapter that names no base model, expected base_model_name_or_path")
-    try:
-        return find_checkpoint(base, offline=offline)
-    except UsageError as error:
-        raise UsageError(f"{path}: an adapter of the base model {base}, which cannot be had: {error}") from error
-
-
 def read_config(checkpoint: Checkpoint) -> dict[str, Any]:
     """The model's `config.json` as it stands.
 
@@ -235,37 +163,16 @@ def read_config(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def weight_files(checkpoint: Checkpoint) -> list[Path]:
     """The weight files that loading reads: the transformer's, those of further modules, the adapter's."""
-    folders = [checkpoint.transformer, *(module.folder for module in checkpoint.model.modules)]
+    folders = [checkpoint.transformer, *(module.folder for module in checkpoint.modules)]
     found = [path for folder in folders for path in find_weights(folder)]
-    adapter = checkpoint.model.adapter
-    return found + ([path for name in _ADAPTER_FILES[1:] if (path := adapter / name).is_file()] if adapter else [])
+    adapter = checkpoint.adapter
+    return found + ([path for name in ADAPTER_FILES[1:] if (path := adapter / name).is_file()] if adapter else [])
 
 
 def modules_content(modules: Sequence[Module]) -> str | None:
     """The layers after the pooling, for the card; None where there are none. The digest of weights has theirs."""
     layers = [{key: value for key, value in asdict(module).items() if key != "folder"} for module in modules]
     return json.dumps(layers, sort_keys=True) if layers else None
-
-
-def library_content(checkpoint: Checkpoint) -> dict[str, Value | None]:
-    """Digests of every file of a folder that sentence-transformers reads by itself."""
-    names = (MODULES, MAIN, *SENTENCE_CONFIGS)
-    read = {".json", ".txt", ".model", ".safetensors", ".bin", ".spm"}
-    folder = checkpoint.folder
-    with files.reading(folder):
-        paths = [path for path in folder.rglob("*") if path.suffix in read and path.is_file()]
-        kept = [path for path in paths if path.parent != folder or path.name not in ("README.md", "card.json")]
-        return {"library": _digest([*(folder / name for name in names), *sorted(kept)], folder)}
-
-
-def _digest(paths: list[Path], root: Path | None = None) -> str:
-    """Sha256 over names and contents of those files that are there; names are relative to the root, or without path."""
-    digest = hashlib.sha256()
-    for path in paths:
-        if path.is_file():
-            name = path.relative_to(root).as_posix() if root else path.name
-            digest.update(f"{name}\n{files.sha256(path)}\n".encode())
-    return digest.hexdigest()
 
 
 def quiet_transformers() -> None:
@@ -298,7 +205,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
         EncoderError: if its files are missing or damaged.
     """
     quiet_transformers()
-    return load_tokenizer_of(checkpoint.tokenizer, lower_case=checkpoint.model.lower_case)
+    return load_tokenizer_of(checkpoint.tokenizer, lower_case=checkpoint.lower_case)
 
 
 def load(checkpoint: Checkpoint, *, dtype: torch.dtype) -> Loaded:
@@ -314,7 +221,7 @@ def load(checkpoint: Checkpoint, *, dtype: torch.dtype) -> Loaded:
     check_weights(weights)
     tokenizer = load_tokenizer(checkpoint)
     with loading(checkpoint):
-        model, head = load_model(checkpoint.transformer, configuration, weights, dtype, checkpoint.model.adapter)
+        model, head = load_model(checkpoint.transformer, configuration, weights, dtype, checkpoint.adapter)
     _check_rows(checkpoint, model, tokenizer)
     return Loaded(model.eval(), tokenizer, head.to(dtype).eval() if head else None, cls_place(tokenizer))
 

@@ -53,18 +53,18 @@ def export(encoder: TransformerEncoder, output: Path, layout: str) -> Path:
             f"{encoder.card.name}: sentence-transformers has no pooling {pooling}, expected one of "
             f"{', '.join(POOLING_MODES)}; export with --format huggingface"
         )
-    model, prompt = encoder.backbone.checkpoint.model, encoder.backbone.prompt
-    if layout == "huggingface" and prompt and not model.include_prompt:
+    checkpoint = encoder.backbone.checkpoint
+    if layout == "huggingface" and encoder.backbone.prompt and not checkpoint.include_prompt:
         raise UsageError(
             f"{encoder.card.name}: does not pool its prompt, which no plain folder says; export with --format "
             "sentence-transformers"
         )
-    if model.adapter or model.truncate_dim or any(module.kind != "Normalize" for module in model.modules):
+    if checkpoint.adapter or checkpoint.truncate_dim or any(m.kind != "Normalize" for m in checkpoint.modules):
         raise UsageError(
             f"{encoder.card.name}: has further layers, an adapter or fewer dimensions, expected a plain checkpoint; "
             "copy its folder instead"
         )
-    loaded = load(encoder.backbone.checkpoint, dtype=torch.float32)
+    loaded = load(checkpoint, dtype=torch.float32)
     with files.writing(output), files.draft_folder(output) as draft:
         _write_folder(encoder, loaded, draft, layout)
     return output
@@ -80,7 +80,7 @@ def _write_folder(encoder: TransformerEncoder, loaded: Loaded, folder: Path, lay
             width=card.dim,
             head=loaded.head,
             max_tokens=card.max_tokens,
-            include_prompt=encoder.backbone.checkpoint.model.include_prompt,
+            include_prompt=encoder.backbone.checkpoint.include_prompt,
             normalized=card.normalized,
         )
         write_modules(folder, layers)

@@ -1,4 +1,4 @@
-"""What a model folder says of itself: the modules of sentence-transformers, their settings, prompts and limits.
+"""Reading of model folders: the modules of sentence-transformers, their settings, prompts and limits.
 
 Every setting of every file is applied, or the folder is refused with its name. What this module describes completely is
 computed by our own forward pass (`transformer`). What sentence-transformers has beyond that is marked with the reason
@@ -7,11 +7,12 @@ why it has to compute it itself (`library`).
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness import files
+from harness.encoders.checkpoint import Checkpoint
+from harness.encoders.forward import Module
 from harness.encoders.modelfiles import read_json, read_object, refuse_unknown, typed
 from harness.encoders.pooling import parse_pooling
 from harness.errors import UsageError
@@ -75,71 +76,30 @@ _SENTENCE_LIBRARY = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Module:
-    """A layer over the sentence vector: Dense (with its activation), LayerNorm, or Normalize."""
-
-    kind: str
-    folder: Path
-    width: int | None = None
-    activation: str = ""
-    bias: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFolder:
-    """The description of a model folder.
-
-    Attributes:
-        root: the folder.
-        transformer: the folder of config.json, weights and tokenizer: mostly the root.
-        pooling: what is declared, in our names; None where nothing is.
-        max_tokens: sentences are cut there, special tokens included; None if not stated.
-        prompt: put before every sentence unless another one is asked for.
-        prompts: further prompts by name.
-        include_prompt: whether the prompt's tokens are pooled like the others.
-        lower_case: whether texts are lower-cased before they are tokenised.
-        modules: layers after the pooling, in order.
-        truncate_dim: so many first numbers of a vector are kept; None: all.
-        adapter: the folder of adapter_config.json, or None.
-        declares_modules: whether there is a modules.json.
-        library: why sentence-transformers has to compute the vectors; empty where our own forward pass does.
-    """
-
-    root: Path
-    transformer: Path
-    pooling: str | None = None
-    max_tokens: int | None = None
-    prompt: str = ""
-    prompts: Mapping[str, str] = field(default_factory=dict)
-    include_prompt: bool = True
-    lower_case: bool = False
-    modules: tuple[Module, ...] = ()
-    truncate_dim: int | None = None
-    adapter: Path | None = None
-    declares_modules: bool = False
-    library: str = ""
-
-
-def read_folder(root: Path, *, pooling_is_given: bool = False) -> ModelFolder:
-    """Describe a model folder.
+def read_folder(folder: Path, name: str, *, revision: str | None = None, pooling_is_given: bool = False) -> Checkpoint:
+    """Read what a model folder says of itself.
 
     Args:
-        root: the folder.
+        folder: the root.
+        name: that it goes by.
+        revision: the hub's commit.
         pooling_is_given: the user names a pooling, so that one which is declared and unknown is no reason to refuse.
 
     Raises:
         UsageError: naming the file and the setting that is damaged or not understood.
     """
-    card = read_training_card(root)
-    pooling = str(card["pooling"]) if card else None
-    if (root / MODULES).is_file() and pooling is None:
-        return _read_modules(root, pooling_is_given)
-    settings = _read_main(root / MAIN) | _read_sentence_config(root, tokenizers_limit=False)
-    return ModelFolder(root=root, transformer=root, pooling=pooling, adapter=_find_adapter(root), **settings)
+    card = read_training_card(folder)
+    if (folder / MODULES).is_file() and card is None:
+        found = _read_modules(folder, pooling_is_given)
+    else:
+        found = _read_main(folder / MAIN) | _read_sentence_config(folder, tokenizers_limit=False)
+        found |= {"pooling": str(card["pooling"]) if card else None, "adapter": find_adapter(folder)}
+    transformer = found.setdefault("transformer", folder)
+    return Checkpoint(name=name, folder=folder, revision=revision, tokenizer=transformer, **found)
 
 
-def _find_adapter(folder: Path) -> Path | None:
+def find_adapter(folder: Path) -> Path | None:
+    """The folder itself if it holds an adapter."""
     return folder if (folder / "adapter_config.json").is_file() else None
 
 
@@ -160,39 +120,29 @@ def read_training_card(folder: Path) -> dict[str, Any] | None:
     return card  # type: ignore[no-any-return]
 
 
-def _read_modules(root: Path, pooling_is_given: bool) -> ModelFolder:
+def _read_modules(root: Path, pooling_is_given: bool) -> dict[str, Any]:
     modules = _list_modules(root)
-    main = _read_main(root / MAIN)
+    found = _read_main(root / MAIN) | {"declares_modules": True}
     kinds = [kind for _, kind in modules]
-    reason = main.pop("library", "")
     if kinds[0] not in _TRANSFORMERS or "Pooling" not in kinds or kinds.index("Pooling") != 1:
         odd = next((kind for kind in kinds if kind in _LIBRARY), None)
         if odd is None:
             raise UsageError(f"{root / MODULES}: {' and '.join(kinds)}, expected a Transformer and a Pooling module")
-        return ModelFolder(root=root, transformer=root, declares_modules=True, library=f"the module {odd}", **main)
+        return found | {"library": f"the module {odd}"}
     transformer = modules[0][0]
-    sentence = _read_sentence_config(transformer)
-    reason = reason or sentence.pop("library", "")
-    pooling = _read_pooling(modules[1][0] / "config.json", pooling_is_given)
-    if not pooling["include_prompt"] and "cls_before_pooler" in (pooling.get("pooling") or "").split("+"):
-        reason = reason or "the first token after a prompt"
+    # The first reason for the library is the one that is told.
+    found = _read_sentence_config(transformer) | found
+    found |= _read_pooling(modules[1][0] / "config.json", pooling_is_given)
+    if not found["include_prompt"] and "cls_before_pooler" in (found.get("pooling") or "").split("+"):
+        found.setdefault("library", "the first token after a prompt")
     layers: list[Module] = []
     for place, kind in modules[2:]:
         layer = _read_module(place, kind)
-        reason = reason or (f"the module {kind}" if layer is None else "")
-        if layer is not None and layer.kind != "Dropout":  # which does nothing outside training
+        if layer is None:
+            found.setdefault("library", f"the module {kind}")
+        elif layer.kind != "Dropout":  # which does nothing outside training
             layers.append(layer)
-    return ModelFolder(
-        root=root,
-        transformer=transformer,
-        modules=tuple(layers),
-        adapter=_find_adapter(transformer),
-        declares_modules=True,
-        library=reason,
-        **main,
-        **sentence,
-        **pooling,
-    )
+    return found | {"transformer": transformer, "modules": tuple(layers), "adapter": find_adapter(transformer)}
 
 
 def _list_modules(root: Path) -> list[tuple[Path, str]]:

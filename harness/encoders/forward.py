@@ -1,15 +1,15 @@
 """What is computed of token ids: a forward pass, its poolings, and the layers that a folder declares after them."""
 
 import inspect
-from collections.abc import Hashable, Sequence
-from functools import cache
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from harness.encoders.folder import Module
 from harness.encoders.modelfiles import find_weights, read_tensors
 from harness.encoders.pooling import needs_all_layers, pool
 from harness.encoders.protocol import Embeddings
@@ -81,12 +81,23 @@ def _takes_mask(kind: Hashable) -> bool:
     return "attention_mask" in taken or any(one.kind is one.VAR_KEYWORD for one in taken.values())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Module:
+    """A layer over the sentence vector: Dense (with its activation), LayerNorm, or Normalize."""
+
+    kind: str
+    folder: Path
+    width: int | None = None
+    activation: str = ""
+    bias: bool = True
+
+
 class Layers:
     """The layers of a folder in their order, and the cut to the first dimensions; loaded when they are first needed."""
 
     def __init__(self, modules: Sequence[Module], dim: int | None) -> None:
         self._modules, self._dim = modules, dim
-        self._loaded: list[nn.Module] | None = None
+        self._loaded: list[Callable[[Tensor], Tensor]] | None = None
 
     def width(self, width: int) -> int:
         """The dimensions that come out where `width` go in."""
@@ -112,13 +123,8 @@ class Layers:
         return cut
 
 
-class _Normalize(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.normalize(x, p=2, dim=-1)
-
-
-def _load(modules: Sequence[Module], width: int) -> list[nn.Module]:
-    """The layers in evaluation mode, each tried on a vector of the length that comes to it."""
+def _load(modules: Sequence[Module], width: int) -> list[Callable[[Tensor], Tensor]]:
+    """The layers in float32 and evaluation mode, each tried on a vector of the length that comes to it."""
     layers = []
     for module in modules:
         layer, expected = _load_layer(module), module.width or width
@@ -136,13 +142,17 @@ def _load(modules: Sequence[Module], width: int) -> list[nn.Module]:
     return layers
 
 
-def _load_layer(module: Module) -> nn.Module:
-    """One layer in float32, in evaluation mode."""
+def _load_layer(module: Module) -> Callable[[Tensor], Tensor]:
     if module.kind == "Normalize":
-        return _Normalize()
+        return partial(nn.functional.normalize, p=2, dim=-1)
+    paths = find_weights(module.folder)
+    if not paths:
+        raise EncoderError(
+            f"{module.folder}: no weights, expected model.safetensors or pytorch_model.bin; copy them there"
+        )
+    tensors = {key: value.float() for path in paths for key, value in read_tensors(path).items()}
     if module.kind == "LayerNorm":
-        return _fill(nn.LayerNorm(module.width or 0), module.folder, "norm.").eval()
-    tensors = _tensors(module.folder)
+        return _fill(nn.LayerNorm(module.width or 0), "norm.", tensors, module.folder).eval()
     weight = tensors.get("linear.weight")
     if weight is None or weight.ndim != 2:
         raise EncoderError(f"{module.folder}: no linear.weight, expected a matrix; copy the weights there")
@@ -151,25 +161,17 @@ def _load_layer(module: Module) -> nn.Module:
             f"{module.folder}: linear.weight has the shape {tuple(weight.shape)}, expected {module.width} rows"
         )
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=module.bias)
-    return nn.Sequential(_fill(linear, module.folder, "linear."), _activation(module)).eval()
+    return nn.Sequential(_fill(linear, "linear.", tensors, module.folder), _activation(module)).eval()
 
 
-def _fill(layer: nn.Module, folder: Path, prefix: str) -> nn.Module:
+def _fill(layer: nn.Module, prefix: str, tensors: Mapping[str, Tensor], folder: Path) -> nn.Module:
     """The layer with the weights of the folder, every tensor of which must have its place."""
-    tensors = {key.removeprefix(prefix): value.float() for key, value in _tensors(folder).items()}
     try:
-        layer.load_state_dict(tensors)
+        layer.load_state_dict({key.removeprefix(prefix): value for key, value in tensors.items()})
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise EncoderError(f"{folder}: the weights do not fit config.json: {reason}") from error
     return layer
-
-
-def _tensors(folder: Path) -> dict[str, Tensor]:
-    paths = find_weights(folder)
-    if not paths:
-        raise EncoderError(f"{folder}: no weights, expected model.safetensors or pytorch_model.bin; copy them there")
-    return {key: value for path in paths for key, value in read_tensors(path).items()}
 
 
 def _activation(module: Module) -> nn.Module:

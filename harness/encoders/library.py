@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from harness.encoders.checkpoint import Checkpoint, library_content, load, quiet_transformers
+from harness import files
+from harness.encoders.checkpoint import Checkpoint, load, quiet_transformers
 from harness.encoders.context import Context
-from harness.encoders.folder import MODULES, ModelFolder
+from harness.encoders.folder import MAIN, MODULES, SENTENCE_CONFIGS, find_adapter
 from harness.encoders.foreign import foreign
-from harness.encoders.modelfiles import find_weights, one_line, read_json, read_object, read_tensors
+from harness.encoders.modelfiles import digest_files, find_weights, one_line, read_json, read_object, read_tensors
 from harness.encoders.protocol import Embeddings
 from harness.encoders.tokens import refuse_other_ids
 from harness.errors import EncoderError, UsageError
@@ -73,23 +74,23 @@ def build_library(  # noqa: PLR0913  what a card needs
         UsageError: if sentence-transformers is not installed, or the pooling is to be overruled.
         EncoderError: if the folder cannot be loaded.
     """
-    model = checkpoint.model
     if parameters.get("pooling") is not None:
         raise UsageError(
-            f"{name}: sentence-transformers computes this folder because of {model.library}, so its pooling cannot be "
-            "overruled; leave pooling out"
+            f"{name}: sentence-transformers computes this folder because of {checkpoint.library}, so its pooling "
+            "cannot be overruled; leave pooling out"
         )
     if find_spec("sentence_transformers") is None:
         raise UsageError(
-            f"{name}: {model.library} needs sentence-transformers itself; install simcse-bench[sentence-transformers]"
+            f"{name}: {checkpoint.library} needs sentence-transformers itself; install "
+            "simcse-bench[sentence-transformers]"
         )
     _refuse_foreign_classes(checkpoint.folder)
-    text = model.prompt if prompt is None else model.prompts.get(prompt, prompt)
+    text = checkpoint.prompt if prompt is None else checkpoint.prompts.get(prompt, prompt)
     limit = parameters.get("max_tokens")
     loaded = _load(checkpoint, context, int(limit) if limit else None)
     _check_modules(checkpoint, loaded)
     width = loaded.get_embedding_dimension()
-    kept = dim or model.truncate_dim or width
+    kept = dim or checkpoint.truncate_dim or width
     if not isinstance(width, int) or kept > width:
         raise UsageError(f"{name}: dim={kept}, expected 1 to the vector's {width}")
     content = library_content(checkpoint)
@@ -107,6 +108,17 @@ def build_library(  # noqa: PLR0913  what a card needs
         content={**content, "prompt": text or None, "max_tokens": limit, "dtype": context.dtype},
     )
     return LibraryEncoder(checkpoint, context, card, text)
+
+
+def library_content(checkpoint: Checkpoint) -> dict[str, Value | None]:
+    """Digests of every file of a folder that sentence-transformers reads by itself."""
+    read = {".json", ".txt", ".model", ".safetensors", ".bin", ".spm"}
+    folder = checkpoint.folder
+    with files.reading(folder):
+        paths = [path for path in folder.rglob("*") if path.suffix in read and path.is_file()]
+        kept = [path for path in paths if path.parent != folder or path.name not in ("README.md", "card.json")]
+        named = [folder / name for name in (MODULES, MAIN, *SENTENCE_CONFIGS)]
+        return {"library": digest_files([*named, *sorted(kept)], folder)}
 
 
 def _refuse_foreign_classes(folder: Path) -> None:
@@ -128,15 +140,16 @@ def _check_modules(checkpoint: Checkpoint, loaded: Any) -> None:
     """
     for place, module in _modules(checkpoint.folder, loaded):
         if hasattr(module, "auto_model"):
-            adapter = place if (place / "adapter_config.json").is_file() else None
-            described = ModelFolder(
-                root=place,
+            described = Checkpoint(
+                name=checkpoint.name,
+                folder=place,
                 transformer=place,
-                adapter=adapter,
+                tokenizer=place,
+                adapter=find_adapter(place),
                 lower_case=bool(module.do_lower_case),
                 declares_modules=True,
             )
-            ours = load(Checkpoint(checkpoint.name, described), dtype=next(module.parameters()).dtype)
+            ours = load(described, dtype=next(module.parameters()).dtype)
             refuse_other_ids(place, ours.tokenizer, module.tokenizer)
             continue
         stored = {key for path in find_weights(place) for key in read_tensors(path)}

@@ -167,6 +167,16 @@ def check_weights(paths: Iterable[Path]) -> None:
             raise EncoderError(f"{path}: {reason}")
 
 
+def digest_files(paths: Iterable[Path], root: Path | None = None) -> str:
+    """Sha256 over names and contents of those files that are there; names are relative to the root, or without path."""
+    digest = hashlib.sha256()
+    for path in paths:
+        if path.is_file():
+            name = path.relative_to(root).as_posix() if root else path.name
+            digest.update(f"{name}\n{files.sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
 def weights_digest(paths: Iterable[Path]) -> str:
     """Sha256 (hex) of the weight file; of several, the digest of their digests in name order.
 

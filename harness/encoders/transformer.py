@@ -23,8 +23,7 @@ from harness.encoders.checkpoint import (
 )
 from harness.encoders.context import Context, every_device, to_device, to_host
 from harness.encoders.fast_bert import FastBert, can_pack, fits, pack_linears
-from harness.encoders.folder import ModelFolder, Module
-from harness.encoders.forward import Layers, forward_pooled
+from harness.encoders.forward import Layers, Module, forward_pooled
 from harness.encoders.pooling import FURTHER_POOLINGS, POOLINGS, needs_head, parse_pooling
 from harness.encoders.protocol import Embeddings
 from harness.encoders.tokens import prompt_tokens, token_ids
@@ -78,11 +77,10 @@ class Backbone:
             raise UsageError(f"dtype {context.dtype!r} is unknown; known: {', '.join(DTYPES)}")
         self.checkpoint = checkpoint
         self._context = context
-        model, configuration = checkpoint.model, checkpoint.configuration
-        limit = max_tokens or model.max_tokens
-        self.max_tokens: int | None = min(filter(None, (limit, configuration.positions)), default=None)
-        self.prompt = model.prompt if prompt is None else prompt
-        self.width = configuration.width
+        limits = (max_tokens or checkpoint.max_tokens, checkpoint.configuration.positions)
+        self.max_tokens: int | None = min(filter(None, limits), default=None)
+        self.prompt = checkpoint.prompt if prompt is None else prompt
+        self.width = checkpoint.configuration.width
         self.statistics = Statistics()
         self._loaded: list[Loaded] = []  # one for each device
         self._skipped, self._quantum = 0, 1
@@ -90,14 +88,13 @@ class Backbone:
     @cached_property
     def content(self) -> dict[str, Value | None]:
         """All that decides the states of tokens and which of them are pooled, for the card."""
-        model = self.checkpoint.model
         return {
             **self.checkpoint.content,
             "max_tokens": self.max_tokens,
             "dtype": self._context.dtype,
             "prompt": self.prompt or None,
-            "prompt_is_pooled": model.include_prompt or not self.prompt,
-            "lower_case": "outside special tokens" if model.lower_case else False,
+            "prompt_is_pooled": self.checkpoint.include_prompt or not self.prompt,
+            "lower_case": "outside special tokens" if self.checkpoint.lower_case else False,
         }
 
     @property
@@ -221,7 +218,7 @@ class Backbone:
                 f"{self.checkpoint.name}: the prompt has {tokens} tokens of the {self.max_tokens} at which sentences "
                 "are cut; shorten it or raise max_tokens"
             )
-        return 0 if self.checkpoint.model.include_prompt else tokens
+        return 0 if self.checkpoint.include_prompt else tokens
 
     def _check_alone(self, loaded: Loaded) -> None:
         """Encode some sentences alone and beside others of their length: a row must depend on its sentence alone."""
@@ -335,14 +332,19 @@ def build_transformer(  # noqa: PLR0913  what a card needs
     Raises:
         UsageError: if the pooling is unknown, or neither given nor declared; if the folder needs what is not supported.
     """
-    model = checkpoint.model
     chosen = _choose_pooling(name, checkpoint, pooling)
-    text = None if prompt is None else model.prompts.get(prompt, prompt)
-    _tell_overruled(name, model, {"pooling": (pooling, model.pooling), "prompt": (text, model.prompt)})
-    _tell_overruled(name, model, {"dim": (dim, model.truncate_dim)})
+    text = None if prompt is None else checkpoint.prompts.get(prompt, prompt)
+    overruled = (
+        ("pooling", pooling, checkpoint.pooling),
+        ("prompt", text, checkpoint.prompt),
+        ("dim", dim, checkpoint.truncate_dim),
+    )
+    for key, given, declared in overruled:
+        if given is not None and declared not in (None, "", given):
+            _log.warning("%s: %s=%s overrules what %s declares: %s", name, key, given, checkpoint.folder.name, declared)
     backbone = Backbone(checkpoint, context, max_tokens=int(parameters.get("max_tokens") or 0) or None, prompt=text)
-    modules = _choose_modules(model, normalize)
-    kept = dim or model.truncate_dim
+    modules = _choose_modules(checkpoint, normalize)
+    kept = dim or checkpoint.truncate_dim
     layers = Layers(modules, kept)
     width = Layers(modules, None).width(backbone.width * len(parse_pooling(chosen)))
     if dim is not None and dim > width:
@@ -367,7 +369,7 @@ def build_transformer(  # noqa: PLR0913  what a card needs
 
 
 def _choose_pooling(name: str, checkpoint: Checkpoint, pooling: str | None) -> str:
-    chosen = pooling or checkpoint.model.pooling
+    chosen = pooling or checkpoint.pooling
     if chosen is None:
         raise UsageError(
             f"{checkpoint.name} does not declare its pooling; say which: "
@@ -380,14 +382,8 @@ def _choose_pooling(name: str, checkpoint: Checkpoint, pooling: str | None) -> s
         raise UsageError(f"{name}: {error}") from error
 
 
-def _choose_modules(model: ModelFolder, normalize: bool | None) -> tuple[Module, ...]:
+def _choose_modules(checkpoint: Checkpoint, normalize: bool | None) -> tuple[Module, ...]:
     if normalize is None:
-        return model.modules
-    others = tuple(module for module in model.modules if module.kind != "Normalize")
-    return (*others, Module(kind="Normalize", folder=model.root)) if normalize else others
-
-
-def _tell_overruled(name: str, model: ModelFolder, values: dict[str, tuple[object, object]]) -> None:
-    for key, (given, declared) in values.items():
-        if given is not None and declared not in (None, "", given):
-            _log.warning("%s: %s=%s overrules what %s declares: %s", name, key, given, model.root.name, declared)
+        return checkpoint.modules
+    others = tuple(module for module in checkpoint.modules if module.kind != "Normalize")
+    return (*others, Module(kind="Normalize", folder=checkpoint.folder)) if normalize else others

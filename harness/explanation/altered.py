@@ -133,7 +133,7 @@ class AlteredEncoder:
         if self._alteration.special_tokens == "not pooled":
             special = set(loaded.tokenizer.all_special_ids) - {loaded.tokenizer.unk_token_id}
             return mask * ~torch.isin(ids, torch.tensor(sorted(special), device=ids.device))
-        if not self._encoder.backbone.checkpoint.model.include_prompt:
+        if not self._encoder.backbone.checkpoint.include_prompt:
             mask = mask.clone()
             mask[:, : prompt_tokens(loaded.tokenizer, self._prompt)] = 0
         return mask
