@@ -3,10 +3,9 @@
 Nothing is unpickled, and no code of a folder is run.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from harness import files
 from harness.encoders.forward import Head, Module
 from harness.encoders.model import Configuration, load_model, read_configuration
 from harness.encoders.modelfiles import (
-    check_weights,
+    check_content,
     digest_files,
     find_weights,
     one_line,
@@ -35,6 +34,18 @@ KNOWN_WEIGHTS = {
     "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db": "sentence-transformers/all-MiniLM-L6-v2",
     "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658": "sentence-transformers/all-mpnet-base-v2",
 }
+MODULES = "modules.json"
+MAIN = "config_sentence_transformers.json"
+# One name per family in the first versions of sentence-transformers.
+SENTENCE_CONFIGS = (
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+)
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 
 
@@ -96,27 +107,31 @@ class Checkpoint:
 
     @cached_property
     def weights_sha256(self) -> str:
-        """Sha256 (hex) of the weight file; of several, the digest of their digests in name order.
-
-        Raises:
-            EncoderError: if a file is no weight file but, for instance, a Git LFS pointer.
-        """
+        """Sha256 (hex) of the weight files; see `weights_digest`, also for what it raises."""
         with files.reading(self.folder):
-            paths = weight_files(self)
-            check_weights(paths)
-            return weights_digest(paths)
+            return weights_digest(weight_files(self))
 
     @cached_property
     def content(self) -> dict[str, Value | None]:
         """Digests of every file that decides the vectors, for the card; read once."""
-        adapter = [self.adapter / name for name in ADAPTER_FILES] if self.adapter else []
         with files.reading(self.folder):
+            adapter = [self.adapter / name for name in ADAPTER_FILES] if self.adapter else []
             return {
                 "weights": self.weights_sha256,
                 "config": digest_files([self.transformer / "config.json"]),
                 "tokenizer": digest_files([self.tokenizer / name for name in TOKENIZER_FILES]),
                 "adapter": digest_files(adapter) if adapter else None,
             }
+
+    @cached_property
+    def library_content(self) -> dict[str, Value | None]:
+        """Digests of every file of the folder that sentence-transformers reads by itself, in place of `content`."""
+        suffixes = {".json", ".txt", ".model", ".safetensors", ".bin", ".spm"}
+        with files.reading(self.folder):
+            paths = [path for path in self.folder.rglob("*") if path.suffix in suffixes and path.is_file()]
+            kept = [path for path in paths if path.parent != self.folder or path.name not in ("README.md", "card.json")]
+            first = [self.folder / name for name in (MODULES, MAIN, *SENTENCE_CONFIGS)]
+            return {"library": digest_files([*first, *sorted(kept)], self.folder)}
 
     def as_declared(self) -> "Checkpoint":
         """The checkpoint with the library's reading of modules.json where our forward pass takes other states.
@@ -169,12 +184,6 @@ def weight_files(checkpoint: Checkpoint) -> list[Path]:
     return found + ([path for name in ADAPTER_FILES[1:] if (path := adapter / name).is_file()] if adapter else [])
 
 
-def modules_content(modules: Sequence[Module]) -> str | None:
-    """The layers after the pooling, for the card; None where there are none. The digest of weights has theirs."""
-    layers = [{key: value for key, value in asdict(module).items() if key != "folder"} for module in modules]
-    return json.dumps(layers, sort_keys=True) if layers else None
-
-
 def quiet_transformers() -> None:
     """No bars and no load reports of the library's: what is wrong with weights, our errors say."""
     from transformers.utils import logging
@@ -218,7 +227,7 @@ def load(checkpoint: Checkpoint, *, dtype: torch.dtype) -> Loaded:
     """
     configuration = checkpoint.configuration
     weights = find_weights(checkpoint.transformer)
-    check_weights(weights)
+    check_content(weights)
     tokenizer = load_tokenizer(checkpoint)
     with loading(checkpoint):
         model, head = load_model(checkpoint.transformer, configuration, weights, dtype, checkpoint.adapter)

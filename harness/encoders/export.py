@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from harness import files
-from harness.encoders.checkpoint import Loaded, load
-from harness.encoders.folder import MAIN, read_training_card
+from harness.encoders.checkpoint import MAIN, Loaded, load
+from harness.encoders.folder import read_training_card
 from harness.encoders.forward import Head
 from harness.encoders.training import training_facts
 from harness.encoders.transformer import TransformerEncoder

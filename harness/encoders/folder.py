@@ -11,24 +11,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness import files
-from harness.encoders.checkpoint import Checkpoint
+from harness.encoders.checkpoint import MAIN, MODULES, SENTENCE_CONFIGS, Checkpoint
 from harness.encoders.forward import Module
 from harness.encoders.modelfiles import read_json, read_object, refuse_unknown, typed
 from harness.encoders.pooling import parse_pooling
 from harness.errors import UsageError
 
-MODULES = "modules.json"
-MAIN = "config_sentence_transformers.json"
-# One name per family in the first versions of sentence-transformers.
-SENTENCE_CONFIGS = (
-    "sentence_bert_config.json",
-    "sentence_roberta_config.json",
-    "sentence_distilbert_config.json",
-    "sentence_camembert_config.json",
-    "sentence_albert_config.json",
-    "sentence_xlm-roberta_config.json",
-    "sentence_xlnet_config.json",
-)
 _TRANSFORMERS = ("Transformer", "BERT", "RoBERTa", "DistilBERT", "CamemBERT", "ALBERT", "XLMRoBERTa", "XLNet", "T5")
 _AFTER = ("Dense", "LayerNorm", "Normalize", "Dropout")
 # Modules that sentence-transformers computes itself.
@@ -79,11 +67,7 @@ _SENTENCE_LIBRARY = (
 def read_folder(folder: Path, name: str, *, revision: str | None = None, pooling_is_given: bool = False) -> Checkpoint:
     """Read what a model folder says of itself.
 
-    Args:
-        folder: the root.
-        name: that it goes by.
-        revision: the hub's commit.
-        pooling_is_given: the user names a pooling, so that one which is declared and unknown is no reason to refuse.
+    Where the user names a pooling, one that is declared and unknown is no reason to refuse.
 
     Raises:
         UsageError: naming the file and the setting that is damaged or not understood.

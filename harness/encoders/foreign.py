@@ -19,7 +19,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -58,15 +58,11 @@ def foreign(what: str, doing: str) -> Iterator[None]:
     # As broad as this only here: the code is not ours, so it can raise anything, and one broken encoder must not take
     # the others of a run with it.
     except BaseException as error:
-        _refuse(what, doing, error)
-
-
-def _refuse(what: str, doing: str, error: BaseException) -> NoReturn:
-    if os.environ.get("BENCH_DEBUG"):
-        traceback.print_exception(error)
-    raise EncoderError(
-        f"{what}: {doing} failed with {_description(error)}; BENCH_DEBUG=1 shows the traceback"
-    ) from error
+        if os.environ.get("BENCH_DEBUG"):
+            traceback.print_exception(error)
+        raise EncoderError(
+            f"{what}: {doing} failed with {_description(error)}; BENCH_DEBUG=1 shows the traceback"
+        ) from error
 
 
 @contextmanager
@@ -168,16 +164,34 @@ def printable(text: str) -> str:
     return "".join(character for character in " ".join(text.split()) if character.isprintable())
 
 
-class ObjectEncoder:
-    """Makes any object that turns texts into a matrix an `Encoder`."""
+class ForeignEncoder:
+    """Somebody else's encoder under a card that says what decides its vectors."""
 
-    def __init__(self, encode: Callable[[list[str]], Any], card: EncoderCard) -> None:
-        self.card = card
-        self._encode = encode
+    def __init__(self, encode: Callable[[Sequence[str]], Embeddings], card: EncoderCard, owner: object = None) -> None:
+        """Take the function that encodes, and the object that it is of, which may be cheap and may have weights."""
+        self.card, self._encode, self._owner = card, encode, owner
+        self.is_cheap = bool(getattr(owner, "is_cheap", False))
 
     def encode(self, sentences: Sequence[str], /) -> Embeddings:
-        """(n, d) float32; whatever the object returns is converted, sparse matrices and tensors too."""
-        return as_matrix(self._encode(list(sentences)))
+        """Whatever the function gives, which is checked where it is used."""
+        return self._encode(sentences)
+
+    def release(self) -> None:
+        """Drop the weights where the owner can."""
+        if isinstance(self._owner, Releasable):
+            self._owner.release()
+
+
+class ForeignMethod:
+    """Somebody else's method that is fitted on each task, under such a card."""
+
+    def __init__(self, method: Transductive, card: EncoderCard) -> None:
+        self.card, self._method = card, method
+
+    def fit_target(self, sentences: Sequence[str], /) -> Encoder:
+        """As the method itself."""
+        fitted = self._method.fit_target(sentences)
+        return ForeignEncoder(lambda texts: fitted.encode(texts), self.card, fitted)
 
 
 def as_encoder(model: Any, name: str | None = None, fingerprint: str | None = None) -> Encoder | Transductive:
@@ -212,7 +226,8 @@ def as_encoder(model: Any, name: str | None = None, fingerprint: str | None = No
     with foreign(name, "encoding one sentence"):
         width = as_matrix(encode([_PROBE])).shape[-1]
     content = {"method": name, "fingerprint": fingerprint} if fingerprint else {}
-    return ObjectEncoder(encode, EncoderCard(name=name, method=name, dim=width, content=content))
+    card = EncoderCard(name=name, method=name, dim=width, content=content)
+    return ForeignEncoder(lambda texts: as_matrix(encode(list(texts))), card)
 
 
 def as_matrix(x: Any) -> Embeddings:
@@ -223,34 +238,6 @@ def as_matrix(x: Any) -> Embeddings:
         x = x.detach().cpu().float().numpy()
     matrix: Embeddings = np.ascontiguousarray(x, dtype=np.float32)
     return matrix
-
-
-class Plugged:
-    """An encoder of another package under a card that says which package and version, and which files."""
-
-    def __init__(self, encoder: Encoder, card: EncoderCard) -> None:
-        self.card, self._encoder = card, encoder
-        self.is_cheap = bool(getattr(encoder, "is_cheap", False))
-
-    def encode(self, sentences: Sequence[str], /) -> Embeddings:
-        """As the package's own encoder."""
-        return self._encoder.encode(sentences)
-
-    def release(self) -> None:
-        """Drop the weights where the package's encoder can."""
-        if isinstance(self._encoder, Releasable):
-            self._encoder.release()
-
-
-class PluggedTransductive:
-    """A method of another package that is fitted on each task, under such a card."""
-
-    def __init__(self, method: Transductive, card: EncoderCard) -> None:
-        self.card, self._method = card, method
-
-    def fit_target(self, sentences: Sequence[str], /) -> Encoder:
-        """As the package's own method."""
-        return Plugged(self._method.fit_target(sentences), self.card)
 
 
 def plugged(entry: EncoderEntry, point: EntryPoint) -> EncoderEntry:
@@ -288,7 +275,9 @@ def _under(built: Built, card: EncoderCard) -> Built:
     if isinstance(built, TransformerEncoder):  # shares its passes with others of its checkpoint
         built.card = card
         return built
-    return PluggedTransductive(built, card) if isinstance(built, Transductive) else Plugged(built, card)
+    if isinstance(built, Transductive):
+        return ForeignMethod(built, card)
+    return ForeignEncoder(lambda texts: built.encode(texts), card, built)
 
 
 def _given_files(entry: EncoderEntry, chosen: Any, cache_dir: Path) -> dict[str, Path]:

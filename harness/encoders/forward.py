@@ -1,8 +1,9 @@
 """What is computed of token ids: a forward pass, its poolings, and the layers that a folder declares after them."""
 
 import inspect
+import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,12 @@ class Layers:
     def __init__(self, modules: Sequence[Module], dim: int | None) -> None:
         self._modules, self._dim = modules, dim
         self._loaded: list[Callable[[Tensor], Tensor]] | None = None
+
+    @property
+    def content(self) -> str | None:
+        """What the layers are, for the card; None where there are none. Their weights are in the digest of weights."""
+        said = [{key: value for key, value in asdict(module).items() if key != "folder"} for module in self._modules]
+        return json.dumps(said, sort_keys=True) if said else None
 
     def width(self, width: int) -> int:
         """The dimensions that come out where `width` go in."""

@@ -1,22 +1,21 @@
 """Encoders that sentence-transformers computes itself: folders with modules that our own forward pass does not have."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from harness import files
-from harness.encoders.checkpoint import Checkpoint, load, quiet_transformers
+from harness.encoders.checkpoint import MODULES, Checkpoint, load, quiet_transformers
 from harness.encoders.context import Context
-from harness.encoders.folder import MAIN, MODULES, SENTENCE_CONFIGS, find_adapter
+from harness.encoders.folder import find_adapter
 from harness.encoders.foreign import foreign
-from harness.encoders.modelfiles import digest_files, find_weights, one_line, read_json, read_object, read_tensors
+from harness.encoders.modelfiles import find_weights, one_line, read_json, read_object, read_tensors
 from harness.encoders.protocol import Embeddings
-from harness.encoders.tokens import refuse_other_ids
+from harness.encoders.tokens import differing_texts
 from harness.errors import EncoderError, UsageError
-from harness.names import EncoderCard, Value
+from harness.names import EncoderCard
 
 # Names of code in settings, and where this code may come from.
 _CLASSES = {
@@ -58,17 +57,12 @@ class LibraryEncoder:
         self._model = None
 
 
-def build_library(  # noqa: PLR0913  what a card needs
-    name: str,
-    method: str,
-    checkpoint: Checkpoint,
-    context: Context,
-    *,
-    parameters: dict[str, Value | None],
-    prompt: str | None = None,
-    dim: int | None = None,
+def build_library(
+    name: str, method: str, checkpoint: Checkpoint, context: Context, parameters: Mapping[str, Any]
 ) -> LibraryEncoder:
     """An encoder through sentence-transformers, with its card. The model is loaded once to know its width.
+
+    The parameters of the specification are those of `build_transformer`.
 
     Raises:
         UsageError: if sentence-transformers is not installed, or the pooling is to be overruled.
@@ -85,40 +79,27 @@ def build_library(  # noqa: PLR0913  what a card needs
             "simcse-bench[sentence-transformers]"
         )
     _refuse_foreign_classes(checkpoint.folder)
+    prompt, limit = parameters.get("prompt"), parameters.get("max_tokens")
     text = checkpoint.prompt if prompt is None else checkpoint.prompts.get(prompt, prompt)
-    limit = parameters.get("max_tokens")
-    loaded = _load(checkpoint, context, int(limit) if limit else None)
+    loaded = _load(checkpoint, context, limit)
     _check_modules(checkpoint, loaded)
     width = loaded.get_embedding_dimension()
-    kept = dim or checkpoint.truncate_dim or width
+    kept = parameters.get("dim") or checkpoint.truncate_dim or width
     if not isinstance(width, int) or kept > width:
         raise UsageError(f"{name}: dim={kept}, expected 1 to the vector's {width}")
-    content = library_content(checkpoint)
-    digest = content["library"]
     card = EncoderCard(
         name=name,
         method=method,
         parameters=parameters,
         backbone=checkpoint.title,
         revision=checkpoint.revision,
-        weights_sha256=str(digest),
+        weights_sha256=str(checkpoint.library_content["library"]),
         dim=kept,
-        max_tokens=int(limit) if limit else None,
+        max_tokens=limit,
         dtype=context.dtype,
-        content={**content, "prompt": text or None, "max_tokens": limit, "dtype": context.dtype},
+        content={**checkpoint.library_content, "prompt": text or None, "max_tokens": limit, "dtype": context.dtype},
     )
     return LibraryEncoder(checkpoint, context, card, text)
-
-
-def library_content(checkpoint: Checkpoint) -> dict[str, Value | None]:
-    """Digests of every file of a folder that sentence-transformers reads by itself."""
-    read = {".json", ".txt", ".model", ".safetensors", ".bin", ".spm"}
-    folder = checkpoint.folder
-    with files.reading(folder):
-        paths = [path for path in folder.rglob("*") if path.suffix in read and path.is_file()]
-        kept = [path for path in paths if path.parent != folder or path.name not in ("README.md", "card.json")]
-        named = [folder / name for name in (MODULES, MAIN, *SENTENCE_CONFIGS)]
-        return {"library": digest_files([*named, *sorted(kept)], folder)}
 
 
 def _refuse_foreign_classes(folder: Path) -> None:
@@ -150,7 +131,12 @@ def _check_modules(checkpoint: Checkpoint, loaded: Any) -> None:
                 declares_modules=True,
             )
             ours = load(described, dtype=next(module.parameters()).dtype)
-            refuse_other_ids(place, ours.tokenizer, module.tokenizer)
+            if differing := differing_texts(ours.tokenizer, module.tokenizer):
+                raise EncoderError(
+                    f"{place}: sentence-transformers builds a {type(module.tokenizer).__name__}, which gives other ids "
+                    f"than tokenizer.json for texts such as {differing[0]!r}; correct tokenizer_class in "
+                    "tokenizer_config.json"
+                )
             continue
         stored = {key for path in find_weights(place) for key in read_tensors(path)}
         odd = sorted(stored - set(module.state_dict()) - _ALIASES)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.encoders.forward import Head
-from harness.encoders.modelfiles import check_weights, one_line, read_object, read_tensors, refuse_unknown
+from harness.encoders.modelfiles import one_line, read_object, read_tensors, refuse_unknown
 from harness.errors import EncoderError, UsageError
 
 # Settings of training, generation and bookkeeping: none of them changes what an encoder in evaluation mode computes.
@@ -127,11 +127,7 @@ class Configuration:
 
 
 def read_configuration(folder: Path, *, declares_modules: bool) -> Configuration:
-    """Read and check `config.json`.
-
-    Args:
-        folder: of the transformer.
-        declares_modules: whether a modules.json says that this is an encoder of sentences.
+    """Read and check `config.json`; a modules.json that declares modules says that this is an encoder of sentences.
 
     Raises:
         UsageError: if the folder needs code of its own, is quantized, classifies pairs, is of an unknown kind, or has a
@@ -278,15 +274,10 @@ def _without_adapter(folder: Path, weights: Sequence[Path], adapter: Path | None
         yield folder
         return
     with TemporaryDirectory() as place:
-        index = [Path(f"{path.parent / name}") for path in weights[:1] for name in _indexes(path)]
-        for path in (folder / "config.json", *weights, *index):
+        for path in (folder / "config.json", *weights, *folder.glob("*.index.json")):
             if path.is_file():
                 (Path(place) / path.name).symlink_to(path.resolve())
         yield Path(place)
-
-
-def _indexes(path: Path) -> tuple[str, ...]:
-    return ("model.safetensors.index.json",) if path.suffix == ".safetensors" else ("pytorch_model.bin.index.json",)
 
 
 def _check_report(folder: Path, configuration: Configuration, report: dict[str, Any]) -> None:
@@ -294,26 +285,25 @@ def _check_report(folder: Path, configuration: Configuration, report: dict[str, 
         raise EncoderError(
             f"{folder}: the tensor {key} has the shape {tuple(found)}, expected {tuple(expected)} by config.json"
         )
-    missing = sorted(key for key in report["missing_keys"] if not any(part in key for part in _OPTIONAL))
-    if configuration.has_decoder:
-        missing = [key for key in missing if not _DECODER.match(key)]
+    decoder = _DECODER.match if configuration.has_decoder else lambda key: None  # which is not used
+    missing = sorted(
+        key for key in report["missing_keys"] if not any(part in key for part in _OPTIONAL) and not decoder(key)
+    )
     if missing:
         raise EncoderError(
             f"{folder}: the weights lack {len(missing)} tensors of the configuration, first {missing[0]}; "
             "they would stay random"
         )
-    unused = sorted(key for key in report["unexpected_keys"] if not _is_accounted_for(key, configuration))
+    unused = sorted(
+        key
+        for key in report["unexpected_keys"]
+        if not (_HEADS.match(key) or _BUFFERS.search(key) or "pooler" in key.split(".") or decoder(key))
+    )
     if unused:
         raise EncoderError(
             f"{folder}: the configuration has no place for {len(unused)} tensors of the weights, first {unused[0]}; "
             "without them the vectors would be another model's"
         )
-
-
-def _is_accounted_for(key: str, configuration: Configuration) -> bool:
-    if _HEADS.match(key) or _BUFFERS.search(key) or "pooler" in key.split("."):
-        return True
-    return configuration.has_decoder and _DECODER.match(key) is not None
 
 
 def _find_head(model: nn.Module, weights: Sequence[Path], *, has_pooler: bool) -> Head | None:
@@ -363,6 +353,5 @@ def _merge_adapter(model: Any, folder: Path) -> Any:
 def _read_adapter(folder: Path) -> dict[str, Any]:
     for name in ("adapter_model.safetensors", "adapter_model.bin"):
         if (folder / name).is_file():
-            check_weights([folder / name])
             return dict(read_tensors(folder / name))
     raise EncoderError(f"{folder}: an adapter without its weights, expected adapter_model.safetensors; copy it there")

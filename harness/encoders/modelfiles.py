@@ -7,7 +7,7 @@ loader's rule, checked before they are parsed, and digested as they are read.
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -153,16 +153,15 @@ def _shards(folder: Path, index: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def check_weights(paths: Iterable[Path]) -> None:
-    """Refuse files that are no weights before a parser stumbles over them.
+def check_content(paths: Iterable[Path]) -> None:
+    """Refuse files that are not what their names say before a parser stumbles over them.
 
     Raises:
         EncoderError: naming the file and what it is.
     """
     for path in paths:
         with path.open("rb") as file:
-            start = file.read(512)
-        reason = foreign_content(start)
+            reason = foreign_content(file.read(512))
         if reason:
             raise EncoderError(f"{path}: {reason}")
 
@@ -177,12 +176,14 @@ def digest_files(paths: Iterable[Path], root: Path | None = None) -> str:
     return digest.hexdigest()
 
 
-def weights_digest(paths: Iterable[Path]) -> str:
+def weights_digest(paths: Sequence[Path]) -> str:
     """Sha256 (hex) of the weight file; of several, the digest of their digests in name order.
 
     Raises:
-        EncoderError: if a file of the hub's cache is not what the hub announced; it is removed.
+        EncoderError: if a file is no weight file but, for instance, a Git LFS pointer, or if one of the hub's cache is
+            not what the hub announced, which is then removed.
     """
+    check_content(paths)
     digests = [_as_announced(path, files.sha256(path)) for path in paths]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
@@ -208,7 +209,7 @@ def read_tensors(path: Path, prefixes: tuple[str, ...] = ("",)) -> Mapping[str, 
     Raises:
         EncoderError: if the file is no weight file, is damaged, or holds anything but tensors by name.
     """
-    check_weights([path])
+    check_content([path])
     if path.suffix == ".bin":
         return {key: value for key, value in _read_pickled(path).items() if key.startswith(prefixes)}
     from safetensors import SafetensorError, safe_open

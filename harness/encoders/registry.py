@@ -57,9 +57,7 @@ class Resolved:
 def resolve(model: str | Spec, context: Context | None = None) -> Resolved:
     """Find the entry that a specification names, and check its parameters.
 
-    Args:
-        model: a specification as it was typed, or a `Spec`.
-        context: its backbone is given to every encoder that has a `backbone` parameter and was given none.
+    The context's backbone is given to every encoder that has a `backbone` parameter and was given none.
 
     Raises:
         UsageError: on an unknown name or parameter, with the nearest match; on a value of the wrong type or range.
@@ -111,11 +109,7 @@ def build(model: str | Spec, context: Context) -> Built:
 
 
 def fill(entry: EncoderEntry, given: Mapping[str, Value | None]) -> Resolved:
-    """Check the given parameters of an entry and give the others their defaults.
-
-    Args:
-        entry: the method.
-        given: values by name, as text or typed.
+    """Check the given parameters of an entry, as text or typed, and give the others their defaults.
 
     Raises:
         UsageError: on an unknown parameter, a missing one, and a value of the wrong type, choice or range.
@@ -248,13 +242,7 @@ def _build_minilm(spec: Spec, chosen: _MiniLM, context: Context) -> Encoder:
 
     checkpoint = _packaged_minilm() or find_checkpoint(_MINILM_REPOSITORY, offline=context.offline)
     encoder = build_transformer(  # loads nothing yet
-        str(spec),
-        spec.name,
-        checkpoint,
-        context,
-        pooling=chosen.pooling,
-        parameters=asdict(chosen),
-        normalize=chosen.normalize,
+        str(spec), spec.name, checkpoint, context, pooling=chosen.pooling, parameters=asdict(chosen)
     )
     found = encoder.card.weights_sha256
     if found != _MINILM_SHA256:
@@ -281,10 +269,9 @@ def _build_checkpoint(place: str, spec: Spec, chosen: Checkpointed, context: Con
 
     checkpoint = find_checkpoint(place, offline=context.offline, pooling_is_given=chosen.pooling is not None)
     checkpoint = checkpoint if chosen.pooling is not None else checkpoint.as_declared()
-    given: dict[str, Any] = {"parameters": asdict(chosen), "prompt": chosen.prompt, "dim": chosen.dim}
     if checkpoint.library:
-        return build_library(str(spec), "hf", checkpoint, context, **given)
-    return build_transformer(str(spec), "hf", checkpoint, context, pooling=chosen.pooling, **given)
+        return build_library(str(spec), "hf", checkpoint, context, asdict(chosen))
+    return build_transformer(str(spec), "hf", checkpoint, context, pooling=chosen.pooling, parameters=asdict(chosen))
 
 
 _OWN = (

@@ -11,7 +11,6 @@ from harness import files
 from harness.data.download import patiently
 from harness.encoders.checkpoint import Checkpoint
 from harness.encoders.folder import read_folder
-from harness.encoders.library import library_content
 from harness.encoders.modelfiles import describe_absence, find_weights, read_object
 from harness.encoders.tokens import TOKENIZERS
 from harness.errors import BenchError, UsageError
@@ -67,7 +66,7 @@ def place_title(place: str) -> str:
     title = folder.resolve().name
     try:
         found = open_checkpoint(folder, title, pooling_is_given=True)
-        decisive = library_content(found) if found.library else found.content
+        decisive = found.library_content if found.library else found.content
     except BenchError:  # which is said when the encoder is built
         return title
     return f"{title}@{hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]}"

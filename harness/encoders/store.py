@@ -15,7 +15,7 @@ import secrets
 import struct
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -162,11 +162,17 @@ class EmbeddingStore:
         return damaged
 
     def _store(self, keys: Keys, rows: NDArray[np.float32]) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        """Write a shard, and the card where there is none; each appears under its name complete, or not at all."""
         card = self._folder / "card.json"
         if not card.exists():
-            _write_whole(card, [json.dumps(self._card, indent=2, sort_keys=True).encode() + b"\n"])
-        _write_shard(self._folder, keys, rows)
+            with files.draft(card) as file:
+                file.write(json.dumps(self._card, indent=2, sort_keys=True).encode() + b"\n")
+        header = _HEADER.pack(_MAGIC, rows.shape[1], len(keys))
+        body = header + keys.tobytes() + np.ascontiguousarray(rows, dtype="<f4").tobytes()
+        name = f"{time.time_ns():020d}-{secrets.token_hex(8)}.shard"  # sorts by age; unique across all machines
+        with files.draft(self._folder / name) as file:
+            file.write(body)
+            file.write(_CHECKSUM.pack(zlib.crc32(body)))
 
 
 class _Index:
@@ -221,19 +227,6 @@ def _keys(sentences: Sequence[str]) -> Keys:
     return np.frombuffer(b"".join(digests), dtype=_KEY)
 
 
-def _write_shard(folder: Path, keys: Keys, rows: NDArray[np.float32]) -> None:
-    parts = [
-        _HEADER.pack(_MAGIC, rows.shape[1], len(keys)),
-        keys.tobytes(),
-        np.ascontiguousarray(rows, dtype="<f4").tobytes(),
-    ]
-    checksum = 0
-    for part in parts:
-        checksum = zlib.crc32(part, checksum)
-    name = f"{time.time_ns():020d}-{secrets.token_hex(8)}.shard"  # sorts by age; unique across processes and machines
-    _write_whole(folder / name, [*parts, _CHECKSUM.pack(checksum)])
-
-
 def _read_keys(path: Path) -> tuple[int, Keys]:
     """The dimension and the keys. The checksum waits until the rows are asked for: a wrong key finds nothing."""
     with path.open("rb") as file:
@@ -277,12 +270,6 @@ def _unless_damaged(read: Callable[[Path], T], path: Path) -> T | None:
         with suppress(OSError):  # a read-only folder
             path.unlink()
         return None
-
-
-def _write_whole(path: Path, parts: Iterable[bytes]) -> None:
-    """Write a file that appears under its name complete and on the disk, or not at all."""
-    with files.draft(path) as file:
-        file.writelines(parts)
 
 
 def _folders(root: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.encoders.batching import Tokens
-from harness.encoders.modelfiles import foreign_content, one_line, read_object
+from harness.encoders.modelfiles import check_content, one_line, read_object
 from harness.errors import EncoderError
 
 # Every folder that has a tokenizer has one of the first eight.
@@ -40,11 +40,8 @@ def load_tokenizer_of(folder: Path, *, lower_case: bool = False) -> Any:
     """The tokenizer of a folder, as an object of the library.
 
     Where there is a tokenizer.json, ids are those that this file gives; other classes that the library would build from
-    the same vocabulary are not used, and a warning says where they differ.
-
-    Args:
-        folder: of the tokenizer's files.
-        lower_case: whether text is lower-cased between special and added tokens, which stay as they are written.
+    the same vocabulary are not used, and a warning says where they differ. Text is lower-cased on request between
+    special and added tokens, which stay as they are written.
 
     Raises:
         EncoderError: if its files are missing or damaged, need a package that is not there, or need code of their own.
@@ -53,8 +50,7 @@ def load_tokenizer_of(folder: Path, *, lower_case: bool = False) -> Any:
         raise EncoderError(
             f"{folder}: no tokenizer, expected one of {', '.join(TOKENIZERS)}; copy the tokenizer's files there"
         )
-    for name in TOKENIZER_FILES:
-        _check_content(folder / name)
+    check_content(folder / name for name in TOKENIZER_FILES if (folder / name).is_file())
     settings = folder / "tokenizer_config.json"
     if settings.is_file() and read_object(settings).get("auto_map"):
         raise EncoderError(f"{settings}: auto_map names code of its own, which is never run")
@@ -78,14 +74,6 @@ def _lower_case(folder: Path, tokenizer: Any) -> None:
     steps = [*own] if several else [] if own is None else [own]
     if not any(isinstance(step, normalizers.Lowercase) for step in steps):
         tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
-
-
-def _check_content(path: Path) -> None:
-    if path.is_file():
-        with path.open("rb") as file:
-            reason = foreign_content(file.read(512))
-        if reason:
-            raise EncoderError(f"{path}: {reason}")
 
 
 def _load_compiled(folder: Path) -> Any:
@@ -127,7 +115,7 @@ def _tell_difference(folder: Path, found: Any) -> None:
 
     try:
         picked = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-        differing = [text for text in _PROBES if picked(text)["input_ids"] != token_ids(found, [text], None)[0]]
+        differing = differing_texts(found, picked)
     except Exception:  # a class that cannot even be built is not used, so it does not matter why
         return
     if differing:
@@ -160,13 +148,7 @@ def _load_built(folder: Path) -> Any:
 def token_ids(tokenizer: Any, sentences: Sequence[str], max_tokens: int | None) -> list[Tokens]:
     """What `tokenizer(sentences)` gives as input ids, in half its time.
 
-    Args:
-        tokenizer: of `load_tokenizer`.
-        sentences: n texts.
-        max_tokens: longer sentences are cut, special tokens included; None for no limit.
-
-    Returns:
-        n lists of ids.
+    Longer sentences are cut after `max_tokens`, special tokens included; None is no limit.
     """
     # Threads of the tokenizer are safe here (nothing forks) and its warning on forking is not for our users.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -184,23 +166,9 @@ def token_ids(tokenizer: Any, sentences: Sequence[str], max_tokens: int | None) 
     return [encoding.ids for encoding in compiled.encode_batch_fast(list(sentences))]
 
 
-def refuse_other_ids(folder: Path, expected: Any, found: Any) -> None:
-    """Hold a tokenizer that another library has built against the folder's own.
-
-    Args:
-        folder: for the message.
-        expected: of `load_tokenizer_of`.
-        found: gives `input_ids` of a text.
-
-    Raises:
-        EncoderError: if some text has other ids.
-    """
-    for text in _PROBES:
-        if list(found(text)["input_ids"]) != token_ids(expected, [text], None)[0]:
-            raise EncoderError(
-                f"{folder}: sentence-transformers builds a {type(found).__name__}, which gives other ids than "
-                f"tokenizer.json for texts such as {text!r}; correct tokenizer_class in tokenizer_config.json"
-            )
+def differing_texts(tokenizer: Any, other: Any) -> list[str]:
+    """Those of a few hard texts for which the other tokenizer gives other ids."""
+    return [text for text in _PROBES if list(other(text)["input_ids"]) != token_ids(tokenizer, [text], None)[0]]
 
 
 def prompt_tokens(tokenizer: Any, prompt: str) -> int:

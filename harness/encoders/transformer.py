@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -14,13 +14,7 @@ import torch
 from torch import Tensor
 
 from harness.encoders.batching import Statistics, Tokens, pad, plan_batches, prefetch, share_out
-from harness.encoders.checkpoint import (
-    KNOWN_WEIGHTS,
-    Checkpoint,
-    Loaded,
-    load,
-    modules_content,
-)
+from harness.encoders.checkpoint import KNOWN_WEIGHTS, Checkpoint, Loaded, load
 from harness.encoders.context import Context, every_device, to_device, to_host
 from harness.encoders.fast_bert import FastBert, can_pack, fits, pack_linears
 from harness.encoders.forward import Layers, Module, forward_pooled
@@ -304,17 +298,14 @@ def encode_poolings(
         yield rows, [e.layers(vectors[e.pooling]) for e in encoders]
 
 
-def build_transformer(  # noqa: PLR0913  what a card needs
+def build_transformer(
     name: str,
     method: str,
     checkpoint: Checkpoint,
     context: Context,
     *,
     pooling: str | None,
-    parameters: dict[str, Value | None],
-    normalize: bool | None = None,
-    prompt: str | None = None,
-    dim: int | None = None,
+    parameters: Mapping[str, Any],
 ) -> TransformerEncoder:
     """A transformer encoder with its card.
 
@@ -324,15 +315,15 @@ def build_transformer(  # noqa: PLR0913  what a card needs
         checkpoint: see `find_checkpoint`.
         context: device, dtype, progress.
         pooling: see `parse_pooling`, or None for what the checkpoint declares.
-        normalize: whether to scale vectors to length 1; None for what the checkpoint declares.
-        parameters: of the specification; `max_tokens` among them is used here, None meaning the checkpoint's own limit.
-        prompt: the name of a prompt of the folder, or a text; None for what the checkpoint declares.
-        dim: so many first numbers of a vector are kept; None for what the checkpoint declares.
+        parameters: of the specification. Four of them are used here, and what the checkpoint declares where they are
+            None or not among them: `max_tokens`, `prompt`, which is the name of one of the folder's or a text, `dim`,
+            which is how many first numbers of a vector are kept, and `normalize`, whether it is scaled to length 1.
 
     Raises:
         UsageError: if the pooling is unknown, or neither given nor declared; if the folder needs what is not supported.
     """
     chosen = _choose_pooling(name, checkpoint, pooling)
+    dim, prompt = parameters.get("dim"), parameters.get("prompt")
     text = None if prompt is None else checkpoint.prompts.get(prompt, prompt)
     overruled = (
         ("pooling", pooling, checkpoint.pooling),
@@ -342,8 +333,11 @@ def build_transformer(  # noqa: PLR0913  what a card needs
     for key, given, declared in overruled:
         if given is not None and declared not in (None, "", given):
             _log.warning("%s: %s=%s overrules what %s declares: %s", name, key, given, checkpoint.folder.name, declared)
-    backbone = Backbone(checkpoint, context, max_tokens=int(parameters.get("max_tokens") or 0) or None, prompt=text)
-    modules = _choose_modules(checkpoint, normalize)
+    backbone = Backbone(checkpoint, context, max_tokens=parameters.get("max_tokens"), prompt=text)
+    modules = checkpoint.modules
+    if (normalize := parameters.get("normalize")) is not None:
+        modules = tuple(module for module in modules if module.kind != "Normalize")
+        modules += (Module(kind="Normalize", folder=checkpoint.folder),) if normalize else ()
     kept = dim or checkpoint.truncate_dim
     layers = Layers(modules, kept)
     width = Layers(modules, None).width(backbone.width * len(parse_pooling(chosen)))
@@ -363,7 +357,7 @@ def build_transformer(  # noqa: PLR0913  what a card needs
         dtype=context.dtype,
         selected_on=checkpoint.selected_on,
         normalized=bool(modules) and modules[-1].kind == "Normalize" and (kept or width) >= width,
-        content={**backbone.content, "pooling": chosen, "modules": modules_content(modules)},
+        content={**backbone.content, "pooling": chosen, "modules": layers.content},
     )
     return TransformerEncoder(backbone, chosen, card, layers)
 
@@ -380,10 +374,3 @@ def _choose_pooling(name: str, checkpoint: Checkpoint, pooling: str | None) -> s
         return "+".join(parse_pooling(chosen))
     except UsageError as error:
         raise UsageError(f"{name}: {error}") from error
-
-
-def _choose_modules(checkpoint: Checkpoint, normalize: bool | None) -> tuple[Module, ...]:
-    if normalize is None:
-        return checkpoint.modules
-    others = tuple(module for module in checkpoint.modules if module.kind != "Normalize")
-    return (*others, Module(kind="Normalize", folder=checkpoint.folder)) if normalize else others

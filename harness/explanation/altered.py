@@ -116,10 +116,10 @@ class AlteredEncoder:
     def _forward(self, loaded: Loaded, ids: list[Tokens]) -> Embeddings:
         """Ids of b sentences -> (b, d) float32."""
         longest = max(map(len, ids))
-        width = max(longest, int(self._alteration.padding)) if self._alteration.padding.isdigit() else longest
+        width = int(self._alteration.padding) if self._alteration.padding.isdigit() else longest
         positions = self._encoder.backbone.checkpoint.configuration.positions
-        padded, mask = pad([*ids, [0] * min(width, positions or width)], loaded.tokenizer.pad_token_id or 0)
-        padded, mask = padded[:-1].to(self._context.device), mask[:-1].to(self._context.device)
+        padded, mask = pad(ids, loaded.tokenizer.pad_token_id or 0, max(longest, min(width, positions or width)))
+        padded, mask = padded.to(self._context.device), mask.to(self._context.device)
         every = needs_all_layers([self._pooling])
         output = loaded.model(input_ids=padded, attention_mask=mask, output_hidden_states=every)
         layers = output.hidden_states if every else (output.last_hidden_state,)
