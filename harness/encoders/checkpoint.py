@@ -231,15 +231,10 @@ def load(checkpoint: Checkpoint, *, dtype: torch.dtype) -> Loaded:
     tokenizer = load_tokenizer(checkpoint)
     with loading(checkpoint):
         model, head = load_model(checkpoint.transformer, configuration, weights, dtype, checkpoint.adapter)
-    _check_rows(checkpoint, model, tokenizer)
-    return Loaded(model.eval(), tokenizer, head.to(dtype).eval() if head else None, cls_place(tokenizer))
-
-
-def _check_rows(checkpoint: Checkpoint, model: Any, tokenizer: Any) -> None:
-    embeddings = model.get_input_embeddings()
-    rows = getattr(embeddings, "num_embeddings", None) if embeddings is not None else None
+    rows = getattr(model.get_input_embeddings(), "num_embeddings", None)
     if isinstance(rows, int) and len(tokenizer) > rows:
         raise EncoderError(
             f"{checkpoint.tokenizer}: the tokenizer has {len(tokenizer)} tokens, and the model has rows for {rows}; "
             "the added tokens would have no vector"
         )
+    return Loaded(model.eval(), tokenizer, head.to(dtype).eval() if head else None, cls_place(tokenizer))

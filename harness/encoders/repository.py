@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from harness import files
@@ -116,19 +117,15 @@ def _download(name: str, *, offline: bool) -> tuple[str, Path]:
     from huggingface_hub import constants, snapshot_download
 
     repository, _, revision = name.partition("@")
-    path = Path()
     for weights in _WEIGHTS:
-        patterns = [*_CONFIGURATION, weights]
-
-        def fetch(patterns: list[str] = patterns) -> str:
-            return snapshot_download(
-                repository,
-                revision=revision or None,
-                allow_patterns=patterns,
-                ignore_patterns=_OTHER_FORMATS,
-                local_files_only=offline,
-            )
-
+        fetch = partial(
+            snapshot_download,
+            repository,
+            revision=revision or None,
+            allow_patterns=[*_CONFIGURATION, weights],
+            ignore_patterns=_OTHER_FORMATS,
+            local_files_only=offline,
+        )
         _log.info("%s: looking for a snapshot in %s, or downloading it", name, constants.HF_HUB_CACHE)
         with files.writing(Path(constants.HF_HUB_CACHE)):
             path = _answered(name, fetch)

@@ -204,7 +204,9 @@ def stat(root: Path) -> list[CacheEntry]:
         ResultError: if the folder cannot be read.
     """
     with _reporting(root, "read", "a readable folder"):
-        return sorted(map(_entry, _folders(root)), key=lambda entry: (entry.encoder, entry.fingerprint))
+        names = list(root.iterdir()) if root.exists() else []
+        folders = [path for path in names if _FINGERPRINT.fullmatch(path.name) and path.is_dir()]
+        return sorted(map(_entry, folders), key=lambda entry: (entry.encoder, entry.fingerprint))
 
 
 def _entry(folder: Path) -> CacheEntry:
@@ -270,12 +272,6 @@ def _unless_damaged(read: Callable[[Path], T], path: Path) -> T | None:
         with suppress(OSError):  # a read-only folder
             path.unlink()
         return None
-
-
-def _folders(root: Path) -> list[Path]:
-    if not root.exists():
-        return []
-    return [path for path in root.iterdir() if _FINGERPRINT.fullmatch(path.name) and path.is_dir()]
 
 
 def _files(folder: Path, *endings: str) -> list[Path]:

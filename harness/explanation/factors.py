@@ -232,8 +232,7 @@ def factors_of(
         forward: tuple[Factor, ...] = ()
         notes = ["the forward pass: the encoder has none of its own that could be run otherwise"]
     else:
-        model = own.backbone.checkpoint
-        forward = (*FORWARD, prompts_factor(own.backbone.prompt, model.prompts))
+        forward = (*FORWARD, prompts_factor(own.backbone.prompt, own.backbone.checkpoint.prompts))
         notes = []
     if isinstance(tasks[0], ClassificationTask):
         return (pooling, *TRANSFER, *forward), tuple(notes)

@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 from harness.encoders.context import Context
 from harness.encoders.entry import EncoderEntry, parameter, parameters
-from harness.encoders.foreign import ObjectEncoder, as_matrix, foreign
+from harness.encoders.foreign import ForeignEncoder, as_matrix, foreign
 from harness.encoders.protocol import Embeddings, Encoder
 from harness.errors import UsageError
 from harness.names import EncoderCard, Spec
@@ -82,7 +82,7 @@ def _build(spec: Spec, chosen: MtebModel, context: Context) -> Encoder:
         max_tokens=int(meta.max_tokens) if meta.max_tokens and isfinite(meta.max_tokens) else None,
         content=decisive,
     )
-    return ObjectEncoder(encode, card)
+    return ForeignEncoder(encode, card)
 
 
 @contextmanager
