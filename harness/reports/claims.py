@@ -90,40 +90,24 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """One sentence of a paper; it holds if all its checks hold.
+    """One sentence of a paper; it holds if all its checks hold."""
 
-    Attributes:
-        name: for people and JSON.
-        where: its place in the paper.
-        text: the sentence.
-        checks: none for a claim that cannot be measured here.
-        backbone: the only one that it speaks of; None: any.
-        reason: why it cannot be measured here, or "".
-    """
-
-    name: str
-    where: str
-    text: str
-    checks: tuple[Check, ...] = ()
-    backbone: str | None = None
-    reason: str = ""
+    name: str  # for people and JSON
+    where: str  # its place in the paper
+    text: str  # the sentence
+    checks: tuple[Check, ...] = ()  # none for a claim that cannot be measured here
+    backbone: str | None = None  # the only one that it speaks of; None: any
+    reason: str = ""  # why it cannot be measured here, or ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """A claim on one backbone.
+    """A claim on one backbone."""
 
-    Attributes:
-        claim: which.
-        backbone: as in results, or None where nothing was measured.
-        verdict: what was found.
-        evidence: one sentence per check, with its numbers, or what is missing.
-    """
-
-    claim: Claim
-    backbone: str | None
-    verdict: Answer
-    evidence: tuple[str, ...]
+    claim: Claim  # which
+    backbone: str | None  # as in results, or None where nothing was measured
+    verdict: Answer  # what was found
+    evidence: tuple[str, ...]  # one sentence per check, with its numbers, or what is missing
 
 
 def count(findings: Iterable[Finding]) -> str:

@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from harness.errors import ResultError
-from harness.names import EncoderCard, ScoreKey, short_task
+from harness.names import ScoreKey, short_task
 from harness.reports.contrasts import LEVEL, Contrast, contrast, holm, side_of, stored_estimate
 from harness.reports.layouts import LAYOUTS, Layout
 from harness.reports.match import recipe_of, without_seed
@@ -104,9 +104,9 @@ _Runs = Mapping[str, Estimate]  # by the encoder's identity
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """A task that both encoders have, in percent or its own unit."""
+    """A task that both encoders have, in percent or its own unit; geometry has no layout."""
 
-    layout: str
+    layout: Layout | None
     task: str
     protocol: str
     key: str
@@ -142,26 +142,27 @@ def compare(results: Sequence[Result], names: tuple[str, str]) -> Comparison:
     Raises:
         ResultError: if there is no task to compare them on.
     """
-    both = [_by_place(runs_of(name, results)) for name in names]
+    own = [runs_of(name, results) for name in names]
+    cards = [list({one.encoder.identity: one.encoder for one in runs}.values()) for runs in own]
+    a, b = map(_by_place, own)
     left_out: list[str] = []
-    groups: list[tuple[Layout | None, list[_Cell]]] = []
-    protocols = dict.fromkeys(protocol for _, protocol in both[0] if any(p == protocol for _, p in both[1]))
+    groups: list[list[_Cell]] = []
+    protocols = dict.fromkeys(protocol for _, protocol in a if any(p == protocol for _, p in b))
     for layout in LAYOUTS:
-        if layout.key.aggregation not in ("all", ""):
-            continue  # the tables that repeat tasks under other aggregations
-        for protocol in protocols:
-            cells = _cells_of(layout, protocol, both[0], both[1], left_out)
-            groups += [(layout, cells)] if cells else []
-    geometry = _geometry(both[0], both[1])
-    groups += [(None, geometry)] if geometry else []
+        if layout.key.aggregation in ("all", ""):  # other tables repeat tasks under other aggregations
+            groups += [_cells_of(layout, protocol, a, b, left_out) for protocol in protocols]
+    groups = [cells for cells in (*groups, _geometry(a, b)) if cells]
     if not groups:
         why = f": {left_out[0]}" if left_out else ""
         raise ResultError(
             f"the results hold no task to compare {names[0]} and {names[1]} on{why}; `bench run` both on one suite"
         )
-    cards = [_cards(one) for one in both]
     rows = _rows(groups, left_out)
-    notes = [f"{name} {WEIGHTS_ONLY}" for name, own in zip(names, cards, strict=True) if _is_one_run(own)]
+    notes = [
+        f"{name} {WEIGHTS_ONLY}"
+        for name, (card, *others) in zip(names, cards, strict=True)
+        if not others and card.seed is not None and (card.trained_on or card.fitted_on)
+    ]
     return Comparison(
         a=names[0],
         b=names[1],
@@ -185,10 +186,10 @@ def _other_recipes(names: Sequence[str], results: Sequence[Result]) -> Iterator[
             )
 
 
-def _few_chains(groups: Sequence[tuple[Layout | None, Sequence[_Cell]]]) -> Iterator[str]:
-    for cell in (cell for layout, cells in groups if layout is not None for cell in cells):
-        one = next(iter(cell.runs[0].values()))
-        chains = effective_chains(one.sharing.left, one.sharing.right)
+def _few_chains(groups: Sequence[Sequence[_Cell]]) -> Iterator[str]:
+    for cell in (cell for cells in groups for cell in cells if cell.layout):
+        sharing = next(iter(cell.runs[0].values())).sharing
+        chains = effective_chains(sharing.left, sharing.right)
         if chains < FEW_CHAINS:
             yield few_chains_sentence({short_task(cell.task): chains})
 
@@ -203,16 +204,6 @@ def _by_place(results: Sequence[Result]) -> _Places:
     return found
 
 
-def _cards(places: _Places) -> list[EncoderCard]:
-    cards = {result.encoder.identity: result.encoder for results in places.values() for result in results}
-    return list(cards.values())
-
-
-def _is_one_run(cards: Sequence[EncoderCard]) -> bool:
-    """Whether the encoder was trained or fitted here with a seed, and there is one run of it."""
-    return len(cards) == 1 and cards[0].seed is not None and bool(cards[0].trained_on or cards[0].fitted_on)
-
-
 def _cells_of(layout: Layout, protocol: str, a: _Places, b: _Places, left_out: list[str]) -> list[_Cell]:
     cells = []
     for task in layout.heads:
@@ -222,7 +213,7 @@ def _cells_of(layout: Layout, protocol: str, a: _Places, b: _Places, left_out: l
         key = score_key(a[place][0], layout.key)
         try:
             if key is not None and (runs := _runs(a[place], b[place], key)) is not None:
-                cells.append(_Cell(layout.name, task, protocol, key, runs))
+                cells.append(_Cell(layout, task, protocol, key, runs))
         except ResultError as error:
             left_out.append(f"{task}: {error}")
     return cells
@@ -254,17 +245,18 @@ def _geometry(a: _Places, b: _Places) -> list[_Cell]:
                 for runs in (a, b)
             )
             if one and other:
-                cells.append(_Cell("geometry", task, protocol, key, (one, other), 1.0))
+                cells.append(_Cell(None, task, protocol, key, (one, other), 1.0))
     return cells
 
 
-def _rows(groups: Sequence[tuple[Layout | None, list[_Cell]]], left_out: list[str]) -> list[Difference]:
-    tests = [[cell.test for cell in cells] for _, cells in groups]
+def _rows(groups: Sequence[Sequence[_Cell]], left_out: list[str]) -> list[Difference]:
+    tests = [[cell.test for cell in cells] for cells in groups]
     adjusted = iter(holm([found.p for group in tests for found in group]))
     rows = []
-    for (layout, cells), found in zip(groups, tests, strict=True):
+    for cells, found in zip(groups, tests, strict=True):
         rows += [_difference(cell, test, next(adjusted)) for cell, test in zip(cells, found, strict=True)]
-        if layout is not None and layout.average and len(cells) > 1:
+        layout = cells[0].layout
+        if layout and layout.average and len(cells) > 1:
             together = _average(cells)
             lacking = sum(max(len(cell.runs[i]) for cell in cells) - len(together.runs[i]) for i in (0, 1))
             if lacking:
@@ -290,8 +282,8 @@ def _average(cells: Sequence[_Cell]) -> _Cell:
 def _difference(cell: _Cell, found: Contrast, p_holm: float) -> Difference:
     a, b = (cell.scale * fmean(run.value for run in runs.values()) for runs in cell.runs)
     return Difference(
-        table=cell.layout,
-        task=cell.task if cell.layout != "geometry" else f"{cell.task} {ScoreKey.parse(cell.key).metric}",
+        table=cell.layout.name if cell.layout else "geometry",
+        task=cell.task if cell.layout else f"{cell.task} {ScoreKey.parse(cell.key).metric}",
         protocol=cell.protocol,
         score=cell.key,
         n=len(next(iter(cell.runs[0].values())).influence),

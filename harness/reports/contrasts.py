@@ -52,17 +52,12 @@ def pool_spreads(groups: Sequence[Sequence[float]], reference: Spread | None = N
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One encoder on one score.
+    """One encoder on one score."""
 
-    Attributes:
-        mean: the mean over its runs, with the contributions of the items.
-        runs: the score of each run, by the encoder's identity.
-        borrowed: the spread of one run among the same method's other recipes, for an encoder that was trained once;
-            None for an encoder that no seed decides.
-    """
-
-    mean: Estimate
-    runs: Mapping[str, float]
+    mean: Estimate  # the mean over its runs, with the contributions of the items
+    runs: Mapping[str, float]  # the score of each run, by the encoder's identity
+    # the spread of one run among the same method's other recipes, for an encoder that was trained once; None for an
+    # encoder that no seed decides
     borrowed: Spread | None = None
 
     @property
@@ -105,17 +100,11 @@ def stored_estimate(result: Result, key: str) -> Estimate | None:
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """A difference of two means, or of a mean and a number, in the score's own unit.
+    """A difference of two means, or of a mean and a number, in the score's own unit."""
 
-    Attributes:
-        difference: a minus b.
-        interval: 95 %; items and seeds.
-        p: two-sided p-value of "no difference".
-    """
-
-    difference: float
-    interval: Interval
-    p: float
+    difference: float  # a minus b
+    interval: Interval  # 95 %; items and seeds
+    p: float  # two-sided p-value of "no difference"
 
 
 def contrast(a: Side, b: Side | None, value: float = 0.0, *, items: float | None = None) -> Contrast:

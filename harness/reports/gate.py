@@ -24,28 +24,17 @@ EXIT_CODES: Mapping[Outcome, int] = {"passes": 0, "drops": 1, "undecided": 2}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """An encoder on one task, or on the average of a table's tasks, now and before.
+    """An encoder on one task, or on the average of a table's tasks, now and before."""
 
-    Attributes:
-        encoder: its name, without the seed where there are several.
-        task: as in results, or `average`.
-        protocol: of both results.
-        runs: how many pairs of runs.
-        before: percent, the mean of the runs.
-        after: likewise.
-        low: lower end of the 95 % interval of after minus before, in points.
-        high: its upper end.
-        outcome: `passes` where the interval is above the allowed drop, `drops` where it is below, else `undecided`.
-    """
-
-    encoder: str
-    task: str
-    protocol: str
-    runs: int
-    before: float
-    after: float
-    low: float
-    high: float
+    encoder: str  # its name, without the seed where there are several
+    task: str  # as in results, or `average`
+    protocol: str  # of both results
+    runs: int  # how many pairs of runs
+    before: float  # percent, the mean of the runs
+    after: float  # likewise
+    low: float  # lower end of the 95 % interval of after minus before, in points
+    high: float  # its upper end
+    # `passes` where the interval is above the allowed drop, `drops` where it is below, else `undecided`
     outcome: Outcome
 
 

@@ -10,31 +10,18 @@ SPEARMAN = ScoreKey("spearman", "all", "test")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """A kind of table. Results of several protocols give as many tables, never one.
+    """A kind of table. Results of several protocols give as many tables, never one."""
 
-    Attributes:
-        name: of the table's files.
-        title: heading.
-        measure: what the cells are, for the caption.
-        heads: task -> the head that papers print above its column, left to right.
-        key: of every cell's score.
-        protocol: the one that the published rows were measured with; other protocols get tables without them.
-        average: whether the row ends with the mean of its cells.
-        main: whether a report shows it on its first page.
-        published: (paper, table) whose rows are shown on a backbone that was measured.
-        note: what a reader must know of the average, said below the table.
-    """
-
-    name: str
-    title: str
-    measure: str
-    heads: Mapping[str, str]
-    key: ScoreKey = SPEARMAN
-    protocol: str = "sts"
-    average: bool = False
-    main: bool = False
-    published: tuple[tuple[str, str], ...] = ()
-    note: str = ""
+    name: str  # of the table's files
+    title: str  # heading
+    measure: str  # what the cells are, for the caption
+    heads: Mapping[str, str]  # task -> the head that papers print above its column, left to right
+    key: ScoreKey = SPEARMAN  # of every cell's score
+    protocol: str = "sts"  # the one that the published rows were measured with; other protocols get tables without them
+    average: bool = False  # whether the row ends with the mean of its cells
+    main: bool = False  # whether a report shows it on its first page
+    published: tuple[tuple[str, str], ...] = ()  # (paper, table) whose rows are shown on a backbone that was measured
+    note: str = ""  # what a reader must know of the average, said below the table
 
 
 _ACCURACY = ScoreKey("accuracy", "", "test")

@@ -27,15 +27,10 @@ _ALWAYS_SHORT = {"data", "fit", "backbone"}  # paths and digests, of which the f
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The encoders that any one of some specifications describes.
+    """The encoders that any one of some specifications describes."""
 
-    Attributes:
-        specs: alternatives; none of them for what no encoder here makes.
-        free: parameters that may have any value.
-    """
-
-    specs: tuple[Spec, ...]
-    free: frozenset[str] = frozenset({"seed"})
+    specs: tuple[Spec, ...]  # alternatives; none of them for what no encoder here makes
+    free: frozenset[str] = frozenset({"seed"})  # parameters that may have any value
 
     @classmethod
     def parse(cls, text: str) -> "Match":

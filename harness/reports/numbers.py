@@ -23,41 +23,24 @@ _PREFER = "prefer"  # the column's name; the attribute is `preferred`
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """One published number.
+    """One published number."""
 
-    Attributes:
-        paper: a key of `published.sources()`; in a user's own table whatever names its source.
-        table: its number in the paper, or "".
-        model: method name as in this project where there is one, e.g. `simcse-unsup`.
-        backbone: checkpoint name, or "" where the model's name says it.
-        supervision: `unsupervised`, `supervised`, or "" where it is not known.
-        variant: what sets rows of one model apart, in the paper's words.
-        task: as in results; `Avg` is the average the paper prints.
-        metric: `spearman`, `pearson` or `accuracy`.
-        aggregation: `all`, `mean`, `wmean`, or "" where there is nothing to aggregate.
-        split: `test`, `dev` or `full`.
-        value: percent, with the digits that were published.
-        origin: `this paper`, or whom the paper has the number from.
-        spec: specifications of the encoders that make it, as `Match.parse` reads them; "" where nothing here does.
-        preferred: whether it is the one to show, where a row was published more than once.
-        note: what a reader must know of the number.
-    """
-
-    paper: str
-    table: str = ""
-    model: str
-    backbone: str = ""
-    supervision: str = ""
-    variant: str = ""
-    task: str
-    metric: str
-    aggregation: str
-    split: str
-    value: float
-    origin: str = "this paper"
+    paper: str  # a key of `published.sources()`; in a user's own table whatever names its source
+    table: str = ""  # its number in the paper, or ""
+    model: str  # method name as in this project where there is one, e.g. `simcse-unsup`
+    backbone: str = ""  # checkpoint name, or "" where the model's name says it
+    supervision: str = ""  # `unsupervised`, `supervised`, or "" where it is not known
+    variant: str = ""  # what sets rows of one model apart, in the paper's words
+    task: str  # as in results; `Avg` is the average the paper prints
+    metric: str  # `spearman`, `pearson` or `accuracy`
+    aggregation: str  # `all`, `mean`, `wmean`, or "" where there is nothing to aggregate
+    split: str  # `test`, `dev` or `full`
+    value: float  # percent, with the digits that were published
+    origin: str = "this paper"  # `this paper`, or whom the paper has the number from
+    # specifications of the encoders that make it, as `Match.parse` reads them; "" where nothing here does
     spec: str = ""
-    preferred: bool = True
-    note: str = ""
+    preferred: bool = True  # whether it is the one to show, where a row was published more than once
+    note: str = ""  # what a reader must know of the number
 
     @property
     def row(self) -> tuple[str, ...]:

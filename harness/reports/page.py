@@ -9,7 +9,7 @@ import base64
 import gzip
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import unescape
 from itertools import combinations
@@ -22,16 +22,17 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from harness.errors import ResultError
-from harness.packaged import packaged_folder
+from harness.packaged import packaged, packaged_folder
 from harness.reports.layouts import LAYOUTS
 from harness.reports.match import recipe_of, short_names
-from harness.reports.table import Cell, Column, Row, Table, mark_of, notes_below, number_text, numbered
+from harness.reports.table import Row, Table, mark_of, notes_below, number_text, numbered
 from harness.results.items import PairItems
 from harness.results.record import Result
 
 if TYPE_CHECKING:
     from harness.reports.report import Listing, Report
 
+_TEMPLATES = "harness/reports/templates"
 ENCODERS = 12  # whose pairs are shown; more would make every pair one that somebody is wrong about
 _ROOM = 40  # pairs of a task per pair asked for
 
@@ -40,21 +41,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageCell:
-    """What a cell of the page shows and where a click on it leads.
+    """What a cell of the page shows and where a click on it leads."""
 
-    Attributes:
-        shown: the number as it is printed, without its mark.
-        mark: of the note below the table.
-        results: numbers of the results in the provenance, with blanks between them.
-        evidence: the sentence behind a verdict.
-        best: whether it is told apart as the highest.
-    """
-
-    shown: str
-    mark: str
-    results: str
-    evidence: str
-    best: bool
+    shown: str  # the number as it is printed, without its mark
+    mark: str  # of the note below the table
+    results: str  # numbers of the results in the provenance, with blanks between them
+    evidence: str  # the sentence behind a verdict
+    best: bool  # whether it is told apart as the highest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,13 +81,13 @@ def html(
     explorer = explore(report.results, pairs, sentences)
     figures = _figures(figures_dir)
     environment = Environment(
-        loader=FileSystemLoader(packaged_folder("harness/reports/templates")),
+        loader=FileSystemLoader(packaged_folder(_TEMPLATES)),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["verbatim"] = lambda name: Markup(_template(environment, name))
+    environment.globals["verbatim"] = lambda name: Markup(packaged(f"{_TEMPLATES}/{name}").read_text(encoding="utf-8"))
     environment.filters["breakable"] = _breakable
     return environment.get_template("page.html.j2").render(
         report=report,
@@ -109,46 +102,37 @@ def html(
     )
 
 
-def _template(environment: Environment, name: str) -> str:
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
-
-
 def _breakable(name: str) -> Markup:
     """An encoder's name that may be broken between parameters, and before no number of seeds."""
     kept = re.sub(r", (\d+) seeds$", ",\xa0\\1\xa0seeds", name)
     return Markup(str(escape(kept)).replace("[", "<wbr>[").replace(", ", ", <wbr>"))
 
 
-def _groups(
-    table: Table, numbers: Mapping[tuple[str, str, str], int]
-) -> list[list[tuple[Row, str, tuple[PageCell, ...]]]]:
-    """The rows of a table in groups that sorting keeps together, each with its mark and cells."""
+Groups = list[list[tuple[Row, str, list[PageCell]]]]  # of rows that sorting keeps together, with their marks and cells
+
+
+def _groups(table: Table, numbers: Mapping[tuple[str, str, str], int]) -> Groups:
+    """The rows of a table; `numbers` are those of the results in the provenance, by encoder, task and protocol."""
     marks = numbered(table)
-    groups: list[list[tuple[Row, str, tuple[PageCell, ...]]]] = []
+    groups: Groups = []
     for row in table.rows:
-        cells = tuple(
-            PageCell(
-                shown=number_text(cell, column, row.kind),
-                mark=mark_of(cell.marks, marks),
-                results=" ".join(_numbers_of(cell, column, table, numbers)) if row.kind == "measured" else "",
-                evidence=cell.verdict.reason if cell.verdict else "",
-                best=cell.best,
+        cells = []
+        for cell, column in zip(row.cells, table.columns, strict=False):
+            names = cell.source if row.kind == "measured" else ()  # an average has no result of its own
+            places = [(name, column.task, table.protocol) for name in names]
+            cells.append(
+                PageCell(
+                    shown=number_text(cell, column, row.kind),
+                    mark=mark_of(cell.marks, marks),
+                    results=" ".join(str(numbers[place]) for place in places if place in numbers),
+                    evidence=cell.verdict.reason if cell.verdict else "",
+                    best=cell.best,
+                )
             )
-            for cell, column in zip(row.cells, table.columns, strict=False)
-        )
         if not row.below or not groups:
             groups.append([])
         groups[-1].append((row, mark_of(row.marks, marks), cells))
     return groups
-
-
-def _numbers_of(cell: Cell, column: Column, table: Table, numbers: Mapping[tuple[str, str, str], int]) -> Iterator[str]:
-    """Of the results behind a cell; the average has none of its own."""
-    for name in cell.source:
-        number = numbers.get((name, column.task, table.protocol))
-        if number is not None:
-            yield str(number)
 
 
 def _provenance(results: Sequence[Result]) -> dict[str, Any]:
@@ -199,27 +183,13 @@ def _figures(folder: Path) -> list[Figure]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explorer:
-    """What the page embeds.
+    """What the page embeds."""
 
-    Attributes:
-        encoders: names, the best first, in the order of the columns.
-        labels: what the page calls them.
-        tasks: per task its pairs by column, and each encoder's percentiles and cosines; ready for JSON.
-        notes: what is not in it, one sentence each.
-    """
-
-    encoders: tuple[str, ...]
-    labels: tuple[str, ...]
+    encoders: tuple[str, ...]  # names, the best first, in the order of the columns
+    labels: tuple[str, ...]  # what the page calls them
+    # per task its pairs by column, and each encoder's percentiles and cosines; ready for JSON
     tasks: tuple[Mapping[str, Any], ...]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """One task's pairs, and the cosines of the encoders that were scored on the same ones."""
-
-    pairs: PairItems
-    cosines: Mapping[str, Floats]
+    notes: tuple[str, ...]  # what is not in it, one sentence each
 
 
 def explore(results: Sequence[Result], limit: int, sentences: Mapping[str, str]) -> Explorer:
@@ -246,7 +216,7 @@ def explore(results: Sequence[Result], limit: int, sentences: Mapping[str, str])
     for task in dict.fromkeys([*(t for t in in_tables if t in measured), *sorted(measured)]):
         found = _read([r for r in usable if r.task == task and r.encoder.name in encoders], notes)
         if found is not None:
-            tasks.append({"name": task, **_chosen(found, encoders, limit, sentences)})
+            tasks.append({"name": task, **_chosen(*found, encoders, limit, sentences)})
             if tasks[-1]["left"] is None:
                 notes.append(f"The page has no sentences of {task}; `bench report --data-dir FOLDER` adds them.")
     labels, _ = short_names([card for name, card in cards.items() if name in encoders])
@@ -304,7 +274,8 @@ def _encoders(results: Sequence[Result]) -> list[str]:
     return [name for name in best if first[recipes[name]] == name][:ENCODERS]
 
 
-def _read(results: Sequence[Result], notes: list[str]) -> _Task | None:
+def _read(results: Sequence[Result], notes: list[str]) -> tuple[PairItems, Mapping[str, Floats]] | None:
+    """One task's pairs, and the cosines of the encoders that were scored on the same ones."""
     pairs: PairItems | None = None
     shared: str | None = None
     cosines: dict[str, Floats] = {}
@@ -323,15 +294,17 @@ def _read(results: Sequence[Result], notes: list[str]) -> _Task | None:
             notes.append(f"{name} on {result.task} is left out: it was scored on other pairs than the encoders above.")
             continue
         cosines[name] = items.cosine.astype(np.float64)
-    return None if pairs is None else _Task(pairs, cosines)
+    return None if pairs is None else (pairs, cosines)
 
 
-def _chosen(task: _Task, encoders: Sequence[str], limit: int, sentences: Mapping[str, str]) -> dict[str, Any]:
-    ranks = {name: percentiles(values) for name, values in task.cosines.items()}
-    gold = percentiles(task.pairs.gold)
+def _chosen(
+    pairs: PairItems, cosines: Mapping[str, Floats], encoders: Sequence[str], limit: int, sentences: Mapping[str, str]
+) -> dict[str, Any]:
+    ranks = {name: percentiles(values) for name, values in cosines.items()}
+    gold = percentiles(pairs.gold)
     rows, depth = choose(gold, np.stack(list(ranks.values())), limit, _ROOM * limit)
-    subsets = list(dict.fromkeys(task.pairs.subset))
-    left, right = ([sentences.get(side[i]) for i in rows] for side in (task.pairs.left, task.pairs.right))
+    subsets = list(dict.fromkeys(pairs.subset))
+    left, right = ([sentences.get(side[i]) for i in rows] for side in (pairs.left, pairs.right))
     known = None not in left and None not in right
     return {
         "total": len(gold),
@@ -339,13 +312,13 @@ def _chosen(task: _Task, encoders: Sequence[str], limit: int, sentences: Mapping
         "subsets": subsets,
         "left": left if known else None,
         "right": right if known else None,
-        "subset": [subsets.index(task.pairs.subset[i]) for i in rows],
-        "words": task.pairs.words[rows].tolist(),
-        "overlap": [round(100 * float(share)) for share in task.pairs.overlap[rows]],
-        "gold": task.pairs.gold[rows].tolist(),
+        "subset": [subsets.index(pairs.subset[i]) for i in rows],
+        "words": pairs.words[rows].tolist(),
+        "overlap": [round(100 * float(share)) for share in pairs.overlap[rows]],
+        "gold": pairs.gold[rows].tolist(),
         "goldRank": _short(gold[rows], 1),
         "ranks": {encoders.index(name): _short(values[rows], 1) for name, values in ranks.items()},
-        "cosines": {encoders.index(name): _short(values[rows], 3) for name, values in task.cosines.items()},
+        "cosines": {encoders.index(name): _short(values[rows], 3) for name, values in cosines.items()},
     }
 
 

@@ -45,16 +45,12 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaperTable:
-    """A filled target.
+    """A filled target."""
 
-    Attributes:
-        table: its name is that of its files, without an ending.
-        cards: label of each row that can be filled -> the encoders in its first column, one a seed; none measured: ().
-        published: label of a figure's row -> the average STS score that the paper prints for it.
-    """
-
-    table: Table
+    table: Table  # its name is that of its files, without an ending
+    # label of each row that can be filled -> the encoders in its first column, one a seed; none measured: ()
     cards: Mapping[str, tuple[EncoderCard, ...]] = field(default_factory=dict)
+    # label of a figure's row -> the average STS score that the paper prints for it
     published: Mapping[str, float] = field(default_factory=dict)
 
 

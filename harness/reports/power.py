@@ -28,17 +28,12 @@ _SHOWN = (2, 3, 5, 10, 20, 50)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noise:
-    """What makes two methods of this kind differ by chance, in points.
+    """What makes two methods of this kind differ by chance, in points."""
 
-    Attributes:
-        spread: of one run.
-        between: variance of the items in the difference of the two methods; 0 where the other one is not known.
-        within: variance of the items in the difference of two runs of one method.
-    """
-
-    spread: Spread
+    spread: Spread  # of one run
+    # variance of the items in the difference of the two methods; 0 where the other one is not known
     between: float = 0.0
-    within: float = 0.0
+    within: float = 0.0  # variance of the items in the difference of two runs of one method
 
     def smallest(self, n: int, power: float) -> float:
         """The smallest gain, in points, that n seeds of each method notice with this probability."""
@@ -56,23 +51,14 @@ class Noise:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Power:
-    """The answer.
+    """The answer."""
 
-    Attributes:
-        recipe: whose runs told the noise.
-        measured: how many of them are there.
-        published: how many runs that others published were added.
-        noise: see `Noise`.
-        seeds: of each method that the claim needs; None where no number is enough.
-        smallest: by number of seeds, the smallest gain that is noticed, in points.
-    """
-
-    recipe: str
-    measured: int
-    published: int
-    noise: Noise
-    seeds: int | None
-    smallest: Mapping[int, float]
+    recipe: str  # whose runs told the noise
+    measured: int  # how many of them are there
+    published: int  # how many runs that others published were added
+    noise: Noise  # see `Noise`
+    seeds: int | None  # of each method that the claim needs; None where no number is enough
+    smallest: Mapping[int, float]  # by number of seeds, the smallest gain that is noticed, in points
 
 
 def plan_power(gain: float, power: float, runs: "Runs", against: "Runs | None" = None) -> Power:
@@ -110,19 +96,12 @@ def plan_power(gain: float, power: float, runs: "Runs", against: "Runs | None" =
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runs:
-    """What is known of a method's runs.
+    """What is known of a method's runs."""
 
-    Attributes:
-        recipe: the method without its seed.
-        tasks: whose main scores are averaged.
-        estimates: by run, that average, -1..1.
-        reference: spread of runs of this recipe that others published, in points.
-    """
-
-    recipe: str
-    tasks: tuple[str, ...]
-    estimates: Mapping[str, Estimate]
-    reference: Spread | None
+    recipe: str  # the method without its seed
+    tasks: tuple[str, ...]  # whose main scores are averaged
+    estimates: Mapping[str, Estimate]  # by run, that average, -1..1
+    reference: Spread | None  # spread of runs of this recipe that others published, in points
 
 
 def runs_of(encoder: str, backbone: str, results: Sequence[Result], tasks: Sequence[str]) -> Runs:
@@ -143,19 +122,17 @@ def runs_of(encoder: str, backbone: str, results: Sequence[Result], tasks: Seque
     runs = max(recipes.values(), key=len, default={})
     cards = [next(iter(own.values())).encoder for own in runs.values()]
     method, of = (cards[0].method, cards[0].backbone or "") if cards else (encoder, backbone or "bert-base-uncased")
-    estimates = {name: mean for name, own in runs.items() if (mean := _averaged(own, tasks)) is not None}
+    estimates = {}
+    for name, own in runs.items():
+        parts = [part for task in tasks if task in own and (part := estimate(own[task], own[task].metric)) is not None]
+        if len(parts) == len(tasks):
+            estimates[name] = average(parts)
     return Runs(
         recipe=without_seed(cards[0].name) if cards else f"{method}[backbone={of}]",
         tasks=tuple(tasks),
         estimates=estimates,
         reference=_reference(method, of, tasks),
     )
-
-
-def _averaged(own: Mapping[str, Result], tasks: Sequence[str]) -> Estimate | None:
-    parts = [estimate(own[task], own[task].metric) if task in own else None for task in tasks]
-    known = [part for part in parts if part is not None]
-    return average(known) if len(known) == len(tasks) else None
 
 
 def _reference(method: str, backbone: str, tasks: Sequence[str]) -> Spread | None:

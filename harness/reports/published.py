@@ -28,21 +28,13 @@ _OWN = ".csv"  # the ending that makes the name of a source a path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A paper, or another source of published numbers.
+    """A paper, or another source of published numbers."""
 
-    Attributes:
-        name: as `--published` takes it.
-        title: as reports print it.
-        arxiv: identifier, or "" where no source states one.
-        year: of publication, or "".
-        file: of `published/` that holds its numbers.
-    """
-
-    name: str
-    title: str
-    arxiv: str
-    year: str
-    file: str
+    name: str  # as `--published` takes it
+    title: str  # as reports print it
+    arxiv: str  # identifier, or "" where no source states one
+    year: str  # of publication, or ""
+    file: str  # of `published/` that holds its numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

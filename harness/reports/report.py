@@ -34,42 +34,25 @@ _PER_TABLE = {"latex": ("tex", latex), "csv": ("csv", tidy_csv), "json": ("json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportOptions:
-    """What a report is to be.
+    """What a report is to be."""
 
-    Attributes:
-        formats: keys of `FORMATS`.
-        intervals: whether to compute intervals, ties and bold numbers from the per-item files.
-        shown: see `Shown`.
-        tables: names of the only tables to write; none: all.
-        pairs: of sentences, per encoder and task, that the HTML page holds; 0 for none.
-        sentences: the sentences that the HTML page shows, by `text_id`.
-    """
-
-    formats: Sequence[str] = ("md", "latex", "csv")
-    intervals: bool = True
-    shown: Shown = field(default_factory=Shown)
-    tables: Sequence[str] = ()
-    pairs: int = PAIRS
-    sentences: Mapping[str, str] = field(default_factory=dict)
+    formats: Sequence[str] = ("md", "latex", "csv")  # keys of `FORMATS`
+    intervals: bool = True  # whether to compute intervals, ties and bold numbers from the per-item files
+    shown: Shown = field(default_factory=Shown)  # see `Shown`
+    tables: Sequence[str] = ()  # names of the only tables to write; none: all
+    pairs: int = PAIRS  # of sentences, per encoder and task, that the HTML page holds; 0 for none
+    sentences: Mapping[str, str] = field(default_factory=dict)  # the sentences that the HTML page shows, by `text_id`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a report was made of and where it is.
+    """What a report was made of and where it is."""
 
-    Attributes:
-        results: those in use.
-        tables: made of them.
-        problems: one sentence per result file that was left out.
-        without_interval: one sentence per per-item file that could not be used; its score is in the tables.
-        paths: the files written, in order.
-    """
-
-    results: Sequence[Result]
-    tables: Sequence[Table]
-    problems: Sequence[str]
-    without_interval: Sequence[str]
-    paths: Sequence[Path] = ()
+    results: Sequence[Result]  # those in use
+    tables: Sequence[Table]  # made of them
+    problems: Sequence[str]  # one sentence per result file that was left out
+    without_interval: Sequence[str]  # one sentence per per-item file that could not be used; its score is in the tables
+    paths: Sequence[Path] = ()  # the files written, in order
 
     @property
     def n_results(self) -> int:

@@ -25,19 +25,13 @@ _MARKS = "A published number marked = is reproduced, ≠ is not, and with ? the 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """What a reader wants to see.
+    """What a reader wants to see."""
 
-    Attributes:
-        each_seed: whether every seed has a row of its own above the mean.
-        published: papers, and tables of the user's own by their paths, whose rows are shown whatever was measured.
-        only: whether measured encoders are held against no other paper than those.
-        margin: see `verdicts.judge`.
-    """
-
-    each_seed: bool = False
+    each_seed: bool = False  # whether every seed has a row of its own above the mean
+    # papers, and tables of the user's own by their paths, whose rows are shown whatever was measured
     published: tuple[str, ...] = ()
-    only: bool = False
-    margin: float | None = None
+    only: bool = False  # whether measured encoders are held against no other paper than those
+    margin: float | None = None  # see `verdicts.judge`
 
 
 def build(

@@ -16,95 +16,58 @@ _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One number at full precision, or nothing, and what a reader must know of it.
+    """One number at full precision, or nothing, and what a reader must know of it."""
 
-    Attributes:
-        value: in the column's unit, the mean where there are several seeds.
-        interval: its 95 % interval in the same unit.
-        deviation: standard deviation of the seeds.
-        seeds: how many runs the value is the mean of.
-        verdict: of a published number, whether it is reproduced.
-        source: full names of the encoders that were measured, or where a published number is from.
-        best: whether it is the highest of its column and told apart from the second.
-        words: what is printed in a column of words.
-        marks: remarks on this cell; they are printed as one note.
-    """
-
-    value: float | None = None
-    interval: tuple[float, float] | None = None
-    deviation: float | None = None
-    seeds: int = 1
-    verdict: Verdict | None = None
-    source: tuple[str, ...] = ()
-    best: bool = False
-    words: str = ""
-    marks: tuple[str, ...] = ()
+    value: float | None = None  # in the column's unit, the mean where there are several seeds
+    interval: tuple[float, float] | None = None  # its 95 % interval in the same unit
+    deviation: float | None = None  # standard deviation of the seeds
+    seeds: int = 1  # how many runs the value is the mean of
+    verdict: Verdict | None = None  # of a published number, whether it is reproduced
+    source: tuple[str, ...] = ()  # full names of the encoders that were measured, or where a published number is from
+    best: bool = False  # whether it is the highest of its column and told apart from the second
+    words: str = ""  # what is printed in a column of words
+    marks: tuple[str, ...] = ()  # remarks on this cell; they are printed as one note
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """What stands below one head: scores of a task, the spread of the score before it, or words.
+    """What stands below one head: scores of a task, the spread of the score before it, or words."""
 
-    Attributes:
-        head: as it is printed.
-        kind: of its cells.
-        digits: behind the point.
-        task: as in results, or `Avg`.
-        key: of the score in results.
-        spread: whether deviations stand beside the scores, or in a column of their own.
-    """
-
-    head: str
-    kind: Literal["score", "spread", "words"] = "score"
+    head: str  # as it is printed
+    kind: Literal["score", "spread", "words"] = "score"  # of its cells
+    # whether deviations stand beside the scores, or in a column of their own
     spread: Literal["inside", "apart"] = "apart"
-    digits: int = 2
-    task: str = ""
-    key: str = ""
+    digits: int = 2  # behind the point
+    task: str = ""  # as in results, or `Avg`
+    key: str = ""  # of the score in results
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line: a heading without cells, an encoder, a published row, or a difference measured minus published.
-
-    Attributes:
-        label: short, for print.
-        name: the full name of the encoder, or of the published row.
-        marks: remarks on the row as a whole.
-        below: whether it belongs to the row above it.
-    """
+    """One line: a heading without cells, an encoder, a published row, or a difference measured minus published."""
 
     kind: Kind
-    label: str
-    name: str = ""
+    label: str  # short, for print
+    name: str = ""  # the full name of the encoder, or of the published row
     cells: tuple[Cell, ...] = ()
-    marks: tuple[str, ...] = ()
-    below: bool = False
+    marks: tuple[str, ...] = ()  # remarks on the row as a whole
+    below: bool = False  # whether it belongs to the row above it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table at full precision.
+    """A table at full precision."""
 
-    Attributes:
-        name: unique among the tables of a report, and safe as a file name.
-        caption: one sentence after another.
-        head: above the labels.
-        protocol: of all measured numbers, or "" where the columns say it.
-        notes: on the table as a whole.
-        left_out: parameters that the labels leave out, such as `backbone=tiny`; the caption says so.
-        main: whether a report shows it in full on its first page.
-    """
-
-    name: str
+    name: str  # unique among the tables of a report, and safe as a file name
     title: str
-    caption: str
+    caption: str  # one sentence after another
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-    head: str = "Encoder"
-    protocol: str = ""
-    notes: tuple[str, ...] = ()
-    left_out: tuple[str, ...] = ()
-    main: bool = True
+    head: str = "Encoder"  # above the labels
+    protocol: str = ""  # of all measured numbers, or "" where the columns say it
+    notes: tuple[str, ...] = ()  # on the table as a whole
+    left_out: tuple[str, ...] = ()  # parameters that the labels leave out, such as `backbone=tiny`; the caption says so
+    main: bool = True  # whether a report shows it in full on its first page
 
 
 def note_of(marks: Sequence[str]) -> str:

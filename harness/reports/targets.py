@@ -19,71 +19,43 @@ BUNDLED = ("tiny", "small")  # backbones that come with texts and word vectors o
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetCell:
-    """One number of a table.
+    """One number of a table."""
 
-    Attributes:
-        run: specification, or "" if no encoder here makes it.
-        backbone: the paper's.
-        tasks: whose scores make it; the mean of several.
-        protocol: of those results.
-        score: key of `Result.scores`.
-        scale: 100 for what is printed in percent, or 1.
-        published: the paper's value as it prints it, or None.
-    """
-
-    run: str
-    backbone: str
-    tasks: tuple[str, ...]
-    protocol: str
-    score: str
-    scale: float
-    published: float | None
+    run: str  # specification, or "" if no encoder here makes it
+    backbone: str  # the paper's
+    tasks: tuple[str, ...]  # whose scores make it; the mean of several
+    protocol: str  # of those results
+    score: str  # key of `Result.scores`
+    scale: float  # 100 for what is printed in percent, or 1
+    published: float | None  # the paper's value as it prints it, or None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetRow:
-    """One line: a heading if it has no cells; a cell is None where the paper's table is empty.
-
-    `average` is the paper's own, where the table has averages; `origin` whom the paper has the numbers from, or "";
-    `note` what a reader must know of them, or "".
-    """
+    """One line: a heading if it has no cells."""
 
     label: str
-    cells: tuple[TargetCell | None, ...] = ()
-    average: float | None = None
-    origin: str = ""
-    note: str = ""
+    cells: tuple[TargetCell | None, ...] = ()  # None where the paper's table is empty
+    average: float | None = None  # the paper's own, where the table has averages
+    origin: str = ""  # whom the paper has the numbers from
+    note: str = ""  # what a reader must know of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One table or figure.
+    """One table or figure."""
 
-    Attributes:
-        name: e.g. `table-5`, `figure-F.1`.
-        title: heading.
-        measure: what the numbers are.
-        heads: of the columns, without the average's.
-        rows: empty for a table of words.
-        texts: the rows of a table of words, label first.
-        queries: sentences whose nearest captions are the rows; empty for other tables.
-        models: of such a table, one per column.
-        average: whether rows end with the mean of their cells.
-        digits: after the point, as the paper prints them.
-        figure: kind of `bench plot` that draws it, or "" for a table.
-    """
-
-    name: str
-    title: str
-    measure: str
-    heads: tuple[str, ...]
-    rows: tuple[TargetRow, ...]
-    texts: tuple[tuple[str, ...], ...]
-    queries: tuple[str, ...]
-    models: tuple[TargetCell, ...]
-    average: bool
-    digits: int
-    figure: str
+    name: str  # e.g. `table-5`, `figure-F.1`
+    title: str  # heading
+    measure: str  # what the numbers are
+    heads: tuple[str, ...]  # of the columns, without the average's
+    rows: tuple[TargetRow, ...]  # empty for a table of words
+    texts: tuple[tuple[str, ...], ...]  # the rows of a table of words, label first
+    queries: tuple[str, ...]  # sentences whose nearest captions are the rows; empty for other tables
+    models: tuple[TargetCell, ...]  # of such a table, one per column
+    average: bool  # whether rows end with the mean of their cells
+    digits: int  # after the point, as the paper prints them
+    figure: str  # kind of `bench plot` that draws it, or "" for a table
 
     @property
     def label(self) -> str:
@@ -217,21 +189,16 @@ class _Reader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What to fill a paper's cells with.
+    """What to fill a paper's cells with."""
 
-    Attributes:
-        backbone: None for each row's own. One of the paper's backbones fills its own rows; any other stands in for the
-            paper's first, and its numbers are never held against the paper's.
-        seeds: of trained encoders; empty for every seed that is measured.
-        texts: files or names that stand for the corpora `nli`, `wiki` and `captions`.
-        fit: what post-processing is fitted on; "" for what stands for `nli`.
-        settings: parameters that the cells leave open: `name` of every trained encoder, `method:name` of a method.
-    """
-
+    # None for each row's own. One of the paper's backbones fills its own rows; any other stands in for the paper's
+    # first, and its numbers are never held against the paper's.
     backbone: str | None = None
-    seeds: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = ()  # of trained encoders; empty for every seed that is measured
+    # files or names that stand for the corpora `nli`, `wiki` and `captions`
     texts: Mapping[str, str] = field(default_factory=dict)
-    fit: str = ""
+    fit: str = ""  # what post-processing is fitted on; "" for what stands for `nli`
+    # parameters that the cells leave open: `name` of every trained encoder, `method:name` of a method
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def comparable(self, paper: Paper) -> bool:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from statistics import NormalDist
 from typing import Self
 
 import numpy as np
@@ -97,19 +98,12 @@ def _joined(parts: tuple[Sharing, ...]) -> Sharing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A score and its first-order contributions.
+    """A score and its first-order contributions."""
 
-    Attributes:
-        value: the score in its own unit: correlations -1..1, accuracies 0..1.
-        influence: (n,); the score's error is nearly their sum over another draw of items. They sum to 0.
-        sharing: of the n items.
-        bounded: whether the score lies in -1..1, so that its interval is computed on Fisher's scale.
-    """
-
-    value: float
-    influence: Vector
-    sharing: Sharing
-    bounded: bool = True
+    value: float  # the score in its own unit: correlations -1..1, accuracies 0..1
+    influence: Vector  # (n,); the score's error is nearly their sum over another draw of items. They sum to 0.
+    sharing: Sharing  # of the n items
+    bounded: bool = True  # whether the score lies in -1..1, so that its interval is computed on Fisher's scale
 
     @property
     def variance(self) -> float:
@@ -144,8 +138,6 @@ def average(estimates: Sequence[Estimate]) -> Estimate:
 
 def normal_interval(value: float, error: float, *, level: float = LEVEL, bounded: bool = True) -> Interval:
     """Value +- z error; for a score in -1..1 on Fisher's scale, atanh, which keeps the interval inside."""
-    from statistics import NormalDist
-
     z = NormalDist().inv_cdf((1 + level) / 2)
     if not bounded or abs(value) >= 1:
         return Interval(value - z * error, value + z * error)
@@ -250,33 +242,23 @@ def estimate(result: Result, key: str) -> Estimate | None:
     if key not in result.scores or parsed.bound:
         return None
     items = result.items()
-    if isinstance(items, PairItems) and parsed.metric in _INFLUENCE and parsed.aggregation in _WEIGHTS:
+    if isinstance(items, PairItems) and parsed.metric in _INFLUENCE and parsed.aggregation in ("all", "mean", "wmean"):
         return _of_pairs(items, parsed, result.scores[key])
     if isinstance(items, RowItems) and parsed.metric == "accuracy" and parsed.split == "test":
         return _of_rows(items, result.scores[key])
     return None
 
 
-def _equal_weights(sizes: Sequence[int]) -> Vector:
-    return np.full(len(sizes), 1 / len(sizes))
-
-
-def _size_weights(sizes: Sequence[int]) -> Vector:
-    return np.asarray(sizes) / sum(sizes)
-
-
-_WEIGHTS = {"all": None, "mean": _equal_weights, "wmean": _size_weights}
-
-
 def _of_pairs(items: PairItems, key: ScoreKey, value: float) -> Estimate:
     gold, cosine = items.gold.astype(np.float64), items.cosine.astype(np.float64)
-    weigh, of = _WEIGHTS[key.aggregation], _INFLUENCE[key.metric]
-    if weigh is None:
-        influence = of(gold, cosine)
+    influence_of = _INFLUENCE[key.metric]
+    if key.aggregation == "all":
+        influence = influence_of(gold, cosine)
     else:
         parts = subset_slices(items.subset)
-        weights = weigh([part.stop - part.start for part in parts])
-        influence = np.concatenate([w * of(gold[p], cosine[p]) for w, p in zip(weights, parts, strict=True)])
+        sizes = np.array([part.stop - part.start for part in parts])
+        weights = sizes / sizes.sum() if key.aggregation == "wmean" else np.full(len(parts), 1 / len(parts))
+        influence = np.concatenate([w * influence_of(gold[p], cosine[p]) for w, p in zip(weights, parts, strict=True)])
     return Estimate(value=value, influence=influence, sharing=sharing_of(items.left, items.right))
 
 

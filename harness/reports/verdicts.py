@@ -45,60 +45,39 @@ RULE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Which score is judged.
+    """Which score is judged."""
 
-    Attributes:
-        task: as in results, or `Avg`.
-        key: of the score.
-        rows: how many rows an accuracy is a share of, or None.
-    """
-
-    task: str
-    key: ScoreKey
-    rows: int | None = None
+    task: str  # as in results, or `Avg`
+    key: ScoreKey  # of the score
+    rows: int | None = None  # how many rows an accuracy is a share of, or None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One cell judged.
+    """One cell judged."""
 
-    Attributes:
-        outcome: reproduced, not reproduced, or undecided.
-        measured: percent, the mean where there are several seeds.
-        published: percent.
-        seeds: how many distinct runs were measured; 0 where no seed decides.
-        low: lower end of where the published number may lie, in percent; None where no spread is known.
-        high: its upper end.
-        reason: one sentence with the numbers that decided it.
-        more_seeds: how many more seeds would narrow the interval enough; 0 if it is decided, None if no number does.
-    """
-
-    outcome: Outcome
-    measured: float
-    published: float
-    seeds: int
-    low: float | None
-    high: float | None
-    reason: str
+    outcome: Outcome  # reproduced, not reproduced, or undecided
+    measured: float  # percent, the mean where there are several seeds
+    published: float  # percent
+    seeds: int  # how many distinct runs were measured; 0 where no seed decides
+    low: float | None  # lower end of where the published number may lie, in percent; None where no spread is known
+    high: float | None  # its upper end
+    reason: str  # one sentence with the numbers that decided it
+    # how many more seeds would narrow the interval enough; 0 if it is decided, None if no number does
     more_seeds: int | None = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """A published number held against one more run.
+    """A published number held against one more run."""
 
-    Attributes:
-        outcome: `reproduced` where the number lies inside the interval, `not reproduced` outside, `undecided` where the
-            interval is wider than the margin and the number inside, or no spread is known.
-        interval: of one more run, in points; None where no spread is known.
-        off: points between the number and the nearer end of the interval; 0 inside.
-        more_seeds: how many more seeds would make the interval narrow enough; None where no number of seeds does, which
-            is where the runs themselves differ by more than the margin.
-    """
-
+    # `reproduced` where the number lies inside the interval, `not reproduced` outside, `undecided` where the interval
+    # is wider than the margin and the number inside, or no spread is known
     outcome: Outcome
-    interval: Interval | None
-    off: float = 0.0
+    interval: Interval | None  # of one more run, in points; None where no spread is known
+    off: float = 0.0  # points between the number and the nearer end of the interval; 0 inside
+    # how many more seeds would make the interval narrow enough; None where no number of seeds does, which is where the
+    # runs themselves differ by more than the margin
     more_seeds: int | None = 0
 
 

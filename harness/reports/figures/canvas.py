@@ -28,18 +28,12 @@ _DESCRIBED = {"pdf": "Subject", "svg": "Description", "png": "Description"}  # w
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawing:
-    """A figure and the numbers in it.
-
-    Attributes:
-        header: names of the columns.
-        rows: everything that is drawn, so that somebody else can draw it again.
-        caption: plain sentences on what is drawn, of which data, by which formula.
-    """
+    """A figure and the numbers in it."""
 
     figure: Figure
-    header: Sequence[str]
-    rows: Sequence[Sequence[object]]
-    caption: str
+    header: Sequence[str]  # names of the columns
+    rows: Sequence[Sequence[object]]  # everything that is drawn, so that somebody else can draw it again
+    caption: str  # plain sentences on what is drawn, of which data, by which formula
 
 
 @contextmanager

@@ -30,19 +30,12 @@ _COLOUR_KEY = "spearman/all/test"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """Which of the measured variants is drawn; all of it is said on the axes.
+    """Which of the measured variants is drawn; all of it is said on the axes."""
 
-    Attributes:
-        task: a key of `DATA`.
-        positives: a key of `POSITIVES`.
-        sentences: a key of `SENTENCES`.
-        split: one of `SPLITS`, measured by the task.
-    """
-
-    task: str = "geometry-stsb"
-    positives: str = "gt4"
-    sentences: str = "unique"
-    split: str = "test"
+    task: str = "geometry-stsb"  # a key of `DATA`
+    positives: str = "gt4"  # a key of `POSITIVES`
+    sentences: str = "unique"  # a key of `SENTENCES`
+    split: str = "test"  # one of `SPLITS`, measured by the task
 
     @property
     def alignment(self) -> str:
@@ -66,20 +59,13 @@ class Definition:
 
 @dataclass(frozen=True)
 class Measured:
-    """One encoder's geometry, or that of several seeds of one recipe.
+    """One encoder's geometry, or that of several seeds of one recipe."""
 
-    Attributes:
-        results: of the geometry task, one a seed.
-        sts: Spearman x 100, averaged over the tasks that give the colour, and over seeds; None unless all of them were
-            scored.
-        label: what a figure calls it; "" for its name, made short.
-        published: the average STS score that a paper prints for it, or None.
-    """
-
-    results: tuple[Result, ...]
+    results: tuple[Result, ...]  # of the geometry task, one a seed
+    # Spearman x 100, averaged over the tasks that give the colour, and over seeds; None unless all of them were scored
     sts: float | None
-    label: str = ""
-    published: float | None = None
+    label: str = ""  # what a figure calls it; "" for its name, made short
+    published: float | None = None  # the average STS score that a paper prints for it, or None
 
     @property
     def result(self) -> Result:
