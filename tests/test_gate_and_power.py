@@ -13,8 +13,8 @@ from harness import files
 from harness.cli.main import app
 from harness.errors import WriteError
 from harness.names import STS
+from harness.reports.comparison import check
 from harness.reports.contrasts import Spread
-from harness.reports.gate import check
 from harness.reports.power import Noise, plan_power, runs_of
 from harness.results.store import read_all
 

@@ -11,7 +11,7 @@ from harness.names import EncoderCard, ScoreKey
 from harness.reports import published
 from harness.reports.layouts import LAYOUTS, SPEARMAN
 from harness.reports.match import Match
-from harness.reports.numbers import AVERAGE
+from harness.reports.published import AVERAGE
 from harness.reports.suite import build
 from harness.reports.table import notes_below
 

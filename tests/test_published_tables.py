@@ -10,8 +10,7 @@ from harness.cli.main import app
 from harness.integrations.imports import read_mteb, read_simcse
 from harness.names import EncoderCard
 from harness.reports.layouts import SPEARMAN
-from harness.reports.numbers import add_numbers, read_numbers
-from harness.reports.published import candidates, counterpart, find, load
+from harness.reports.published import add_numbers, candidates, counterpart, find, load, read_numbers
 from harness.reports.suite import Shown, build, verdicts_of
 
 HEADER = "paper,model,task,value,spec\n"

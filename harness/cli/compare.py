@@ -16,8 +16,7 @@ from harness.names import STS, pick, short_task
 from harness.reports.match import without_seed
 
 if TYPE_CHECKING:
-    from harness.reports.comparison import Comparison
-    from harness.reports.gate import Gate
+    from harness.reports.comparison import Comparison, Gate
     from harness.results.record import Result
 
 
@@ -130,7 +129,7 @@ def check(
 
     For example: bench check results --baseline main-results --max-drop 0.3
     """
-    from harness.reports import gate
+    from harness.reports import comparison
     from harness.results.store import read_all
 
     for folder in (results, baseline):
@@ -138,7 +137,7 @@ def check(
             raise ResultError(f"{folder}: no such folder, expected one of results; `bench run` makes one")
     (before, unread), (after, problems) = read_all(baseline), read_all(results)
     problems = [*unread, *problems]
-    found = gate.check(before, after, max_drop)
+    found = comparison.check(before, after, max_drop)
     if json:
         print_json({"outcome": found.outcome, **asdict(found), "problems": problems})
     else:
@@ -149,7 +148,7 @@ def check(
             f"not decided: of {len(found.changes)} intervals {wide} contain the allowed drop of {max_drop:g} points, "
             f"and {len(found.missing)} results of the baseline have no counterpart"
         )
-    if code := gate.EXIT_CODES[found.outcome]:
+    if code := comparison.EXIT_CODES[found.outcome]:
         raise typer.Exit(code)
 
 

@@ -139,7 +139,7 @@ def _reference(row: "PublishedRow", source: str) -> str:
 
 def _by_benchmark(row: "PublishedRow") -> dict[str, float]:
     """Percent by task without its split; averages are left out."""
-    from harness.reports.numbers import AVERAGE
+    from harness.reports.published import AVERAGE
 
     values = {task: value for task, value in row.values.items() if task != AVERAGE}
     return {task.removesuffix("-full").removesuffix("-dev"): value for task, value in values.items()}

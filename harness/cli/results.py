@@ -13,7 +13,7 @@ from harness.names import pick, split_specs
 
 if TYPE_CHECKING:
     from harness.names import EncoderCard
-    from harness.reports.numbers import Imported
+    from harness.reports.published import Imported
 
 results_app = typer.Typer(no_args_is_help=True, help="Check a results folder, or list it.")
 export_app = typer.Typer(no_args_is_help=True, help="Write a model, or results, as other programs read them.")
@@ -214,13 +214,13 @@ def import_published(
 
     For example: bench import published paper.csv --output published.csv
     """
-    from harness.reports.numbers import Imported, read_numbers
+    from harness.reports.published import Imported, read_numbers
 
     _add(Imported(read_numbers(file)), output, json=json)
 
 
 def _add(found: "Imported", output: Path, *, json: bool) -> None:
-    from harness.reports.numbers import add_numbers
+    from harness.reports.published import add_numbers
 
     add_numbers(output, found.numbers)
     if json:

@@ -34,8 +34,7 @@ from harness.errors import UsageError
 from harness.names import STS, Spec, value_text
 from harness.reports.layouts import SPEARMAN
 from harness.reports.match import Match
-from harness.reports.numbers import AVERAGE, Imported, Published, checked
-from harness.reports.published import candidates
+from harness.reports.published import AVERAGE, Imported, Published, candidates, checked
 
 # mteb's task and split -> our task. mteb's SICK-R is all of SICK.
 TASKS: Mapping[str, Mapping[str, str]] = {

@@ -1,26 +1,26 @@
-"""Two encoders on the same items: differences with the noise of items and of seeds, from result files alone.
+"""Two encoders, or two folders of results of the same encoders, on the same items: differences with their noise.
 
 Items and seeds are crossed: every run of an encoder is scored on the same items. The variance of a difference is that
 of the items (of the means over runs) plus, for each trained encoder, the variance between its runs divided by their
-number.
+number. For a gate runs of one name are paired: the same encoder, the same seed, the same items.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from harness.errors import ResultError
 from harness.names import ScoreKey, short_task
-from harness.reports.contrasts import LEVEL, Contrast, contrast, holm, side_of, stored_estimate
+from harness.reports.contrasts import LEVEL, Contrast, average_runs, contrast, holm, side_of, stored_estimate
 from harness.reports.layouts import LAYOUTS, Layout
 from harness.reports.match import recipe_of, without_seed
 from harness.reports.runs import score_key
 from harness.reports.uncertainty import (
     FEW_CHAINS,
     Estimate,
-    average,
     effective_chains,
     estimate,
     few_chains_sentence,
@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Higher = Literal["a", "b", "not told apart"]
+Outcome = Literal["passes", "drops", "undecided"]
 
 AVERAGE = "average"
 WEIGHTS_ONLY = "was trained with one seed here, so the comparison is about these weights and not about the method"
+EXIT_CODES: Mapping[Outcome, int] = {"passes": 0, "drops": 1, "undecided": 2}
 _GEOMETRY = ("alignment/gt4/test", "uniformity/unique/test")
 
 
@@ -194,11 +196,12 @@ def _few_chains(groups: Sequence[Sequence[_Cell]]) -> Iterator[str]:
             yield few_chains_sentence({short_task(cell.task): chains})
 
 
-_Places = Mapping[tuple[str, str], Sequence[Result]]
+_Place = tuple[str, str]  # task, protocol
+_Places = Mapping[_Place, Sequence[Result]]
 
 
 def _by_place(results: Sequence[Result]) -> _Places:
-    found: dict[tuple[str, str], list[Result]] = {}
+    found: dict[_Place, list[Result]] = {}
     for result in results:
         found.setdefault((result.task, result.protocol), []).append(result)
     return found
@@ -257,26 +260,14 @@ def _rows(groups: Sequence[Sequence[_Cell]], left_out: list[str]) -> list[Differ
         rows += [_difference(cell, test, next(adjusted)) for cell, test in zip(cells, found, strict=True)]
         layout = cells[0].layout
         if layout and layout.average and len(cells) > 1:
-            together = _average(cells)
+            a, b = (average_runs([cell.runs[i] for cell in cells]) for i in (0, 1))
+            together = replace(cells[0], task=AVERAGE, runs=(a, b))
             lacking = sum(max(len(cell.runs[i]) for cell in cells) - len(together.runs[i]) for i in (0, 1))
             if lacking:
                 left_out.append(f"{AVERAGE}: is without {lacking} run{'' if lacking == 1 else 's'} that lack a task")
             if all(together.runs):
                 rows.append(_difference(together, together.test, together.test.p))
     return rows
-
-
-def _average(cells: Sequence[_Cell]) -> _Cell:
-    """The mean over tasks of each run that has them all: items jointly, because tasks share sentences."""
-    a, b = (
-        {
-            name: average([cell.runs[i][name] for cell in cells])
-            for name in cells[0].runs[i]
-            if all(name in cell.runs[i] for cell in cells)
-        }
-        for i in (0, 1)
-    )
-    return replace(cells[0], task=AVERAGE, runs=(a, b))
 
 
 def _difference(cell: _Cell, found: Contrast, p_holm: float) -> Difference:
@@ -295,4 +286,131 @@ def _difference(cell: _Cell, found: Contrast, p_holm: float) -> Difference:
         p=found.p,
         p_holm=p_holm,
         higher="not told apart" if p_holm >= LEVEL else "a" if a > b else "b",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """An encoder on one task, or on the average of a table's tasks, now and before."""
+
+    encoder: str  # its name, without the seed where there are several
+    task: str  # as in results, or `average`
+    protocol: str  # of both results
+    runs: int  # how many pairs of runs
+    before: float  # percent, the mean of the runs
+    after: float  # likewise
+    low: float  # lower end of the 95 % interval of after minus before, in points
+    high: float  # its upper end
+    # `passes` where the interval is above the allowed drop, `drops` where it is below, else `undecided`
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What a check found.
+
+    Attributes:
+        changes: every difference, by encoder.
+        missing: one sentence for each result of the baseline that has no counterpart.
+        without_items: the tasks that cannot be judged, because their main scores have no items.
+        outcome: the worst of all; a missing result makes it `undecided` at the least.
+    """
+
+    changes: tuple[Change, ...]
+    missing: tuple[str, ...]
+    without_items: tuple[str, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        found = {change.outcome for change in self.changes}
+        if "drops" in found:
+            return "drops"
+        return "undecided" if "undecided" in found or self.missing else "passes"
+
+
+_Pair = tuple[Result, Result]  # before, after
+
+
+def check(before: Iterable[Result], after: Iterable[Result], max_drop: float) -> Gate:
+    """Hold every result of a baseline against the one of the same encoder and task.
+
+    Args:
+        before: the baseline.
+        after: what is checked; encoders and tasks that the baseline has not do not matter.
+        max_drop: points that a score may fall.
+
+    Raises:
+        ResultError: if nothing can be compared.
+    """
+    now = {(one.encoder.name, one.protocol, one.task): one for one in after}
+    recipes: dict[str, dict[_Place, list[_Pair]]] = {}
+    missing = []
+    for old in before:
+        new = now.get((old.encoder.name, old.protocol, old.task))
+        if new is None:
+            missing.append(f"{old.encoder.name}: {old.task} ({old.protocol}) is in the baseline alone")
+        elif new.data != old.data:
+            missing.append(f"{old.encoder.name}: {old.task} ({old.protocol}) was scored on other data files before")
+        else:
+            pairs = recipes.setdefault(recipe_of(old.encoder), {})
+            pairs.setdefault((old.task, old.protocol), []).append((old, new))
+    changes: list[Change] = []
+    without_items: list[str] = []
+    for places in recipes.values():
+        changes += _changes(places, max_drop, missing, without_items)
+    if not changes:
+        why = next(iter([*missing, *without_items]), "the baseline has no results")
+        raise ResultError(f"there is nothing to compare: {why}; run the same encoders and tasks for both folders")
+    return Gate(changes=tuple(changes), missing=tuple(missing), without_items=tuple(dict.fromkeys(without_items)))
+
+
+def _changes(
+    places: Mapping[_Place, Sequence[_Pair]], max_drop: float, missing: list[str], without_items: list[str]
+) -> list[Change]:
+    """The changes of one recipe: its tasks, and the averages of the tables whose tasks are all there."""
+    differences: dict[_Place, dict[str, Estimate]] = {}
+    for (task, protocol), pairs in places.items():
+        try:
+            found = {old.encoder.name: _drop(old, new) for old, new in pairs}
+        except ResultError as error:
+            missing.append(f"{pairs[0][0].encoder.name}: {task} ({protocol}): {error}")
+            continue
+        known = {name: one for name, one in found.items() if one is not None}
+        if known:
+            differences[task, protocol] = known
+        else:
+            without_items.append(f"{task} ({protocol})")
+    changes = [_change(place, own, places[place], max_drop) for place, own in differences.items()]
+    layouts = [layout for layout in LAYOUTS if layout.average and layout.key.aggregation in ("all", "")]
+    for layout, protocol in product(layouts, dict.fromkeys(protocol for _, protocol in differences)):
+        own = [(task, protocol) for task in layout.heads]
+        if all(place in differences for place in own):
+            together = average_runs([differences[place] for place in own])
+            pairs = [pair for place in own for pair in places[place] if pair[0].encoder.name in together]
+            changes += [_change((AVERAGE, protocol), together, pairs, max_drop)] if together else []
+    return changes
+
+
+def _drop(old: Result, new: Result) -> Estimate | None:
+    one, other = estimate(new, new.metric), estimate(old, old.metric)
+    return None if one is None or other is None else one.minus(other)
+
+
+def _change(place: _Place, differences: Mapping[str, Estimate], pairs: Sequence[_Pair], max_drop: float) -> Change:
+    side = side_of(differences)
+    assert side is not None
+    found = contrast(side, None)
+    low, high = 100 * found.interval.low, 100 * found.interval.high
+    name = next(iter(differences))
+    outcome: Outcome = "passes" if low >= -max_drop else "drops" if high < -max_drop else "undecided"
+    return Change(
+        encoder=name if len(differences) == 1 else without_seed(name),
+        task=place[0],
+        protocol=place[1],
+        runs=len(differences),
+        before=100 * fmean(old.scores[old.metric] for old, _ in pairs),
+        after=100 * fmean(new.scores[new.metric] for _, new in pairs),
+        low=low,
+        high=high,
+        outcome=outcome,
     )

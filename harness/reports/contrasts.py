@@ -13,7 +13,7 @@ from statistics import fmean, variance
 import numpy as np
 
 from harness.names import ScoreKey
-from harness.reports.uncertainty import Estimate, Interval, Sharing, difference_variances
+from harness.reports.uncertainty import Estimate, Interval, Sharing, average, difference_variances
 from harness.results.record import Result
 
 LEVEL = 0.05  # of the tests, two-sided
@@ -82,6 +82,11 @@ def side_of(runs: Mapping[str, Estimate | None]) -> Side | None:
     influence = sum((run.influence for run in others), first.influence) / len(known)
     values = {name: run.value for name, run in known.items()}
     return Side(replace(first, value=fmean(values.values()), influence=influence), values)
+
+
+def average_runs(tasks: Sequence[Mapping[str, Estimate]]) -> dict[str, Estimate]:
+    """The mean over tasks of each run that has them all: items jointly, because tasks share sentences."""
+    return {run: average([task[run] for task in tasks]) for run in tasks[0] if all(run in task for task in tasks)}
 
 
 def stored_estimate(result: Result, key: str) -> Estimate | None:

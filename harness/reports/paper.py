@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from statistics import mean, stdev
 
 from harness.names import EncoderCard, ScoreKey
-from harness.reports.numbers import AVERAGE
+from harness.reports.published import AVERAGE
 from harness.reports.runs import score_key
 from harness.reports.table import Cell, Column, Row, Table
 from harness.reports.targets import (

@@ -17,7 +17,7 @@ from harness.errors import ResultError
 from harness.names import STS, ScoreKey
 from harness.reports.contrasts import Spread, pool_spreads, side_of
 from harness.reports.match import recipe_of, without_seed
-from harness.reports.numbers import AVERAGE
+from harness.reports.published import AVERAGE
 from harness.reports.uncertainty import Estimate, average, estimate
 from harness.reports.verdicts import Place, reference_spread
 from harness.results.record import Result

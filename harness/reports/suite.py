@@ -9,8 +9,7 @@ from harness.reports import published, verdicts
 from harness.reports.contrasts import ON_LETTERS, find_differences, letters, pool_spreads
 from harness.reports.layouts import LAYOUTS, Layout
 from harness.reports.match import label_of_seeds, short_names
-from harness.reports.numbers import AVERAGE
-from harness.reports.published import PublishedRow
+from harness.reports.published import AVERAGE, PublishedRow
 from harness.reports.runs import Estimates, Line, lines_of, score_key
 from harness.reports.table import Cell, Column, Row, Table, spread_text
 from harness.reports.uncertainty import few_chains_sentence

@@ -11,7 +11,7 @@ from harness.names import EncoderCard, Spec, pick
 from harness.packaged import packaged
 from harness.reports import published
 from harness.reports.match import OWN_TEXT, SEEDED, TEXTS, Match
-from harness.reports.numbers import AVERAGE, Published
+from harness.reports.published import AVERAGE, Published
 
 PAPERS = ("simcse",)
 BUNDLED = ("tiny", "small")  # backbones that come with texts and word vectors of their own

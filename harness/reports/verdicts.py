@@ -18,8 +18,7 @@ from typing import Literal
 from harness.names import EncoderCard, ScoreKey
 from harness.reports import published
 from harness.reports.contrasts import Spread, pool_spreads
-from harness.reports.numbers import AVERAGE
-from harness.reports.published import PublishedRow
+from harness.reports.published import AVERAGE, PublishedRow
 from harness.reports.uncertainty import Interval
 
 Outcome = Literal["reproduced", "not reproduced", "undecided"]
