@@ -77,8 +77,10 @@ def run(
         with timed("imports"):
             from harness.run import Plan
             from harness.run import run as run_plan
-
-        chosen = _limited(chosen_tasks(suite, tasks, mode, classifier), limit)
+            from harness.tasks.inputs import limit_task
+        chosen = chosen_tasks(suite, tasks, mode, classifier)
+        if limit is not None:
+            chosen = [limit_task(task, limit) for task in chosen]
         papers = _papers(published, limit)
         with computation.context() as context, closing(_Teller(options.parse_track(track), track_dir)) as teller:
             cells = run_plan(
@@ -99,13 +101,6 @@ def run(
             _summarise(cells, results_dir)
         if code := max((cell.error.exit_code for cell in cells if cell.error), default=0):
             raise typer.Exit(code)
-
-
-def _limited(tasks: "list[Task]", limit: int | None) -> "list[Task]":
-    """Only the first rows of each task, where there is a limit."""
-    from harness.tasks.inputs import limit_task
-
-    return tasks if limit is None else [limit_task(task, limit) for task in tasks]
 
 
 def _named(models: str, seeds: str) -> list[str]:

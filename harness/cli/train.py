@@ -5,6 +5,7 @@ import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,10 +14,10 @@ from harness.cli import completion, options
 from harness.cli.console import out, print_json, tell
 from harness.cli.options import argument, command, option, shared
 from harness.errors import UsageError
+from harness.names import Spec, pick
 
 if TYPE_CHECKING:
-    from harness.encoders.context import Context
-    from harness.encoders.training import TrainingOptions, TrainingRun
+    from harness.encoders.training import TrainingRun
 
 
 @command
@@ -57,6 +58,7 @@ def train(
 
     For example: bench train simcse-unsup --backbone tiny --data wiki.txt --seeds 0-4
     """
+    from harness.encoders.registry import resolve
     from harness.encoders.training import TrainingOptions
 
     if computation.dtype not in ("float32", "bfloat16"):
@@ -68,14 +70,18 @@ def train(
     asked = TrainingOptions(
         compile=compile_, deterministic=deterministic, track=options.parse_track(track), track_dir=track_dir
     )
-    runs = []
+    runs: list[TrainingRun] = []
     with replace(computation, dtype="float32").context() as context:
+        spec = Spec.parse(model)
+        trainers = {point.name: point for point in entry_points(group="bench.trainers")}
+        train_spec = pick("trainable model", trainers, spec.name).load()
         for seed in numbers or (None,):
             own = changes if seed is None else {**changes, "seed": str(seed)}
+            one = resolve(Spec(spec.name, {**spec.given, **own}), context)
             place = output / f"seed-{seed}" if output and len(numbers) > 1 else output
-            runs.append(_train_one(model, own, replace(asked, output=place), context))
+            runs.append(train_spec(one, context, replace(asked, output=place)))
             if not json:
-                _tell(runs[-1])
+                tell(_line(runs[-1]))
     if os.environ.get("RANK", "0") != "0":
         return  # of torchrun's processes the first one speaks
     summary = _summary(runs)
@@ -102,23 +108,10 @@ def _changes(given: Mapping[str, object], pairs: Sequence[str], *, seeded: bool)
     return changes
 
 
-def _train_one(model: str, changes: dict[str, str], how: "TrainingOptions", context: "Context") -> "TrainingRun":
-    from importlib.metadata import entry_points
-
-    from harness.encoders.registry import resolve
-    from harness.names import Spec, pick
-
-    spec = Spec.parse(model)
-    trainers = {point.name: point for point in entry_points(group="bench.trainers")}
-    trainer = pick("trainable model", trainers, spec.name).load()
-    run: TrainingRun = trainer(resolve(Spec(spec.name, {**spec.given, **changes}), context), context, how)
-    return run
-
-
-def _tell(run: "TrainingRun") -> None:
+def _line(run: "TrainingRun") -> str:
     score = "" if run.dev_spearman is None else f", dev Spearman {100 * run.dev_spearman:.2f}"
     blank = f"; {run.blank} of {run.rows} texts are blank" if run.blank else ""
-    tell(f"{run.model}: step {run.selected_step} of {run.steps}{score}; in {run.folder}{blank}")
+    return f"{run.model}: step {run.selected_step} of {run.steps}{score}; in {run.folder}{blank}"
 
 
 def _summary(runs: "Sequence[TrainingRun]") -> dict[str, float] | None:
