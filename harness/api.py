@@ -15,7 +15,7 @@ from harness.names import Spec
 from harness.progress import bars
 from harness.reports.match import without_seed
 from harness.results.collection import Failure, Results
-from harness.run import Cell, Plan, build_cached, run
+from harness.run import Plan, build_cached, run
 from harness.tasks.suites import select
 
 if TYPE_CHECKING:
@@ -120,7 +120,12 @@ def evaluate(
     with _context(settings) as context:
         found = [_model(one, name, None, context) for one in models]
         cells = run(Plan(models=found, tasks=chosen, results_dir=folder, context=context, force=force))
-    return _results(cells, folder, temporary)
+    errors = [cell.error for cell in cells if cell.error is not None]
+    if errors and len(errors) == len(cells):
+        raise errors[0]
+    failures = [Failure(cell.encoder, cell.task, str(cell.error)) for cell in cells if cell.error is not None]
+    results = [cell.result for cell in cells if cell.result is not None]
+    return Results(results, folder, failures=failures, temporary=temporary)
 
 
 def compare(a: Results, b: Results) -> "Comparison":
@@ -179,15 +184,6 @@ def explain(
 
     with _context(settings) as context:
         return explained(str(model), _names(tasks), context, given=score, published=published, thorough=thorough)
-
-
-def _results(cells: Sequence[Cell], folder: Path, temporary: Any) -> Results:
-    errors = [cell.error for cell in cells if cell.error is not None]
-    if errors and len(errors) == len(cells):
-        raise errors[0]
-    failures = [Failure(cell.encoder, cell.task, str(cell.error)) for cell in cells if cell.error is not None]
-    found = [cell.result for cell in cells if cell.result is not None]
-    return Results(found, folder, failures=failures, temporary=temporary)
 
 
 def _names(given: str | Sequence[str]) -> list[str]:

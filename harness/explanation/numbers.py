@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from functools import lru_cache
+from functools import cache
 from statistics import fmean, stdev
 from typing import Any
 
@@ -72,9 +72,9 @@ class Numbers:
         share_passes([encoder for encoder in self._encoders.values() if isinstance(encoder, CachedEncoder)])
         self._readings = {factor.name: factor.readings for factor in factors}
         self._random = {factor.name: factor for factor in factors if factor.is_random}
-        self._found: dict[Reading, tuple[tuple[float, ...] | None, float]] = {}
+        self._draws = cache(self._draw)
         self._scores: dict[tuple[Any, ...], dict[str, Scores]] = {}
-        self._subsets = lru_cache(maxsize=None)(self._load)
+        self._subsets = cache(self._load)
         self._probes: dict[tuple[Any, ...], float] = {}
 
     def of(self, reading: Reading) -> tuple[float, ...] | None:
@@ -90,20 +90,17 @@ class Numbers:
         spread = self.spread(reading)
         return spread if spread <= _VAGUE else 0.0
 
-    def _draws(self, reading: Reading) -> tuple[tuple[float, ...] | None, float]:
-        if reading not in self._found:
-            setup = self._setup(reading)
-            random = any(reading[name] != factor.usual for name, factor in self._random.items())
-            seeds = range(DRAWS) if random else (0,)
-            draws = [self._once(replace(setup, alteration=replace(setup.alteration, seed=seed))) for seed in seeds]
-            known = [draw for draw in draws if draw is not None]
-            mean = tuple(map(fmean, zip(*known, strict=True))) if len(known) == len(draws) else None
-            width = 0.0
-            if mean is not None and random:
-                spread = stdev(fmean(draw) for draw in known)
-                width = float(t.ppf(0.975, DRAWS - 1)) * spread * (1 + 1 / DRAWS) ** 0.5
-            self._found[reading] = (mean, width)
-        return self._found[reading]
+    def _draw(self, reading: Reading) -> tuple[tuple[float, ...] | None, float]:
+        setup = self._setup(reading)
+        random = any(reading[name] != factor.usual for name, factor in self._random.items())
+        seeds = range(DRAWS) if random else (0,)
+        draws = [self._once(replace(setup, alteration=replace(setup.alteration, seed=seed))) for seed in seeds]
+        known = [draw for draw in draws if draw is not None]
+        mean = tuple(map(fmean, zip(*known, strict=True))) if len(known) == len(draws) else None
+        if mean is None or not random:
+            return mean, 0.0
+        spread = stdev(fmean(draw) for draw in known)
+        return mean, float(t.ppf(0.975, DRAWS - 1)) * spread * (1 + 1 / DRAWS) ** 0.5
 
     def _setup(self, reading: Reading) -> Setup:
         changes: dict[str, Any] = {}
@@ -230,7 +227,8 @@ def encoders_of(model: str, context: Context) -> tuple[dict[str, Encoder], tuple
         f"pooling {pooling}: the weights hold no trained head, so it would be random, as the factor `layer over CLS` is"
         for pooling in refused
     )
-    if isinstance(built, TransformerEncoder) or not _has_poolings(model, context):
+    takes_pooling = any(parameter.name == "pooling" for parameter in declared(resolve(model, context).entry))
+    if isinstance(built, TransformerEncoder) or not takes_pooling:
         return encoders, notes
     for pooling in POOLINGS:  # of an encoder that is fitted on vectors of one pooling
         try:
@@ -241,7 +239,3 @@ def encoders_of(model: str, context: Context) -> tuple[dict[str, Encoder], tuple
             assert not isinstance(other, Transductive)
             encoders.setdefault(pooling, other)
     return encoders, notes
-
-
-def _has_poolings(model: str, context: Context) -> bool:
-    return any(parameter.name == "pooling" for parameter in declared(resolve(model, context).entry))

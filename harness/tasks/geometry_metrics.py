@@ -1,7 +1,8 @@
 """Geometry of sentence vectors: alignment, uniformity and anisotropy. Arrays in, numbers (or one spectrum) out.
 
 Rows must have length 1 except for `isoscore`: `unit_rows` makes them so, and no other function does it unasked, because
-a number that came from vectors of any length compares with nothing. Logarithms are natural. Products are made in the
+a number that came from vectors of any length compares with nothing: a TaskError says which row has another length, or
+that there are fewer vectors than a metric needs. Logarithms are natural. Products are made in the
 dtype of the rows, sums in float64; nothing grows faster than n or d^2 in memory.
 
 Source of alignment and uniformity: Wang & Isola 2020, https://arxiv.org/abs/2005.10242, section 4.1;
@@ -113,9 +114,6 @@ def alignment(x: Matrix, y: Matrix, alpha: float = 2.0) -> float:
 
     Returns:
         0..2^alpha; 2 is expected of independent vectors at alpha=2.
-
-    Raises:
-        TaskError: if there are no pairs, the shapes differ, or a row has not length 1.
     """
     return float(np.mean(squared_distances(x, y) ** (alpha / 2)))
 
@@ -131,9 +129,6 @@ def kernel_means(x: Matrix, t: float = 2.0) -> Doubles:
 
     Returns:
         (n,) in exp(-4t)..1; their mean is that over all pairs.
-
-    Raises:
-        TaskError: if there are fewer than two vectors, or a row has not length 1.
     """
     x = _as_unit_rows(x, "uniformity", at_least=2)
     starts = range(0, len(x), _KERNEL_ROWS)
@@ -170,9 +165,6 @@ def uniformity(x: Matrix, t: float = 2.0) -> float:
 
     Returns:
         -2tn/(n-1)..0, that is down to -4 at t=2 for many vectors; 0 when all are equal.
-
-    Raises:
-        TaskError: if there are fewer than two vectors, or a row has not length 1.
     """
     return float(np.log(np.mean(kernel_means(x, t))))
 
@@ -208,9 +200,6 @@ def bootstrap_interval(values: Vector, rng: np.random.Generator, resamples: int 
 def mean_vector_norm(x: Matrix) -> float:
     """Length of the mean of unit vectors, 0..1; its square is the mean cosine over all i, j with j = i included.
 
-    Raises:
-        TaskError: if there are no vectors, or a row has not length 1.
-
     Source of the square: Prompt-BERT (Jiang et al. 2022), anisotropy of the first 100,000 lines of wiki1m.
     """
     x = _as_unit_rows(x, "mean-vector norm")
@@ -225,9 +214,6 @@ def average_cosine(x: Matrix) -> float:
 
     Returns:
         -1/(n-1)..1; -2t (1 - this) is a lower bound of the uniformity.
-
-    Raises:
-        TaskError: if there are fewer than two vectors, or a row has not length 1.
     """
     x = _as_unit_rows(x, "average cosine", at_least=2)
     return (len(x) * mean_vector_norm(x) ** 2 - 1) / (len(x) - 1)
@@ -246,7 +232,7 @@ def singular_values(x: Matrix, *, centred: bool) -> Doubles:
         (min(n, d),) in 0..1, the first is 1.
 
     Raises:
-        TaskError: if there are fewer than two vectors, a row has not length 1, or all are equal and centred.
+        TaskError: if all are equal and centred.
 
     Source: SimCSE (Gao et al. 2021), Figure F.1, which does not say whether it centres.
     """
@@ -308,7 +294,7 @@ def hubness(x: Matrix, k: int = 10) -> float:
         Third standardised moment, no unit: about 0 without hubs.
 
     Raises:
-        TaskError: if there are k vectors or fewer, a row has not length 1, or all occur equally often.
+        TaskError: if all occur equally often.
 
     Source: Radovanovic et al. 2010, "Hubs in space".
     """
