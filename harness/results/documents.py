@@ -8,9 +8,8 @@ Names are such as every shell and file system takes, at most 60 characters, and 
     results/bert_tiny_0a1b2c3d/STS12.sts.json               one result
     results/bert_tiny_0a1b2c3d/STS12.sts.scores.parquet     the encoder's own per-item scores
 
-What a name leaves out is in the files. A folder is named after the card's identity, so that equal encoders share one.
-
-A JSON document ends in a checksum of the rest.
+What a name leaves out is in the files. A folder is named after the card's identity, so that equal encoders share one. A
+JSON document ends in a checksum of the rest.
 """
 
 import contextlib
@@ -33,15 +32,13 @@ from harness.names import EncoderCard
 from harness.results.record import Result, Run
 
 SCHEMA = 2
-
-_AGAIN = "run its task again with --force"
-
 ITEMS = "items"
 ENCODER = "encoder.json"
 INDEX = "index.csv"  # for people, grep and spreadsheets; reports never read it
 INDEX_HEAD = ("encoder", "folder", "task", "protocol", "score", "seed", "commit")
 LOCK = ".lock"
 
+_AGAIN = "run its task again with --force"
 _LONGEST = 60
 _DIGITS = 8  # of a digest in the name of a folder
 _STEM = _LONGEST - len(".0a1b2c3d4e5f.parquet")

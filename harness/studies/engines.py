@@ -39,15 +39,14 @@ from harness.tasks.outcome import Task, prepare
 
 Alive = Callable[[], int]  # how many workers are at work
 Engine = Callable[[Study, int], AbstractContextManager[Alive]]
+OnCell = Callable[[RunCell], None]
 
+_PAUSE = 1.0  # seconds between two looks for a cell that can be done
 _RESTARTS = 3  # of workers that were killed, for each
 _SLURM_TIMES = 100  # that a job is queued again at its time limit
 _SLURM_MINUTES = 24 * 60  # of a job, where the study does not say; submitit's own 5 would end most trainings
 
 _log = logging.getLogger(__name__)
-OnCell = Callable[[RunCell], None]
-
-_PAUSE = 1.0  # seconds between two looks for a cell that can be done
 
 
 def work(study: Study, *, device: str | None = None, threads: int | None = None) -> None:
