@@ -129,7 +129,7 @@ def train_dev_test(
     return ProbeScore(max(means), score, None, (selection,), predictions)
 
 
-# What is tested on the rows that choose nothing, by what chooses the regulariser.
+# By what chooses the regulariser; each takes the parts of a task's data in order.
 SCHEMES: Mapping[str, Callable[..., ProbeScore]] = {
     "nested folds": nested_kfold,
     "folds, test": kfold_then_test,
