@@ -86,7 +86,7 @@ def _digits(text: str) -> str:
 
 def index_of(results: Iterable[Result]) -> str:
     """The index of results that know their files."""
-    return _text(map(_line, results))
+    return _index_text(map(_index_line, results))
 
 
 def index_with(before: str, result: Result) -> str | None:
@@ -97,12 +97,12 @@ def index_with(before: str, result: Result) -> str | None:
         return None
     if tuple(head) != INDEX_HEAD or any(len(line) != len(INDEX_HEAD) for line in lines):
         return None
-    new = _line(result)
+    new = _index_line(result)
     others = (line for line in map(tuple, lines) if line[1:4] != new[1:4])  # folder, task and protocol
-    return _text([*others, new])
+    return _index_text([*others, new])
 
 
-def _line(result: Result) -> tuple[str, ...]:
+def _index_line(result: Result) -> tuple[str, ...]:
     assert result.file is not None
     score = repr(result.scores[result.metric])
     seed = "" if result.encoder.seed is None else str(result.encoder.seed)
@@ -110,7 +110,7 @@ def _line(result: Result) -> tuple[str, ...]:
     return (result.encoder.name, place, result.task, result.protocol, score, seed, result.run.commit or "")
 
 
-def _text(lines: Iterable[Sequence[str]]) -> str:
+def _index_text(lines: Iterable[Sequence[str]]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(INDEX_HEAD)
