@@ -133,10 +133,7 @@ def split_specs(text: str, option: str = "models") -> list[str]:
     """Split a list of specifications; commas inside brackets or quotes do not count.
 
     Spaces separate too, but not where an `hf:` stands in the list, because folders may have spaces in their names.
-
-    Args:
-        text: the list.
-        option: the name of the option in errors.
+    Errors name the option.
 
     Raises:
         UsageError: if brackets or quotes do not match, or nothing is named.

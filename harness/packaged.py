@@ -19,10 +19,7 @@ _REINSTALL = "reinstall simcse-bench, or run `python -m harness.packaged` if the
 
 @cache
 def packaged(name: str) -> Path:
-    """Check a file of the package against its digest, and give its place.
-
-    Args:
-        name: for instance `harness/data/manifest.json`.
+    """Check a file of the package, such as `harness/data/manifest.json`, against its digest, and give its place.
 
     Raises:
         DataError: if the file is missing or damaged, or the list of digests does not name it.
@@ -44,10 +41,7 @@ def packaged(name: str) -> Path:
 
 @cache
 def packaged_folder(name: str) -> Path:
-    """Check every file of a folder of the package, those that the list names and those that are there.
-
-    Args:
-        name: for instance `baselines/assets/tiny`.
+    """Check every file of a folder such as `baselines/assets/tiny`, those that the list names and those that are there.
 
     Raises:
         DataError: see `packaged`; also if the list names no file of the folder.

@@ -120,10 +120,7 @@ class Declared:
     """What a method declares of one parameter.
 
     Attributes:
-        name: as in specifications.
-        default: the value where it is not given.
-        required: whether it must be given.
-        help: one line.
+        default: the value where it is not given; None where one is required.
         choices: every legal text, or none where all are.
         bounds: the legal range in words, e.g. `1 to 64`, or an empty text.
         recorded_only: whether it is left out of names, because it does not change the vectors.

@@ -18,7 +18,6 @@ from harness.errors import EncoderError, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-_POINTER = "version https://git-lfs"
 _SINGLE = ("model.safetensors", "pytorch_model.bin")  # in the order in which the loader looks for them
 _UNREADABLE = {
     "*.onnx": "ONNX",
@@ -70,7 +69,7 @@ def read_object(path: Path) -> dict[str, Any]:
 def foreign_content(start: bytes) -> str:
     """What a file is whose first bytes are no model's: the end of a sentence, or nothing."""
     head = start[:512].lstrip().lower()
-    if head.startswith(_POINTER.encode()):
+    if head.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer and not the file itself; run `git lfs pull`, or download the file again"
     if head.startswith((b"<!doctype html", b"<html")):
         return "a web page and not the file itself; download the file again"

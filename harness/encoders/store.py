@@ -68,14 +68,10 @@ class EmbeddingStore:
     """
 
     def __init__(self, root: Path, fingerprint: str, dim: int, card: Mapping[str, object]) -> None:
-        """Name the folder.
+        """Name the folder, which is made when the first row is stored.
 
-        Args:
-            root: folder of all encoders' caches; made when the first row is stored.
-            fingerprint: sha256 of the card's canonical JSON, 64 hexadecimal digits. Everything that changes a row must
-                be in the card.
-            dim: numbers per row.
-            card: the card itself, stored beside the rows for people and for `stat`.
+        The fingerprint is the sha256 of the card's canonical JSON in 64 hexadecimal digits: everything that changes a
+        row of `dim` numbers must be in the card, which is stored beside the rows for people and for `stat`.
         """
         if not _FINGERPRINT.fullmatch(fingerprint):
             raise ValueError(f"a fingerprint is 64 hexadecimal digits, not {fingerprint!r}")
@@ -91,12 +87,9 @@ class EmbeddingStore:
         A damaged shard is named in one warning and removed: its sentences are simply not found. In a folder that
         cannot be read none is.
 
-        Args:
-            sentences: n texts; repetitions are allowed.
-
         Returns:
-            (n,) which sentences are known, and (k, d) the rows of the k known ones in the order asked, bit for bit as
-            they were stored.
+            (n,) which of the n sentences are known, and (k, d) the rows of the k known ones in the order asked, bit for
+            bit as they were stored. Sentences may be repeated.
 
         Raises:
             ResultError: if the stored rows have another dimension.
@@ -115,11 +108,7 @@ class EmbeddingStore:
     def append(self, sentences: Sequence[str], rows: NDArray[np.float32]) -> None:
         """Store rows; they are on the disk when this returns without a warning, and each is absent or whole otherwise.
 
-        What was stored before is kept in any case.
-
-        Args:
-            sentences: n texts.
-            rows: (n, d) float32, row i for text i.
+        What was stored before is kept in any case. Rows are (n, d) float32, row i for text i.
         """
         if rows.shape != (len(sentences), self._dim) or rows.dtype != np.float32:
             raise ValueError(f"rows are {rows.dtype}{rows.shape}, expected float32{(len(sentences), self._dim)}")
