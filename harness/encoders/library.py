@@ -11,7 +11,7 @@ from harness.encoders.checkpoint import MODULES, Checkpoint, load, quiet_transfo
 from harness.encoders.context import Context
 from harness.encoders.folder import find_adapter
 from harness.encoders.foreign import foreign
-from harness.encoders.modelfiles import find_weights, one_line, read_json, read_object, read_tensors
+from harness.encoders.modelfiles import find_weights, parsing, read_json, read_object, read_tensors
 from harness.encoders.protocol import Embeddings
 from harness.encoders.tokens import differing_texts
 from harness.errors import EncoderError, UsageError
@@ -166,12 +166,10 @@ def _load(checkpoint: Checkpoint, context: Context, max_tokens: int | None) -> A
     quiet_transformers()
     for path in checkpoint.folder.rglob("pytorch_model*.bin"):
         read_tensors(path, prefixes=("\0",))  # so that a pickled model is called one
-    try:
+    with parsing(f"{checkpoint.folder}: sentence-transformers cannot load it"):
         model = SentenceTransformer(
             str(checkpoint.folder), device=context.device, trust_remote_code=False, local_files_only=True
         )
-    except Exception as error:  # the library and all its modules raise what they like
-        raise EncoderError(f"{checkpoint.folder}: sentence-transformers cannot load it: {one_line(error)}") from error
     if max_tokens is not None:
         model.max_seq_length = max_tokens
     return model.to(getattr(torch, context.dtype)).eval()

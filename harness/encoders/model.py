@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.encoders.forward import Head
-from harness.encoders.modelfiles import one_line, read_object, read_tensors, refuse_unknown
+from harness.encoders.modelfiles import parsing, read_object, read_tensors, refuse_unknown
 from harness.errors import EncoderError, UsageError
 
 # Settings of training, generation and bookkeeping: none of them changes what an encoder in evaluation mode computes.
@@ -174,10 +174,8 @@ def _library_configuration(path: Path, kind: str) -> Any:
             f"{path}: model_type {kind} is unknown to this version of transformers and needs code of its own, which is "
             "never run; a newer version may know it"
         )
-    try:
+    with parsing(f"{path}: cannot be read as settings of {kind}"):
         return AutoConfig.from_pretrained(str(path.parent), local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # classes of settings raise whatever a wrong value leads them to
-        raise EncoderError(f"{path}: cannot be read as settings of {kind}: {one_line(error)}") from error
 
 
 @cache
@@ -215,11 +213,8 @@ def _positions(path: Path, library: Any) -> int | None:
         return None
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         return None
-    try:
-        with torch.device("meta"):
-            model = model_class(library).from_config(library)
-    except Exception as error:
-        raise EncoderError(f"{path}: no model can be built of these settings: {one_line(error)}") from error
+    with parsing(f"{path}: no model can be built of these settings"), torch.device("meta"):
+        model = model_class(library).from_config(library)
     for name, module in model.named_modules():
         padding = getattr(module, "padding_idx", None)
         if name.rpartition(".")[2] == "position_embeddings" and isinstance(padding, int):

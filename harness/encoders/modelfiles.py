@@ -7,13 +7,13 @@ loader's rule, checked before they are parsed, and digested as they are read.
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from harness import files
-from harness.errors import EncoderError, UsageError
+from harness.errors import BenchError, EncoderError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,6 +108,21 @@ def one_line(error: Exception) -> str:
     """The first line of an error's message, or its type."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__
+
+
+@contextmanager
+def parsing(refusal: str) -> Iterator[None]:
+    """Turn what a library raises on files, which are of many formats, each with its own errors, into one sentence.
+
+    Raises:
+        EncoderError: the refusal and the first line of the error, in place of any that is not ours.
+    """
+    try:
+        yield
+    except BenchError:
+        raise
+    except Exception as error:
+        raise EncoderError(f"{refusal}: {one_line(error)}") from error
 
 
 def find_weights(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.encoders.batching import Tokens
-from harness.encoders.modelfiles import check_content, one_line, read_object
+from harness.encoders.modelfiles import check_content, one_line, parsing, read_object
 from harness.errors import EncoderError
 
 # Every folder that has a tokenizer has one of the first eight.
@@ -86,10 +86,8 @@ def _load_compiled(folder: Path) -> Any:
         compiled = Tokenizer.from_file(str(path))
     except Exception as error:  # the compiled library raises bare exceptions
         raise EncoderError(f"{path}: damaged ({one_line(error)}), expected a tokenizer; copy it again") from error
-    try:
+    with parsing(f"{folder}: the tokenizer cannot be loaded"):
         found = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except Exception as error:
-        raise EncoderError(f"{folder}: the tokenizer cannot be loaded: {one_line(error)}") from error
     known = compiled.get_vocab(with_added_tokens=True)
     lost = sorted(set(found.get_added_vocab()) - set(known) - set(found.all_special_tokens))
     if lost:
@@ -139,10 +137,8 @@ def _load_built(folder: Path) -> Any:
             f"{folder / pieces}: reading it needs the packages sentencepiece and protobuf; "
             "install simcse-bench[sentencepiece]"
         )
-    try:
+    with parsing(f"{folder}: the tokenizer cannot be loaded"):
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # parsers of many formats, each with its own errors
-        raise EncoderError(f"{folder}: the tokenizer cannot be loaded: {one_line(error)}") from error
 
 
 def token_ids(tokenizer: Any, sentences: Sequence[str], max_tokens: int | None) -> list[Tokens]:
