@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NoReturn, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -196,9 +196,12 @@ def _read(file: BinaryIO, place: str, scratch: BinaryIO, folder: Path) -> Derive
     reader = io.BufferedReader(hashed, _HEAD_BYTES)
     head, stream = reader.peek(_HEAD_BYTES), cast(BinaryIO, reader)
     _check_kind(head, place)
-    promised = _counts(head.removeprefix(_MARK).partition(b"\n")[0])
-    binary = promised is not None and _is_binary(head)
-    blocks = _binary_blocks(stream, place) if binary else _text_blocks(stream, place)
+    first = stream.readline().removeprefix(_MARK)
+    promised = _counts(first)
+    if promised and _is_binary(head):
+        blocks = _binary_blocks(stream, promised, place)
+    else:
+        blocks = _text_blocks(stream, first, promised, place)
     keys, count, dim = [], 0, 0
     for words, values in blocks:
         keys.append(_digests(words))
@@ -206,13 +209,17 @@ def _read(file: BinaryIO, place: str, scratch: BinaryIO, folder: Path) -> Derive
             scratch.write(values.tobytes())
             scratch.flush()
         count, dim = count + len(words), values.shape[1]
-    if not count or (promised is not None and promised[0] != count):
+    if not count or (promised and promised[0] != count):
         raise DataError(
             f"{place}: found {count} vectors, expected {promised[0] if promised else 'some'} as its first line says; "
             "the file is truncated, download it again"
         )
-    vectors = _as_array(scratch, (count, dim))
-    return Derived({"vectors": vectors, **_index(np.concatenate(keys))}, {"content": hashed.digest.hexdigest()})
+    if isinstance(scratch, io.BytesIO):
+        vectors = np.frombuffer(scratch.getbuffer(), np.float32)
+    else:
+        vectors = np.memmap(scratch, np.float32, "r")
+    index = _index(np.concatenate(keys))
+    return Derived({"vectors": vectors.reshape(count, dim), **index}, {"content": hashed.digest.hexdigest()})
 
 
 def _check_kind(head: bytes, place: str) -> None:
@@ -244,12 +251,6 @@ def _counts(line: bytes) -> tuple[int, int] | None:
     return (int(parts[0]), int(parts[1])) if len(parts) == 2 and all(part.isdigit() for part in parts) else None
 
 
-def _as_array(scratch: BinaryIO, shape: tuple[int, int]) -> NDArray[np.float32]:
-    if isinstance(scratch, io.BytesIO):
-        return np.frombuffer(scratch.getbuffer(), np.float32).reshape(shape)
-    return np.memmap(scratch, np.float32, "r", shape=shape)
-
-
 def _index(keys: NDArray[np.bytes_]) -> dict[str, NDArray[np.uint8] | NDArray[np.int32]]:
     """Sorted digests of the different words, as (W, 16) bytes, and the row of each word's first vector (W,)."""
     order = np.argsort(keys, kind="stable")  # stable: of equal words the first one comes first
@@ -259,9 +260,7 @@ def _index(keys: NDArray[np.bytes_]) -> dict[str, NDArray[np.uint8] | NDArray[np
     return {"keys": distinct, "rows": order[first].astype(np.int32)}
 
 
-def _binary_blocks(stream: BinaryIO, place: str) -> Iterator[Block]:
-    counts = _counts(stream.readline().removeprefix(_MARK))
-    assert counts is not None
+def _binary_blocks(stream: BinaryIO, counts: tuple[int, int], place: str) -> Iterator[Block]:
     dim, rest, done = counts[1], b"", 0
     while block := stream.read(_BLOCK_BYTES):
         rest += block
@@ -287,18 +286,12 @@ def _binary_blocks(stream: BinaryIO, place: str) -> Iterator[Block]:
         )
 
 
-def _text_blocks(stream: BinaryIO, place: str) -> Iterator[Block]:
-    lines = stream.readlines(_BLOCK_BYTES) or [b""]
-    lines[0] = lines[0].removeprefix(_MARK)
-    counts = _counts(lines[0])
-    dim = counts[1] if counts else _trailing_numbers(lines[0])
+def _text_blocks(stream: BinaryIO, first: bytes, counts: tuple[int, int] | None, place: str) -> Iterator[Block]:
+    dim = counts[1] if counts else _trailing_numbers(first)
     if dim < 1:
-        raise DataError(
-            f"{place}:1: found {lines[0][:60]!r}, expected a word and its numbers; is it a text of vectors?"
-        )
-    start = 1 if counts else 0
-    number, blank = 1 + start, 0
-    for block in chain([lines[start:]], iter(partial(stream.readlines, _BLOCK_BYTES), [])):
+        raise DataError(f"{place}:1: found {first[:60]!r}, expected a word and its numbers; is it a text of vectors?")
+    number, blank = 2 if counts else 1, 0
+    for block in chain([[] if counts else [first]], iter(partial(stream.readlines, _BLOCK_BYTES), [])):
         filled = len(block)
         while filled and not block[filled - 1].strip():
             filled -= 1
@@ -318,22 +311,25 @@ def _parse(lines: Sequence[bytes], dim: int, place: str, number: int) -> Block:
         stripped = line.rstrip().replace(b"\t", b" ")
         if stripped.count(b" ") == dim:
             word, _, text = stripped.partition(b" ")
-        else:
-            word, text = _split_from_right(stripped, dim, f"{place}:{number + offset}")
+        else:  # the word has spaces in it; it never ends with " " and a number, or the line is too long
+            word = stripped.rsplit(b" ", dim)[0]
+            text = stripped[len(word) + 1 :]
+            if text.count(b" ") != dim - 1 or _is_number(word.rpartition(b" ")[2]):
+                raise _wrong_numbers(f"{place}:{number + offset}", _trailing_numbers(stripped), dim)
         words.append(word)
         texts.append(text)
-    values = _numbers(b" ".join(texts))
+    try:
+        values = np.fromstring(b" ".join(texts), dtype=np.float32, sep=" ")
+    except ValueError:  # something in it is no number
+        values = np.empty(0, dtype=np.float32)
     if values.size != len(lines) * dim or not np.isfinite(values).all():
-        _name_bad_number(texts, place, number)
+        pieces = ((offset, piece) for offset, text in enumerate(texts) for piece in text.split(b" "))
+        offset, piece = next((offset, piece) for offset, piece in pieces if not _is_number(piece))
+        raise DataError(
+            f"{place}:{number + offset}: found {piece.decode('utf-8', 'replace')!r}, expected a finite number; "
+            "the file is damaged, download it again"
+        )
     return words, values.reshape(len(lines), dim)
-
-
-def _split_from_right(line: bytes, dim: int, where: str) -> tuple[bytes, bytes]:
-    """A word with spaces in it and its numbers; a word never ends with " " and a number, or the line is too long."""
-    pieces = line.rsplit(b" ", dim)
-    if len(pieces) <= dim or _is_number(pieces[0].rpartition(b" ")[2]):
-        raise _wrong_numbers(where, _trailing_numbers(line), dim)
-    return pieces[0], line[len(pieces[0]) + 1 :]
 
 
 def _wrong_numbers(where: str, found: int, dim: int) -> DataError:
@@ -341,14 +337,6 @@ def _wrong_numbers(where: str, found: int, dim: int) -> DataError:
         f"{where}: found {found} numbers, expected {dim} after the word; the file is truncated or damaged, download it "
         "again"
     )
-
-
-def _numbers(text: bytes) -> NDArray[np.float32]:
-    """The numbers of a text, none if it holds anything else."""
-    try:
-        return np.fromstring(text, dtype=np.float32, sep=" ")
-    except ValueError:
-        return np.empty(0, dtype=np.float32)
 
 
 def _is_number(text: bytes) -> bool:
@@ -362,17 +350,6 @@ def _trailing_numbers(line: bytes) -> int:
     pieces = line.split()[1:]
     words = [place for place, piece in enumerate(pieces, start=1) if not _is_number(piece)]
     return len(pieces) - max(words, default=0)
-
-
-def _name_bad_number(texts: Sequence[bytes], place: str, number: int) -> NoReturn:
-    for offset, text in enumerate(texts):
-        for piece in text.split(b" "):
-            if not _is_number(piece):
-                raise DataError(
-                    f"{place}:{number + offset}: found {piece.decode('utf-8', 'replace')!r}, expected a finite number; "
-                    "the file is damaged, download it again"
-                )
-    raise AssertionError("every piece is a number")
 
 
 def _digests(words: Iterable[bytes]) -> NDArray[np.bytes_]:
