@@ -128,27 +128,28 @@ def _run(
             cells.append(Cell())
             found.append(None)
             continue
-        found.append(estimates(result, key) if estimates else None)
+        estimated = estimates(result, key) if estimates else None
+        found.append(estimated)
         remarks = sorted(set(result.flags) - common) + ([_OTHER_DATA] if result.data != usual[task] else [])
-        value = 100 * result.scores[key]
-        cells.append(Cell(value=value, interval=_interval(found[-1]), source=(name,), marks=tuple(remarks)))
+        cells.append(
+            Cell(
+                value=100 * result.scores[key],
+                interval=estimated.interval().scaled(100) if estimated else None,
+                source=(name,),
+                marks=tuple(remarks),
+            )
+        )
     differing = _differing_fields(results)
     if layout.average:
         whole = [one for one in found if one is not None]
         together = average(whole) if len(whole) == len(found) and not differing else None
         values = [cell.value for cell in cells if cell.value is not None]
         mean = sum(values) / len(values) if len(values) == len(cells) and not differing else None
-        cells.append(Cell(value=mean, interval=_interval(together), source=(name,)))
+        interval = together.interval().scaled(100) if together else None
+        cells.append(Cell(value=mean, interval=interval, source=(name,)))
         found.append(together)
     marks = (*sorted(common), *_row_marks(results, differing))
     return Run(results[0].encoder, results, tuple(cells), tuple(found), marks)
-
-
-def _interval(found: Estimate | None) -> tuple[float, float] | None:
-    if found is None:
-        return None
-    interval = found.interval().scaled(100)
-    return interval.low, interval.high
 
 
 def _replicates(runs: Sequence[Run]) -> list[list[Run]]:

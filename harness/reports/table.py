@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.reports.uncertainty import Interval
 from harness.reports.verdicts import Verdict
 
 Kind = Literal["section", "measured", "published", "difference"]
@@ -19,7 +20,7 @@ class Cell:
     """One number at full precision, or nothing, and what a reader must know of it."""
 
     value: float | None = None  # in the column's unit, the mean where there are several seeds
-    interval: tuple[float, float] | None = None  # its 95 % interval in the same unit
+    interval: Interval | None = None  # its 95 % interval in the same unit
     deviation: float | None = None  # standard deviation of the seeds
     seeds: int = 1  # how many runs the value is the mean of
     verdict: Verdict | None = None  # of a published number, whether it is reproduced
@@ -127,7 +128,7 @@ def spread_text(cell: Cell, digits: int = 2) -> str:
     """`52.1–53.9`, an interval; `sd 0.21`, of seeds; or nothing."""
     if cell.deviation is not None:
         return f"sd {cell.deviation:.{digits}f}"
-    return "" if cell.interval is None else f"{cell.interval[0]:.1f}–{cell.interval[1]:.1f}"
+    return "" if cell.interval is None else f"{cell.interval.low:.1f}–{cell.interval.high:.1f}"
 
 
 def texts(row: Row, table: Table, numbers: Mapping[str, int]) -> list[str]:

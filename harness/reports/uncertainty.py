@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from statistics import NormalDist
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,7 @@ LEVEL = 0.95
 FEW_CHAINS = 30
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(NamedTuple):
     """Two-sided, in the unit of what it is about."""
 
     low: float
@@ -120,9 +119,9 @@ class Estimate:
             raise ResultError("the two have other items or another order; run one of them again")
         return replace(self, value=self.value - other.value, influence=self.influence - other.influence, bounded=False)
 
-    def interval(self, level: float = LEVEL) -> Interval:
+    def interval(self) -> Interval:
         """In which the score of the encoder over other items of this kind lies; asymmetric near the ends of -1..1."""
-        return normal_interval(self.value, math.sqrt(self.variance), level=level, bounded=self.bounded)
+        return normal_interval(self.value, math.sqrt(self.variance), bounded=self.bounded)
 
 
 def average(estimates: Sequence[Estimate]) -> Estimate:
@@ -136,9 +135,9 @@ def average(estimates: Sequence[Estimate]) -> Estimate:
     )
 
 
-def normal_interval(value: float, error: float, *, level: float = LEVEL, bounded: bool = True) -> Interval:
+def normal_interval(value: float, error: float, *, bounded: bool = True) -> Interval:
     """Value +- z error; for a score in -1..1 on Fisher's scale, atanh, which keeps the interval inside."""
-    z = NormalDist().inv_cdf((1 + level) / 2)
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
     if not bounded or abs(value) >= 1:
         return Interval(value - z * error, value + z * error)
     centre, half = math.atanh(value), z * error / (1 - value**2)

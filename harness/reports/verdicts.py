@@ -19,7 +19,7 @@ from harness.names import EncoderCard, ScoreKey
 from harness.reports import published
 from harness.reports.contrasts import Spread, pool_spreads
 from harness.reports.published import AVERAGE, PublishedRow
-from harness.reports.uncertainty import Interval
+from harness.reports.uncertainty import LEVEL, Interval
 
 Outcome = Literal["reproduced", "not reproduced", "undecided"]
 
@@ -96,16 +96,27 @@ def judge(
     target = row.values[place.task]
     places = row.decimals
     if cards[0].seed is None:
-        return _exact(values[0], _own_mean(row, target, values[0], place), places, place)
+        return _exact(values[0], row, place)
     runs = distinct_runs(values, cards)
     if len(runs) == 1 and round(runs[0], places) == round(target, places):
+        found = Prediction(outcome="reproduced", interval=None)
         reason = f"the one run gives the published digits, {target:.{min(places, 4)}f}"
-        return _verdict("reproduced", runs, target, None, reason)
-    reference = reference_spread(cards[0].method, row.backbone, place)
-    limit = (MARGIN_AVERAGE if place.task == AVERAGE else MARGIN_TASK) if margin is None else margin
-    found = predict(runs, target, reference, limit)
-    reason = f"{_reason(found, len(runs), reference, limit)}{_beside_reference(runs, reference)}"
-    return _verdict(found.outcome, runs, target, found, reason)
+    else:
+        reference = reference_spread(cards[0].method, row.backbone, place)
+        limit = (MARGIN_AVERAGE if place.task == AVERAGE else MARGIN_TASK) if margin is None else margin
+        found = predict(runs, target, reference, limit)
+        reason = f"{_reason(found, len(runs), reference, limit)}{_beside_reference(runs, reference)}"
+    low, high = found.interval or (None, None)
+    return Verdict(
+        outcome=found.outcome,
+        measured=fmean(runs),
+        published=target,
+        seeds=len(runs),
+        low=low,
+        high=high,
+        reason=reason,
+        more_seeds=found.more_seeds,
+    )
 
 
 def distinct_runs(values: Sequence[float], cards: Sequence[EncoderCard]) -> list[float]:
@@ -116,19 +127,15 @@ def distinct_runs(values: Sequence[float], cards: Sequence[EncoderCard]) -> list
     return list(seen.values())
 
 
-def _own_mean(row: PublishedRow, target: float, value: float, place: Place) -> float:
-    """A paper's own average, or the mean of its row where that is nearer: two of the paper's are not the mean."""
-    if place.task != AVERAGE:
-        return target
-    mean = fmean(number for task, number in row.values.items() if task != AVERAGE)
-    return min(target, mean, key=lambda one: abs(one - value))
-
-
-def _exact(value: float, target: float, places: int, place: Place) -> Verdict:
-    digits = 0.5 * 10.0**-places
+def _exact(value: float, row: PublishedRow, place: Place) -> Verdict:
+    """The verdict on an encoder without seeds."""
+    target = row.values[place.task]
+    if place.task == AVERAGE:  # the mean of the row where that is nearer: two of the paper's averages are not the mean
+        mean = fmean(number for task, number in row.values.items() if task != AVERAGE)
+        target = min(target, mean, key=lambda one: abs(one - value))
     in_rows = place.rows if place.key.metric == "accuracy" else None
     tolerance = 100 * ROWS / in_rows if in_rows else TOLERANCE[place.key.metric]
-    limit, difference = digits + tolerance, value - target
+    limit, difference = 0.5 * 10.0**-row.decimals + tolerance, value - target
     same = abs(difference) <= limit + 1e-9
     shown = f"{difference:+.2f}" if abs(difference) >= 0.01 else f"{difference:+.4f}"
     if in_rows:
@@ -174,20 +181,6 @@ def _beside_reference(runs: Sequence[float], reference: Spread | None) -> str:
     )
 
 
-def _verdict(outcome: Outcome, runs: Sequence[float], target: float, found: Prediction | None, reason: str) -> Verdict:
-    interval = found.interval if found else None
-    return Verdict(
-        outcome=outcome,
-        measured=fmean(runs),
-        published=target,
-        seeds=len(runs),
-        low=None if interval is None else interval.low,
-        high=None if interval is None else interval.high,
-        reason=reason,
-        more_seeds=found.more_seeds if found else 0,
-    )
-
-
 def reference_spread(method: str, backbone: str, place: Place) -> Spread | None:
     """The spread of one run among those that others published of the same recipe, task, split and metric."""
     runs = _replication().get((method, backbone, place.task, place.key))
@@ -202,29 +195,29 @@ def _replication() -> Mapping[tuple[str, str, str, ScoreKey], Sequence[float]]:
     return runs
 
 
-def prediction_interval(own: Sequence[float], spread: Spread, level: float = 0.95) -> Interval:
+def prediction_interval(own: Sequence[float], spread: Spread) -> Interval:
     """In which one more run of the recipe lies, in points.
 
     Source: Hahn and Meeker 1991, Statistical intervals, section 4.7.
     """
-    half = _half_width(len(own), spread, level)
+    half = _half_width(len(own), spread)
     return Interval(fmean(own) - half, fmean(own) + half)
 
 
-def mean_interval(own: Sequence[float], spread: Spread, level: float = 0.95) -> Interval:
+def mean_interval(own: Sequence[float], spread: Spread) -> Interval:
     """In which the mean of very many runs of the recipe lies, in points."""
-    half = _quantile(spread.freedom, level) * spread.deviation / math.sqrt(len(own))
+    half = _quantile(spread.freedom) * spread.deviation / math.sqrt(len(own))
     return Interval(fmean(own) - half, fmean(own) + half)
 
 
-def _half_width(n: int, spread: Spread, level: float = 0.95) -> float:
-    return _quantile(spread.freedom, level) * spread.deviation * math.sqrt(1 + 1 / n)
+def _half_width(n: int, spread: Spread) -> float:
+    return _quantile(spread.freedom) * spread.deviation * math.sqrt(1 + 1 / n)
 
 
-def _quantile(freedom: int, level: float) -> float:
+def _quantile(freedom: int) -> float:
     from scipy.special import stdtrit  # reports without verdicts do not wait for scipy
 
-    return float(stdtrit(freedom, (1 + level) / 2))
+    return float(stdtrit(freedom, (1 + LEVEL) / 2))
 
 
 def predict(own: Sequence[float], published: float, reference: Spread | None, margin: float) -> Prediction:

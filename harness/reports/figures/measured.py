@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import ResultError
-from harness.names import EncoderCard
+from harness.names import STS, EncoderCard
 from harness.reports.match import recipe_of
 from harness.results.items import SeriesItems
 from harness.results.record import Result
@@ -22,8 +22,7 @@ SENTENCES = {"unique": "unique sentences", "occurrences": "sentences, repeated o
 SPLITS = ("test", "dev", "train", "all")
 DATA = {"geometry-stsb": "STS-B", "mini-geometry": "mini pairs"}
 
-_STS = ("STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark", "SICKRelatedness")
-COLOUR_TASKS = {task: ("mini-sts",) if task == "mini-geometry" else _STS for task in DATA}
+COLOUR_TASKS = {task: ("mini-sts",) if task == "mini-geometry" else STS for task in DATA}
 COLOUR_NAMES = {task: "mini-STS" if task == "mini-geometry" else "average STS" for task in DATA}
 _COLOUR_KEY = "spearman/all/test"
 
@@ -158,9 +157,8 @@ def _folded(measured: Sequence[Measured]) -> list[Measured]:
 
 
 def _average(scores: Mapping[tuple[str, str], float], name: str, task: str) -> float | None:
-    values = [scores.get((name, other)) for other in COLOUR_TASKS[task]]
-    known = [value for value in values if value is not None]
-    return 100 * sum(known) / len(known) if len(known) == len(values) else None
+    known = [scores[name, other] for other in COLOUR_TASKS[task] if (name, other) in scores]
+    return 100 * sum(known) / len(known) if len(known) == len(COLOUR_TASKS[task]) else None
 
 
 def gaps(found: Found, definition: Definition, results_dir: Path, *, colour: bool) -> list[str]:
