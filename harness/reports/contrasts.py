@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, variance
+from string import ascii_letters
 
 import numpy as np
 
@@ -130,7 +131,12 @@ def contrast(a: Side, b: Side | None, value: float = 0.0, *, items: float | None
 
     sides = [a] if b is None else [a, b]
     if items is None:
-        items = a.mean.variance if b is None else _item_variance(a.mean, b.mean)
+        if b is None:
+            items = a.mean.variance
+        elif len(a.mean.influence) > 1 or len(b.mean.influence) > 1:
+            items = a.mean.minus(b.mean).variance
+        else:  # stored intervals, which are not paired
+            items = a.mean.variance + b.mean.variance
     total = items + sum(side.seed_variance for side in sides)
     difference = a.mean.value - (value if b is None else b.mean.value)
     if total == 0:
@@ -141,11 +147,6 @@ def contrast(a: Side, b: Side | None, value: float = 0.0, *, items: float | None
     half = float(stdtrit(freedom, 0.975)) * error
     p = float(2 * stdtr(freedom, -abs(difference) / error))
     return Contrast(difference, Interval(difference - half, difference + half), p)
-
-
-def _item_variance(a: Estimate, b: Estimate) -> float:
-    paired = len(a.influence) > 1 or len(b.influence) > 1
-    return a.minus(b).variance if paired else a.variance + b.variance
 
 
 def find_differences(sides: Mapping[str, Side]) -> list[tuple[str, str]]:
@@ -195,10 +196,5 @@ def letters(names: Sequence[str], apart: Sequence[tuple[str, str]]) -> dict[str,
         columns = kept + [part for part in new if not any(part < more for more in new)]
     rank = {name: i for i, name in enumerate(names)}
     columns.sort(key=lambda column: sorted(rank[name] for name in column))
-    return {name: "".join(_letter(i) for i, column in enumerate(columns) if name in column) for name in names}
-
-
-def _letter(number: int) -> str:
-    """a, b, ..., z, then A, ..., Z, then in brackets."""
-    alphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    return alphabet[number] if number < len(alphabet) else f"({number})"
+    signs = [*ascii_letters, *(f"({number})" for number in range(len(ascii_letters), len(columns)))]
+    return {name: "".join(signs[i] for i, column in enumerate(columns) if name in column) for name in names}

@@ -44,20 +44,10 @@ def model_cards(results: Sequence[Result]) -> Mapping[str, str]:
     for name, own in sorted(by_encoder.items()):
         plain = re.sub(r"[^A-Za-z0-9._=-]+", "_", name).strip("_.") or "encoder"
         plain = plain if f"{plain}.md" not in files else f"{plain}-{own[0].encoder.identity[:8]}"
-        files[f"{plain}.md"] = model_card(own)
+        files[f"{plain}.md"] = f"---\n{_metadata(own, 'sentence-transformers')}\n---\n\n{_body(own[0].encoder, own)}"
         if entries := eval_results(own):
             files[f"{plain}.eval_results.yaml"] = entries
     return files
-
-
-def model_card(results: Sequence[Result]) -> str:
-    """A README.md with metadata as the hub reads it.
-
-    Args:
-        results: of one encoder, at least one of them a correlation or an accuracy.
-    """
-    known = [result for result in results if has_score(result)]
-    return f"---\n{_metadata(known, 'sentence-transformers')}\n---\n\n{_body(known[0].encoder, known)}"
 
 
 def with_scores(readme: str, results: Sequence[Result], library: str) -> str:
@@ -65,7 +55,7 @@ def with_scores(readme: str, results: Sequence[Result], library: str) -> str:
 
     Args:
         readme: with metadata of its own between two lines `---`, which are replaced.
-        results: of the model; as for `model_card`.
+        results: of the model, at least one of them a correlation or an accuracy.
         library: that loads the model, as the hub names it.
     """
     known = [result for result in results if has_score(result)]
@@ -78,12 +68,12 @@ def eval_results(results: Sequence[Result]) -> str:
     entries = [
         {
             "dataset": dict(zip(("id", "task_id"), _BENCHMARK[result.task], strict=True)),
-            "value": round(100 * result.scores[result.metric], 4),
+            "value": _percent(result),
             "date": result.run.started[:10],
             "notes": f"Spearman of cosines by bench, protocol {visible(result.protocol)}, SentEval's copy of the pairs",
         }
         for result in results
-        if result.task in _BENCHMARK and _metric(result) == "spearman"
+        if result.task in _BENCHMARK and result.metric.startswith("spearman/")
     ]
     return "".join(f"- {json.dumps(entry, ensure_ascii=True)}\n" for entry in entries)
 
@@ -103,19 +93,14 @@ def _metadata(known: Sequence[Result], library: str) -> str:
 
 def has_score(result: Result) -> bool:
     """Whether a card shows the result: correlations and accuracies."""
-    return _metric(result) is not None
-
-
-def _metric(result: Result) -> str | None:
-    metric = result.metric.partition("/")[0]
-    return metric if metric in _METRICS else None
+    return result.metric.partition("/")[0] in _METRICS
 
 
 def _entry(result: Result) -> dict[str, object]:
     """One task as an entry of `model-index`; JSON is YAML."""
-    kind, label = _METRICS[str(_metric(result))]
-    split = result.metric.rpartition("/")[2]
-    similarity = kind in ("spearmanr", "pearsonr")
+    metric, *_, split = result.metric.split("/")
+    kind, label = _METRICS[metric]
+    similarity = metric != "accuracy"
     return {
         "task": {"type": _SIMILARITY if similarity else _CLASSIFICATION, "name": "STS" if similarity else "Transfer"},
         "dataset": {
@@ -123,14 +108,12 @@ def _entry(result: Result) -> dict[str, object]:
             "name": short_task(result.task),
             "split": split,
         },
-        "metrics": [
-            {
-                "type": kind,
-                "name": f"{label} ({visible(result.protocol)})",
-                "value": round(100 * result.scores[result.metric], 4),
-            }
-        ],
+        "metrics": [{"type": kind, "name": f"{label} ({visible(result.protocol)})", "value": _percent(result)}],
     }
+
+
+def _percent(result: Result) -> float:
+    return round(100 * result.scores[result.metric], 4)
 
 
 def _body(card: EncoderCard, results: Sequence[Result]) -> str:

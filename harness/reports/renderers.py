@@ -244,29 +244,22 @@ def tidy_lines(table: Table) -> Iterator[Line]:
             continue
         encoder = encoder if row.below else row.name or row.label
         for cell, column in zip(row.cells, table.columns, strict=True):
-            if cell.value is not None or cell.words:
-                yield _tidy_line(encoder, row, cell, column, table.protocol)
-
-
-def _tidy_line(encoder: str, row: Row, cell: Cell, column: Column, protocol: str) -> Line:
-    low, high = cell.interval or (None, None)
-    source = "measured" if row.kind == "measured" and not row.below else " ".join(cell.source) or row.label
-    verdict = cell.verdict
-    return (
-        encoder,
-        source,
-        column.task or column.head,
-        protocol,
-        column.key,
-        cell.words if cell.value is None else cell.value,
-        low,
-        high,
-        cell.deviation,
-        cell.seeds if row.kind == "measured" else None,
-        None if verdict is None else verdict.outcome,
-        None if verdict is None else verdict.reason,
-        note_of((*row.marks, *cell.marks)) or None,
-    )
+            if cell.value is None and not cell.words:
+                continue
+            own = row.kind == "measured" and not row.below
+            yield (
+                encoder,
+                "measured" if own else " ".join(cell.source) or row.label,
+                column.task or column.head,
+                table.protocol,
+                column.key,
+                cell.words if cell.value is None else cell.value,
+                *(cell.interval or (None, None)),
+                cell.deviation,
+                cell.seeds if row.kind == "measured" else None,
+                *((cell.verdict.outcome, cell.verdict.reason) if cell.verdict else (None, None)),
+                note_of((*row.marks, *cell.marks)) or None,
+            )
 
 
 def terminal(table: Table, room: int, rule: str = "─") -> Iterator[tuple[str, str]]:

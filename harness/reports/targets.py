@@ -206,12 +206,6 @@ class Choice:
         changed = self.texts or self.fit or self.settings
         return not changed and (self.backbone is None or self.backbone in paper.backbones)
 
-    def settings_of(self, method: str) -> dict[str, str]:
-        """The parameters for encoders of a method; what is said of the method wins over what is said of all."""
-        trained = {key: text for key, text in self.settings.items() if ":" not in key and method in OWN_TEXT}
-        own = {key.partition(":")[2]: text for key, text in self.settings.items() if key.startswith(f"{method}:")}
-        return trained | own
-
     def used_by(self, runs: Sequence[str]) -> "Choice":
         """Without the texts and settings that none of these models is made with.
 
@@ -236,14 +230,21 @@ class Choice:
         return replace(self, texts=texts, settings=settings, fit=self.fit if fitted else "")
 
     def applied(self, spec: Spec) -> Spec:
-        """The specification with what stands for the paper's corpora, and with the settings that it leaves open."""
+        """The specification with what stands for the paper's corpora, and with the settings that it leaves open.
+
+        What is said of the method wins over what is said of every trained encoder.
+        """
         given = dict(spec.given)
         if given.get("data") in TEXTS:
             given["data"] = self.texts.get(str(given["data"]))
         if given.get("fit") == "nli":
             own = "mini-nli" if given.get("backbone") in BUNDLED else "nli"
             given["fit"] = self.fit or self.texts.get("nli") or own
-        left_open = {key: text for key, text in self.settings_of(spec.name).items() if key not in given}
+        of_all = {key: text for key, text in self.settings.items() if ":" not in key and spec.name in OWN_TEXT}
+        of_method = {
+            key.partition(":")[2]: text for key, text in self.settings.items() if key.startswith(f"{spec.name}:")
+        }
+        left_open = {key: text for key, text in (of_all | of_method).items() if key not in given}
         return Spec(spec.name, {key: text for key, text in (given | left_open).items() if text is not None})
 
 

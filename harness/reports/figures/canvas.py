@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib.style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -99,7 +98,7 @@ def _csv(drawing: Drawing) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(drawing.header)
-    writer.writerows([_field(value) for value in row] for row in drawing.rows)
+    writer.writerows(drawing.rows)
     return buffer.getvalue()
 
 
@@ -111,9 +110,3 @@ def _tex(drawing: Drawing, name: str) -> str:
         f"\\includegraphics[width=\\linewidth]{{{name}.pdf}}\n\\caption{{{latex_text(drawing.caption)}}}\n"
         f"\\label{{fig:{name}}}\n\\end{{figure{wide}}}\n"
     )
-
-
-def _field(value: Any) -> str:
-    if value is None:
-        return ""
-    return repr(value) if isinstance(value, float) else str(value)

@@ -99,9 +99,8 @@ def read_log(path: Path, name: str = "") -> Trajectory:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise ResultError(f"{file}: cannot be read ({reason}), expected a training log; check --runs") from error
-    points = [
-        p for number, line in enumerate(lines, start=1) if line.strip() for p in _points(line, f"{file}:{number}")
-    ]
+    read = [_point(line, f"{file}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
+    points = [point for point in read if point is not None]
     if not points:
         raise ResultError(
             f"{file}: no line has {_ALIGNMENT} and {_UNIFORMITY}; train again with a development set, or for longer"
@@ -112,13 +111,14 @@ def read_log(path: Path, name: str = "") -> Trajectory:
     )
 
 
-def _points(line: str, where: str) -> list[Point]:
+def _point(line: str, where: str) -> Point | None:
+    """The evaluation that a line of a log is about; None for a line of training alone."""
     try:
         entry = json.loads(line)
     except ValueError as error:
         raise ResultError(f"{where}: is not JSON ({error}); delete the line if the run was cut off there") from error
     if not isinstance(entry, dict) or None in (entry.get(_ALIGNMENT), entry.get(_UNIFORMITY)):  # undefined, or none
-        return []
+        return None
     for key in ("step", _ALIGNMENT, _UNIFORMITY, _SPEARMAN):
         value = entry.get(key)
         if key == _SPEARMAN and value is None:
@@ -126,7 +126,7 @@ def _points(line: str, where: str) -> list[Point]:
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise ResultError(f"{where}: {key} is {value!r}, expected a number; look at what wrote the log")
     dev = None if entry.get(_SPEARMAN) is None else 100 * entry[_SPEARMAN]
-    return [Point(entry["step"], entry[_ALIGNMENT], entry[_UNIFORMITY], dev)]
+    return Point(entry["step"], entry[_ALIGNMENT], entry[_UNIFORMITY], dev)
 
 
 def trajectory(runs: Sequence[Trajectory], *, width: str = "column") -> Drawing:
