@@ -34,7 +34,7 @@ from baselines.simcse.data import DROPOUT, INIT, MASKING, Batches, Corpus, DevSe
 from baselines.simcse.settings import Settings, SimcseSup, SimcseUnsup
 from harness import files
 from harness.encoders.batching import prefetch
-from harness.encoders.checkpoint import Checkpoint, load_tokenizer, loading
+from harness.encoders.checkpoint import Checkpoint, load, load_tokenizer
 from harness.encoders.forward import BERTS, Head, forward_pooled
 from harness.errors import EncoderError, UsageError
 from harness.progress import Progress, silent
@@ -51,7 +51,6 @@ class SentenceModel(nn.Module):
     Attributes:
         backbone: the transformer, without its pretrained pooler, which SimCSE never uses.
         head: tanh(W x + b) over CLS; None for poolers other than cls.
-        width: d, the length of a vector.
         pooling: how evaluation pools.
     """
 
@@ -59,7 +58,6 @@ class SentenceModel(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
-        self.width = int(backbone.config.hidden_size)  # type: ignore[union-attr, arg-type]
         self.pooling = settings.pooling
         self._pooler = settings.pooler
 
@@ -76,37 +74,25 @@ def make_model(checkpoint: Checkpoint, settings: Settings) -> SentenceModel:
         UsageError: if the checkpoint is of a family that is not BERT's.
         EncoderError: if the weights do not fit the configuration.
     """
-    from transformers import AutoModel
-
-    folder = checkpoint.transformer
     family = checkpoint.configuration.kind
     if family not in BERTS:
         raise UsageError(f"{checkpoint.name}: model_type {family} cannot be trained, expected {', '.join(BERTS)}")
-    changes = {}
+    with torch.random.fork_rng(devices=[]):  # a pooler that the weights lack is drawn, and not used
+        backbone: Any = load(checkpoint, dtype=torch.float32).model
+    if hasattr(backbone, "pooler"):
+        backbone.pooler = None
     if settings.dropout is not None:
-        changes = {"hidden_dropout_prob": settings.dropout, "attention_probs_dropout_prob": settings.dropout}
-    pooler = {} if family == "electra" else {"add_pooling_layer": False}
-    with loading(checkpoint):
-        backbone, report = AutoModel.from_pretrained(
-            str(folder),
-            dtype=torch.float32,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            **pooler,
-            **changes,
-        )
-    missing = [key for key in report["missing_keys"] if "position_ids" not in key]
-    if missing:
-        raise EncoderError(
-            f"{folder}: the weights lack {len(missing)} tensors of the configuration, first {missing[0]}; they would "
-            "stay random"
-        )
-    backbone.config.use_cache = False
+        for module in backbone.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = settings.dropout
     if settings.pooler in _FIRST_TOKEN and not settings.mlm_weight:  # the masked language model needs every token
         last = backbone.encoder.layer[-1]
         last.forward = partial(_first_token, last)
-    head = _fresh_head(backbone.config) if settings.pooler == "cls" else None
+    head = None
+    if settings.pooler == "cls":
+        # Drawn as `init_weights` does: https://github.com/princeton-nlp/SimCSE/blob/49fa580/simcse/models.py#L19-L33
+        width, spread = backbone.config.hidden_size, backbone.config.initializer_range
+        head = Head(torch.empty(width, width).normal_(0.0, spread), torch.zeros(width))
     return SentenceModel(backbone, head, settings)
 
 
@@ -131,12 +117,6 @@ def _first_token(block: Any, states: Tensor, mask: Tensor | None = None, *_: obj
     )
     attended = block.attention.output(context.transpose(1, 2).flatten(2), first)
     return block.feed_forward_chunk(attended)  # type: ignore[no-any-return]
-
-
-def _fresh_head(config: Any) -> Head:
-    """https://github.com/princeton-nlp/SimCSE/blob/49fa580/simcse/models.py#L19-L33; `init_weights` draws it so."""
-    width, spread = config.hidden_size, config.initializer_range
-    return Head(torch.empty(width, width).normal_(0.0, spread), torch.zeros(width))
 
 
 class Trainee(nn.Module):
