@@ -97,16 +97,10 @@ def explain(  # noqa: PLR0913  what the command asks for
     thorough: bool = False,
     tell: Tell = lambda text: None,
 ) -> Explanation:
-    """Find the reading of every factor under which an encoder gives the published numbers.
+    """Find the reading of every factor under which an encoder gives the published numbers; see `harness.explain`.
 
-    Args:
-        model: specification.
-        tasks: similarity benchmarks without a split, such as `STS12` or `SICK-R`, or classification tasks, not both.
-        context: of the encoder.
-        given: a number that the user has, the mean over the tasks; the way starts at the reading nearest to it.
-        published: task -> percent, for all the tasks.
-        thorough: whether to try the dearest readings too.
-        tell: is told, before each part of the work, what will be computed.
+    The way starts at the reading nearest to the number that is given. Similarity benchmarks are named without a split.
+    Before each part of the work `tell` is told what will be computed.
 
     Raises:
         UsageError: if the specification or a task is unknown, or the encoder is fitted anew for every task.

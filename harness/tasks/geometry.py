@@ -25,7 +25,7 @@ from harness.encoders.protocol import Embeddings, Encoder, embed
 from harness.errors import TaskError
 from harness.results.items import SeriesItems
 from harness.tasks import geometry_metrics as geometry
-from harness.tasks.geometry_metrics import Doubles, unit_rows
+from harness.tasks.geometry_metrics import unit_rows
 from harness.tasks.metrics import Vector
 from harness.tasks.outcome import Outcome, Prepared
 from harness.tasks.similarity import as_senteval_text
@@ -86,13 +86,15 @@ class GeometryTask:
                 "spectrum-centred": geometry.singular_values(unit, centred=True),
             }
             rng = np.random.default_rng(self.seed)
-            measured = {
-                **_alignments(distances, split.gold, rng),
-                **_uniformities("unique", unit, rng),
-                **_uniformities("occurrences", unit[rows], rng),
-                **_anisotropies(unit, spectra),
+            scores |= _alignments(distances, split.gold, name, rng)
+            scores |= _uniformities(unit, f"unique/{name}", rng)
+            scores |= _uniformities(unit[rows], f"occurrences/{name}", rng)
+            scores |= {
+                f"effective-rank/unique/{name}": geometry.effective_rank(spectra["spectrum"]),
+                f"effective-rank-centred/unique/{name}": geometry.effective_rank(spectra["spectrum-centred"]),
+                f"isoscore/unique/{name}": geometry.isoscore(unit),
+                f"hubness/unique/{name}": geometry.hubness(unit),
             }
-            scores.update({_key(key, name): value for key, value in measured.items()})
             counts |= {f"pairs/{name}": len(split.gold)}
             counts |= {f"positives/{kind}/{name}": int(passes(split.gold).sum()) for kind, passes in POSITIVES.items()}
             counts |= {f"sentences/unique/{name}": len(unit), f"sentences/occurrences/{name}": len(rows)}
@@ -141,8 +143,8 @@ def _with_directions(encoder: Encoder, split: _Split, task: str) -> tuple[_Split
     return _Split([*(left[i] for i in kept), *(right[i] for i in kept)], split.gold[list(kept)]), pairs - len(kept)
 
 
-def _alignments(distances: Vector, gold: Vector, rng: np.random.Generator) -> Scores:
-    """By `alignment/<positives>`.
+def _alignments(distances: Vector, gold: Vector, split: str, rng: np.random.Generator) -> Scores:
+    """By `alignment/<positives>/<split>`.
 
     Raises:
         TaskError: if no pair passes the paper's threshold; the other two variants may be empty and are then left out.
@@ -152,7 +154,7 @@ def _alignments(distances: Vector, gold: Vector, rng: np.random.Generator) -> Sc
     for name, passes in POSITIVES.items():
         positive = passes(gold)
         if positive.any():
-            _add_mean(scores, f"alignment/{name}", powers[positive], rng)
+            scores |= _mean(f"alignment/{name}/{split}", powers[positive], rng)
         elif name == "gt4":
             raise TaskError(
                 f"alignment/{name}: none of {len(gold)} pairs has a gold score above 4, the highest is "
@@ -161,32 +163,15 @@ def _alignments(distances: Vector, gold: Vector, rng: np.random.Generator) -> Sc
     return scores
 
 
-def _uniformities(sentences: str, x: Embeddings, rng: np.random.Generator) -> Scores:
-    """By `<metric>/<sentences>`; the interval is over sentences as if they were drawn one by one, not in pairs."""
-    scores = {
-        f"average-cosine/{sentences}": geometry.average_cosine(x),
-        f"mean-vector-norm/{sentences}": geometry.mean_vector_norm(x),
-    }
-    contributions = geometry.uniformity_contributions(geometry.kernel_means(x, T))
-    _add_mean(scores, f"uniformity/{sentences}", contributions, rng)
-    return scores
-
-
-def _add_mean(scores: Scores, key: str, values: Vector, rng: np.random.Generator) -> None:
-    scores[key] = float(values.mean())
-    scores[f"{key}/low"], scores[f"{key}/high"] = geometry.bootstrap_interval(values, rng)
-
-
-def _anisotropies(unit: Embeddings, spectra: Mapping[str, Doubles]) -> Scores:
+def _uniformities(x: Embeddings, of: str, rng: np.random.Generator) -> Scores:
+    """By `<metric>/<of>`; the interval is over sentences as if they were drawn one by one, not in pairs."""
     return {
-        "effective-rank/unique": geometry.effective_rank(spectra["spectrum"]),
-        "effective-rank-centred/unique": geometry.effective_rank(spectra["spectrum-centred"]),
-        "isoscore/unique": geometry.isoscore(unit),
-        "hubness/unique": geometry.hubness(unit),
+        f"average-cosine/{of}": geometry.average_cosine(x),
+        f"mean-vector-norm/{of}": geometry.mean_vector_norm(x),
+        **_mean(f"uniformity/{of}", geometry.uniformity_contributions(geometry.kernel_means(x, T)), rng),
     }
 
 
-def _key(key: str, split: str) -> str:
-    """`alignment/gt4/low` on `test` -> `alignment/gt4/test/low`."""
-    metric, variant, *end = key.split("/")
-    return "/".join([metric, variant, split, *end])
+def _mean(key: str, values: Vector, rng: np.random.Generator) -> Scores:
+    low, high = geometry.bootstrap_interval(values, rng)
+    return {key: float(values.mean()), f"{key}/low": low, f"{key}/high": high}
