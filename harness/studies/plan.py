@@ -11,10 +11,12 @@ import resource
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.encoders.cached import CachedEncoder
 from harness.encoders.checkpoint import load_tokenizer, weight_files
@@ -36,33 +38,33 @@ _TRAINING = 4  # times the weights: they, their gradients, and two moments of Ad
 _KEPT_OF_TRAINING = 4  # times the weights, on disk: checkpoint with both moments, and the best weights
 _HUB_SECONDS = 5.0
 _KEPT = 20  # the last ones of a kind count, as a machine changes
-_FIELDS: dict[str, tuple[type, ...]] = {  # of a line; what else is no rate
-    "kind": (str,),
-    "what": (str,),
-    "units": (int,),
-    "seconds": (int, float),
-    "peak_bytes": (int,),
-}
+
+
+class _Rate(BaseModel):
+    """How fast a piece of work was: a line of the file."""
+
+    model_config = ConfigDict(strict=True)
+
+    machine: str  # digest of its facts
+    device: str
+    dtype: str
+    kind: str  # `train`, `fit`, `encode` or `task`
+    what: str  # method and backbone (see `rate_name`), or task and protocol
+    units: int  # texts read, sentences encoded, or 1
+    seconds: float  # for all units
+    peak_bytes: int  # of the process
 
 
 def note(context: Context, *, kind: str, what: str, units: int, seconds: float) -> None:
-    """Keep how fast a piece of work was; where nothing can be written, it is not kept.
-
-    Args:
-        context: device, dtype, and the cache folder that keeps it.
-        kind: `train`, `fit`, `encode` or `task`.
-        what: method and backbone (see `rate_name`), or task and protocol.
-        units: texts read, sentences encoded, or 1.
-        seconds: for all units.
-    """
+    """Keep a rate; where nothing can be written, it is not kept."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    rate = {"kind": kind, "what": what, "units": units, "seconds": seconds, "peak_bytes": peak}
+    rate = _Rate(**_here(context), kind=kind, what=what, units=units, seconds=seconds, peak_bytes=peak)
     path = _rates_file(context)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:  # one write of a short line, which other processes cannot come between
-            os.write(handle, (json.dumps({**_here(context), **rate}) + "\n").encode())
+            os.write(handle, (json.dumps(rate.model_dump()) + "\n").encode())
         finally:
             os.close(handle)
     except OSError:
@@ -82,11 +84,10 @@ class Rates:
         here = _here(context)
         self._found: dict[tuple[str, str], list[float]] = {}
         self._peaks: dict[str, int] = {}
-        for said in _lines(_rates_file(context)):
-            if any(said.get(key) != value for key, value in here.items()) or not said["units"]:
-                continue
-            self._found.setdefault((said["kind"], said["what"]), []).append(said["seconds"] / said["units"])
-            self._peaks[said["kind"]] = max(self._peaks.get(said["kind"], 0), said["peak_bytes"])
+        for one in _read_rates(_rates_file(context)):
+            if one.model_dump(include=set(here)) == here and one.units:
+                self._found.setdefault((one.kind, one.what), []).append(one.seconds / one.units)
+                self._peaks[one.kind] = max(self._peaks.get(one.kind, 0), one.peak_bytes)
 
     def seconds(self, kind: str, what: str, units: int) -> float | None:
         """How long so many units take, by the median of what was measured; None if nothing was."""
@@ -109,19 +110,13 @@ def _here(context: Context) -> dict[str, str]:
     return {"machine": digest, "device": context.device.partition(":")[0], "dtype": context.dtype}
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    found = []
-    for line in lines:
-        try:
-            said = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(said, dict) and all(isinstance(said.get(name), kind) for name, kind in _FIELDS.items()):
-            found.append(said)
+def _read_rates(path: Path) -> list[_Rate]:
+    """The lines that can be read; those cut by a crash are passed by."""
+    found: list[_Rate] = []
+    with suppress(OSError):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ValidationError):
+                found.append(_Rate.model_validate_json(line))
     return found
 
 
