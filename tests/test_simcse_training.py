@@ -20,7 +20,8 @@ from baselines.simcse.data import Batches
 from baselines.simcse.recipe import Optimizer, Trainee, contrastive_loss, make_model, train
 from baselines.simcse.settings import SimcseUnsup, published
 from harness.encoders.checkpoint import load_tokenizer
-from harness.errors import DataError, UsageError
+from harness.encoders.repository import find_checkpoint
+from harness.errors import DataError, EncoderError, UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -420,3 +421,31 @@ def with_pooler(folder):
     tensors = load_file(folder / "model.safetensors")
     tensors |= {"bert.pooler.dense.weight": torch.eye(16), "bert.pooler.dense.bias": torch.zeros(16)}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_training_starts_from_a_backbone_with_its_adapter_merged(tmp_path):
+    """Against peft's own forward pass over the base model."""
+    peft = pytest.importorskip("peft")
+    from transformers import AutoModel
+
+    base = random_bert(tmp_path / "base")
+    library = AutoModel.from_pretrained(base.folder)
+    config = peft.LoraConfig(r=2, target_modules=["query", "value"], init_lora_weights=False)
+    adapted = peft.get_peft_model(library, config).eval()
+    adapted.peft_config["default"].base_model_name_or_path = str(base.folder)
+    adapted.save_pretrained(tmp_path / "adapter")
+    checkpoint = find_checkpoint(str(tmp_path / "adapter"), offline=True)
+    batch = load_tokenizer(checkpoint)(sentences(3), return_tensors="pt", padding=True)
+    model = make_model(checkpoint, SETTINGS).eval()
+    expected = adapted(**batch).last_hidden_state[:, 0]
+    assert torch.allclose(model(batch["input_ids"], batch["attention_mask"]), expected, atol=1e-5)
+    plain = AutoModel.from_pretrained(base.folder)(**batch).last_hidden_state[:, 0]
+    assert (expected - plain).abs().max() > 0.01
+
+
+def test_a_backbone_with_a_tensor_that_goes_nowhere_is_refused(tmp_path):
+    backbone = random_bert(tmp_path / "base")
+    path = backbone.folder / "model.safetensors"
+    save_file({**load_file(path), "bert.encoder.layer.7.surprise": torch.zeros(2)}, path, {"format": "pt"})
+    with pytest.raises(EncoderError, match="surprise"):
+        make_model(find_checkpoint(str(backbone.folder), offline=True), SETTINGS)
