@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-Batches = Iterator[tuple[list[int], list[Embeddings]]]
+_Batches = Iterator[tuple[list[int], list[Embeddings]]]
 
 _PIECE = 8192  # sentences between two writes
 
@@ -94,8 +94,8 @@ class CachedEncoder:
                 yield positions, x
 
 
-def _pieces(batches: Batches) -> Batches:
-    """Batches put together, as many as fit into a piece; a larger batch is one alone."""
+def _pieces(batches: _Batches) -> _Batches:
+    """_Batches put together, as many as fit into a piece; a larger batch is one alone."""
     rows: list[int] = []
     parts: list[list[Embeddings]] = []
     for found, matrices in batches:

@@ -46,7 +46,7 @@ SENTENCE_CONFIGS = (
     "sentence_xlm-roberta_config.json",
     "sentence_xlnet_config.json",
 )
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ class Checkpoint:
     def content(self) -> dict[str, Value | None]:
         """Digests of every file that decides the vectors, for the card; read once."""
         with files.reading(self.folder):
-            adapter = [self.adapter / name for name in ADAPTER_FILES] if self.adapter else []
+            adapter = [self.adapter / name for name in _ADAPTER_FILES] if self.adapter else []
             return {
                 "weights": self.weights_sha256,
                 "config": digest_files([self.transformer / "config.json"]),
@@ -181,7 +181,7 @@ def weight_files(checkpoint: Checkpoint) -> list[Path]:
     folders = [checkpoint.transformer, *(module.folder for module in checkpoint.modules)]
     found = [path for folder in folders for path in find_weights(folder)]
     adapter = checkpoint.adapter
-    return found + ([path for name in ADAPTER_FILES[1:] if (path := adapter / name).is_file()] if adapter else [])
+    return found + ([path for name in _ADAPTER_FILES[1:] if (path := adapter / name).is_file()] if adapter else [])
 
 
 def quiet_transformers() -> None:

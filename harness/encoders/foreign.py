@@ -142,20 +142,20 @@ def _set_environment(variables: dict[str, str]) -> None:
 
 
 def _description(error: BaseException) -> str:
-    """Type and message in one printable line, even where the exception cannot say its own message."""
+    """Type and message in one _printable line, even where the exception cannot say its own message."""
     try:
-        message = printable(str(error))
+        message = _printable(str(error))
     except KeyboardInterrupt:
         raise
     except BaseException as second:  # SystemExit among them
         message = f"a message that cannot be read ({type(second).__name__})"
     if len(message) > _LONGEST:
         message = f"{message[:_LONGEST]}…"
-    name = printable(type(error).__name__)
+    name = _printable(type(error).__name__)
     return f"{name}: {message}" if message else name
 
 
-def printable(text: str) -> str:
+def _printable(text: str) -> str:
     """Foreign text in one line, without control characters that a terminal would obey."""
     return "".join(character for character in " ".join(text.split()) if character.isprintable())
 
@@ -178,7 +178,7 @@ class ForeignEncoder:
             self._owner.release()
 
 
-class ForeignMethod:
+class _ForeignMethod:
     """Somebody else's method that is fitted on each task, under such a card."""
 
     def __init__(self, method: Transductive, card: EncoderCard) -> None:
@@ -265,7 +265,7 @@ def plugged(entry: EncoderEntry, point: EntryPoint) -> EncoderEntry:
             built.card = card
             return built
         if isinstance(built, Transductive):
-            return ForeignMethod(built, card)
+            return _ForeignMethod(built, card)
         return ForeignEncoder(lambda texts: built.encode(texts), card, built)
 
     return replace(entry, build=build)

@@ -123,7 +123,7 @@ class Configuration:
         """Whether the library has a class for the encoder alone, as it has for T5."""
         from transformers import AutoModelForTextEncoding
 
-        return model_class(self.library) is AutoModelForTextEncoding
+        return _model_class(self.library) is AutoModelForTextEncoding
 
 
 def read_configuration(folder: Path, *, declares_modules: bool) -> Configuration:
@@ -214,7 +214,7 @@ def _positions(path: Path, library: Any) -> int | None:
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         return None
     with parsing(f"{path}: no model can be built of these settings"), torch.device("meta"):
-        model = model_class(library).from_config(library)
+        model = _model_class(library).from_config(library)
     for name, module in model.named_modules():
         padding = getattr(module, "padding_idx", None)
         if name.rpartition(".")[2] == "position_embeddings" and isinstance(padding, int):
@@ -222,7 +222,7 @@ def _positions(path: Path, library: Any) -> int | None:
     return limit
 
 
-def model_class(library: Any) -> Any:
+def _model_class(library: Any) -> Any:
     """The library's factory for a kind of model: of the encoder alone where it has a class for that."""
     from transformers import AutoModel, AutoModelForTextEncoding
     from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
@@ -239,7 +239,7 @@ def load_model(
         EncoderError: if tensors are missing, are of another size, or go nowhere. What the library raises passes.
     """
     with _without_adapter(folder, weights, adapter) as place:
-        model, report = model_class(configuration.library).from_pretrained(
+        model, report = _model_class(configuration.library).from_pretrained(
             str(place),
             dtype=dtype,
             output_loading_info=True,

@@ -45,7 +45,7 @@ def read_json(path: Path) -> Any:
         ) from error
     except ValueError as error:
         raise UsageError(f"{path}: damaged ({error}), expected a configuration in JSON; copy it again") from error
-    reason = foreign_content(text.encode("utf-8"))
+    reason = _foreign_content(text.encode("utf-8"))
     if reason:
         raise UsageError(f"{path}: {reason}")
     try:
@@ -66,7 +66,7 @@ def read_object(path: Path) -> dict[str, Any]:
     return found
 
 
-def foreign_content(start: bytes) -> str:
+def _foreign_content(start: bytes) -> str:
     """What a file is whose first bytes are no model's: the end of a sentence, or nothing."""
     head = start[:512].lstrip().lower()
     if head.startswith(b"version https://git-lfs"):
@@ -175,7 +175,7 @@ def check_content(paths: Iterable[Path]) -> None:
     """
     for path in paths:
         with path.open("rb") as file:
-            reason = foreign_content(file.read(512))
+            reason = _foreign_content(file.read(512))
         if reason:
             raise EncoderError(f"{path}: {reason}")
 

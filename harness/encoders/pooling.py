@@ -58,7 +58,7 @@ def needs_head(pooling: str) -> bool:
     return "cls" in pooling.split("+")
 
 
-def masked_mean(x: "Tensor", mask: "Tensor") -> "Tensor":
+def _masked_mean(x: "Tensor", mask: "Tensor") -> "Tensor":
     """(b, s, d) and (b, s) of 0/1 -> (b, d): the mean over positions where the mask is 1; zeros where there is none."""
     weights = mask.unsqueeze(-1).to(x.dtype)  # (b, s, 1)
     return (x * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
@@ -86,7 +86,7 @@ def pool(name: str, layers: Sequence["Tensor"], mask: "Tensor", head: "Head | No
 def _pool(name: str, layers: Sequence["Tensor"], mask: "Tensor", head: "Head | None", cls: int) -> "Tensor":
     last = layers[-1]
     if name in _AVERAGED_WITH:
-        return masked_mean((layers[_AVERAGED_WITH[name]] + last) / 2, mask)
+        return _masked_mean((layers[_AVERAGED_WITH[name]] + last) / 2, mask)
     match name:
         case "cls":
             if head is None:
@@ -95,7 +95,7 @@ def _pool(name: str, layers: Sequence["Tensor"], mask: "Tensor", head: "Head | N
         case "cls_before_pooler":
             return last[:, cls]
         case "avg":
-            return masked_mean(last, mask)
+            return _masked_mean(last, mask)
     return _pool_as_others_do(name, last, mask)
 
 

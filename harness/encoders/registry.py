@@ -89,7 +89,7 @@ def _resolve_checkpoint(spec: Spec) -> Resolved:
     entry = EncoderEntry(
         name=own or f"hf:{place_title(place)}",
         summary="",
-        parameters=Checkpointed,
+        parameters=_Checkpointed,
         build=partial(_build_checkpoint, place),
     )
     return fill(entry, spec.given)
@@ -151,7 +151,7 @@ def _refusal(entry: EncoderEntry, known: Mapping[str, Declared], error: pydantic
 
 
 @parameters
-class Checkpointed:
+class _Checkpointed:
     """The parameters of a checkpoint that was named by its repository or folder."""
 
     pooling: str | None = parameter(
@@ -254,7 +254,7 @@ def _build_minilm(spec: Spec, chosen: _MiniLM, context: Context) -> Encoder:
     return encoder
 
 
-def _build_checkpoint(place: str, spec: Spec, chosen: Checkpointed, context: Context) -> Encoder:
+def _build_checkpoint(place: str, spec: Spec, chosen: _Checkpointed, context: Context) -> Encoder:
     from harness.encoders.library import build_library
     from harness.encoders.repository import find_checkpoint
     from harness.encoders.transformer import build_transformer

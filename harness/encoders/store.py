@@ -30,7 +30,7 @@ from harness import files
 from harness.errors import ResultError
 from harness.progress import timed
 
-Keys = NDArray[np.bytes_]  # (n,) of S16: numpy sorts and searches them by their 16 bytes
+_Keys = NDArray[np.bytes_]  # (n,) of S16: numpy sorts and searches them by their 16 bytes
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class EmbeddingStore:
         self._folder = root / fingerprint
         self._dim = dim
         self._card = card
-        self._shards: dict[Path, Keys | None] = {}  # None: damaged, ignored
+        self._shards: dict[Path, _Keys | None] = {}  # None: damaged, ignored
         self._index = _Index({})
 
     def lookup(self, sentences: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
@@ -150,7 +150,7 @@ class EmbeddingStore:
                 out[members] = stored[row[members]]
         return damaged
 
-    def _store(self, keys: Keys, rows: NDArray[np.float32]) -> None:
+    def _store(self, keys: _Keys, rows: NDArray[np.float32]) -> None:
         """Write a shard, and the card where there is none; each appears under its name complete, or not at all."""
         card = self._folder / "card.json"
         if not card.exists():
@@ -167,7 +167,7 @@ class EmbeddingStore:
 class _Index:
     """Where each key is stored: its first shard in the order given, and its row there."""
 
-    def __init__(self, shards: Mapping[Path, Keys | None]) -> None:
+    def __init__(self, shards: Mapping[Path, _Keys | None]) -> None:
         intact = {path: keys for path, keys in shards.items() if keys is not None}
         self.paths = list(intact)
         sizes = [len(keys) for keys in intact.values()]
@@ -177,7 +177,7 @@ class _Index:
         self._shard = np.repeat(np.arange(len(sizes)), sizes)[order]
         self._row = np.concatenate([*map(np.arange, sizes), np.empty(0, np.intp)])[order]
 
-    def find(self, keys: Keys) -> tuple[NDArray[np.bool_], NDArray[np.intp], NDArray[np.intp]]:
+    def find(self, keys: _Keys) -> tuple[NDArray[np.bool_], NDArray[np.intp], NDArray[np.intp]]:
         """Which of n keys are known (n,), and the shard number (k,) and row (k,) of the k known ones."""
         if not len(self._sorted):
             return np.zeros(len(keys), dtype=np.bool_), np.empty(0, np.intp), np.empty(0, np.intp)
@@ -212,13 +212,13 @@ def _entry(folder: Path) -> CacheEntry:
     )
 
 
-def _keys(sentences: Sequence[str]) -> Keys:
+def _keys(sentences: Sequence[str]) -> _Keys:
     # surrogatepass: a lone surrogate, which JSON may hold, has a key like any other text
     digests = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_KEY_BYTES).digest() for text in sentences]
     return np.frombuffer(b"".join(digests), dtype=_KEY)
 
 
-def _read_keys(path: Path) -> tuple[int, Keys]:
+def _read_keys(path: Path) -> tuple[int, _Keys]:
     """The dimension and the keys. The checksum waits until the rows are asked for: a wrong key finds nothing."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
