@@ -9,13 +9,13 @@ from harness.reports import published
 from harness.reports.layouts import SPEARMAN
 from harness.reports.match import recipe_of
 from harness.reports.published import PublishedRow
-from harness.reports.verdicts import Place, distinct_runs, judge, reference_spread
+from harness.reports.verdicts import JudgedScore, distinct_runs, judge, reference_spread
 
-AVERAGE = Place(task="Avg", key=SPEARMAN)
+AVERAGE = JudgedScore(task="Avg", key=SPEARMAN)
 
 
 def place(task="STS12", metric="spearman", aggregation="all", split="test", rows=None):
-    return Place(task=task, key=ScoreKey(metric, aggregation, split), rows=rows)
+    return JudgedScore(task=task, key=ScoreKey(metric, aggregation, split), rows=rows)
 
 
 def card(name, **values):

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Literal
 
 from harness.errors import ResultError
 from harness.names import ScoreKey, short_task
-from harness.reports.contrasts import LEVEL, Contrast, average_runs, contrast, holm, side_of, stored_estimate
+from harness.reports.contrasts import TEST_LEVEL, Contrast, average_runs, contrast, holm, side_of, stored_estimate
 from harness.reports.layouts import LAYOUTS, Layout
 from harness.reports.match import recipe_of, without_seed
-from harness.reports.runs import score_key
+from harness.reports.runs import Place, Places, by_place, score_key
 from harness.reports.uncertainty import (
     FEW_CHAINS,
     Estimate,
@@ -146,7 +146,7 @@ def compare(results: Sequence[Result], names: tuple[str, str]) -> Comparison:
     """
     own = [runs_of(name, results) for name in names]
     cards = [list({one.encoder.identity: one.encoder for one in runs}.values()) for runs in own]
-    a, b = map(_by_place, own)
+    a, b = map(by_place, own)
     left_out: list[str] = []
     groups: list[list[_Cell]] = []
     protocols = dict.fromkeys(protocol for _, protocol in a if any(p == protocol for _, p in b))
@@ -196,18 +196,7 @@ def _few_chains(groups: Sequence[Sequence[_Cell]]) -> Iterator[str]:
             yield few_chains_sentence({short_task(cell.task): chains})
 
 
-_Place = tuple[str, str]  # task, protocol
-_Places = Mapping[_Place, Sequence[Result]]
-
-
-def _by_place(results: Sequence[Result]) -> _Places:
-    found: dict[_Place, list[Result]] = {}
-    for result in results:
-        found.setdefault((result.task, result.protocol), []).append(result)
-    return found
-
-
-def _cells_of(layout: Layout, protocol: str, a: _Places, b: _Places, left_out: list[str]) -> list[_Cell]:
+def _cells_of(layout: Layout, protocol: str, a: Places, b: Places, left_out: list[str]) -> list[_Cell]:
     cells = []
     for task in layout.heads:
         place = (task, protocol)
@@ -238,7 +227,7 @@ def _known(runs: Mapping[str, Estimate | None]) -> _Runs:
     return known if len(known) == len(runs) else {}
 
 
-def _geometry(a: _Places, b: _Places) -> list[_Cell]:
+def _geometry(a: Places, b: Places) -> list[_Cell]:
     """Alignment and uniformity, whose stored intervals are not paired: the interval of the difference is a wide one."""
     cells = []
     for task, protocol in (place for place in a if place in b and "geometry" in place[0]):
@@ -285,7 +274,7 @@ def _difference(cell: _Cell, found: Contrast, p_holm: float) -> Difference:
         high=cell.scale * found.interval.high,
         p=found.p,
         p_holm=p_holm,
-        higher="not told apart" if p_holm >= LEVEL else "a" if a > b else "b",
+        higher="not told apart" if p_holm >= TEST_LEVEL else "a" if a > b else "b",
     )
 
 
@@ -343,7 +332,7 @@ def check(before: Iterable[Result], after: Iterable[Result], max_drop: float) ->
         ResultError: if nothing can be compared.
     """
     now = {(one.encoder.name, one.protocol, one.task): one for one in after}
-    recipes: dict[str, dict[_Place, list[_Pair]]] = {}
+    recipes: dict[str, dict[Place, list[_Pair]]] = {}
     missing = []
     for old in before:
         new = now.get((old.encoder.name, old.protocol, old.task))
@@ -365,13 +354,13 @@ def check(before: Iterable[Result], after: Iterable[Result], max_drop: float) ->
 
 
 def _changes(
-    places: Mapping[_Place, Sequence[_Pair]], max_drop: float, missing: list[str], without_items: list[str]
+    places: Mapping[Place, Sequence[_Pair]], max_drop: float, missing: list[str], without_items: list[str]
 ) -> list[Change]:
     """The changes of one recipe: its tasks, and the averages of the tables whose tasks are all there."""
-    differences: dict[_Place, dict[str, Estimate]] = {}
+    differences: dict[Place, dict[str, Estimate]] = {}
     for (task, protocol), pairs in places.items():
         try:
-            found = {old.encoder.name: _drop(old, new) for old, new in pairs}
+            found = {old.encoder.name: _pair_difference(old, new) for old, new in pairs}
         except ResultError as error:
             missing.append(f"{pairs[0][0].encoder.name}: {task} ({protocol}): {error}")
             continue
@@ -391,12 +380,12 @@ def _changes(
     return changes
 
 
-def _drop(old: Result, new: Result) -> Estimate | None:
+def _pair_difference(old: Result, new: Result) -> Estimate | None:
     one, other = estimate(new, new.metric), estimate(old, old.metric)
     return None if one is None or other is None else one.minus(other)
 
 
-def _change(place: _Place, differences: Mapping[str, Estimate], pairs: Sequence[_Pair], max_drop: float) -> Change:
+def _change(place: Place, differences: Mapping[str, Estimate], pairs: Sequence[_Pair], max_drop: float) -> Change:
     side = side_of(differences)
     assert side is not None
     found = contrast(side, None)

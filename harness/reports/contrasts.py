@@ -17,7 +17,7 @@ from harness.names import ScoreKey
 from harness.reports.uncertainty import Estimate, Interval, Sharing, average, difference_variances
 from harness.results.record import Result
 
-LEVEL = 0.05  # of the tests, two-sided
+TEST_LEVEL = 0.05  # two-sided
 ON_LETTERS = (
     "Encoders that share a letter are not told apart on the average (5 %, Holm's correction over all pairs of "
     "encoders; items, and seeds where an encoder was trained with several, their spread pooled over a method's "
@@ -161,7 +161,7 @@ def find_differences(sides: Mapping[str, Side]) -> list[tuple[str, str]]:
     items = difference_variances([side.mean for side in known])
     pairs = [(i, j) for i in range(len(names)) for j in range(i)]
     adjusted = holm([contrast(known[i], known[j], items=float(items[i, j])).p for i, j in pairs])
-    return [(names[i], names[j]) for (i, j), p in zip(pairs, adjusted, strict=True) if p < LEVEL]
+    return [(names[i], names[j]) for (i, j), p in zip(pairs, adjusted, strict=True) if p < TEST_LEVEL]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

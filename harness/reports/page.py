@@ -201,7 +201,7 @@ def explore(results: Sequence[Result], limit: int, sentences: Mapping[str, str])
         sentences: by `text_id`; a task that has one which is not there is shown without its sentences.
     """
     usable = [result for result in results if result.protocol == "sts" and result.items_sha256 and limit]
-    encoders = _encoders(usable)
+    encoders = _best_encoders(usable)
     notes = []
     cards = {result.encoder.name: result.encoder for result in usable}
     left_out = len(cards) - len(encoders)
@@ -214,7 +214,7 @@ def explore(results: Sequence[Result], limit: int, sentences: Mapping[str, str])
     measured = {result.task for result in usable}
     in_tables = [task for layout in LAYOUTS for task in layout.heads]
     for task in dict.fromkeys([*(t for t in in_tables if t in measured), *sorted(measured)]):
-        found = _read([r for r in usable if r.task == task and r.encoder.name in encoders], notes)
+        found = _pairs_of_task([r for r in usable if r.task == task and r.encoder.name in encoders], notes)
         if found is not None:
             tasks.append({"name": task, **_chosen(*found, encoders, limit, sentences)})
             if tasks[-1]["left"] is None:
@@ -263,7 +263,7 @@ def _largest(values: Floats, limit: int) -> NDArray[np.intp]:
     return np.argsort(-np.abs(values), kind="stable")[:limit]
 
 
-def _encoders(results: Sequence[Result]) -> list[str]:
+def _best_encoders(results: Sequence[Result]) -> list[str]:
     """One of each recipe, those with the most tasks, then the highest mean score, first; at most `ENCODERS`."""
     scores: dict[str, list[float]] = {}
     recipes = {result.encoder.name: recipe_of(result.encoder) for result in results}
@@ -274,7 +274,7 @@ def _encoders(results: Sequence[Result]) -> list[str]:
     return [name for name in best if first[recipes[name]] == name][:ENCODERS]
 
 
-def _read(results: Sequence[Result], notes: list[str]) -> tuple[PairItems, Mapping[str, Floats]] | None:
+def _pairs_of_task(results: Sequence[Result], notes: list[str]) -> tuple[PairItems, Mapping[str, Floats]] | None:
     """One task's pairs, and the cosines of the encoders that were scored on the same ones."""
     pairs: PairItems | None = None
     shared: str | None = None

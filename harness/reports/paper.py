@@ -6,7 +6,7 @@ from statistics import mean, stdev
 
 from harness.names import EncoderCard, ScoreKey
 from harness.reports.published import AVERAGE
-from harness.reports.runs import score_key
+from harness.reports.runs import Places, by_place, score_key
 from harness.reports.table import Cell, Column, Row, Table
 from harness.reports.targets import (
     Choice,
@@ -21,8 +21,6 @@ from harness.reports.targets import (
     title_of,
 )
 from harness.results.record import Result
-
-_Places = Mapping[tuple[str, str], Sequence[Result]]  # task and protocol -> results
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +65,7 @@ class _Filled:
 
 def coverage(target: Target, paper: Paper, choice: Choice, results: Sequence[Result]) -> Coverage:
     """What of a target is there and what is missing; where no seed is asked for, one of any seed is enough."""
-    places = _by_place(results)
+    places = by_place(results)
     found = [one for row in target.rows for one in _row_cells(row, paper, choice, places) if one]
     missing = dict.fromkeys(
         Wanted(encoder=one.filler.named(seed), task=task, protocol=one.cell.protocol)
@@ -94,7 +92,7 @@ def fill(target: Target, paper: Paper, choice: Choice, results: Sequence[Result]
     if target.texts:
         return fill_words(target, paper, choice, {})
     choice = choice.used_by([cell.run for row in target.rows for cell in row.cells if cell])
-    places = _by_place(results)
+    places = by_place(results)
     found = [_row_cells(row, paper, choice, places) for row in target.rows]
     rows: list[Row] = []
     cards: dict[str, tuple[EncoderCard, ...]] = {}
@@ -150,14 +148,7 @@ def fill_words(target: Target, paper: Paper, choice: Choice, found: Mapping[int,
     return PaperTable(table=table)
 
 
-def _by_place(results: Sequence[Result]) -> _Places:
-    places: dict[tuple[str, str], list[Result]] = {}
-    for result in results:
-        places.setdefault((result.task, result.protocol), []).append(result)
-    return places
-
-
-def _row_cells(row: TargetRow, paper: Paper, choice: Choice, places: _Places) -> list[_Filled | None]:
+def _row_cells(row: TargetRow, paper: Paper, choice: Choice, places: Places) -> list[_Filled | None]:
     """The cells of a row; None where the paper's is empty or the choice does not fill it."""
     fillers = [filler_of(cell, paper, choice) if cell else None for cell in row.cells]
     return [
@@ -166,7 +157,7 @@ def _row_cells(row: TargetRow, paper: Paper, choice: Choice, places: _Places) ->
     ]
 
 
-def _filled(cell: TargetCell, filler: Filler, choice: Choice, places: _Places) -> _Filled:
+def _filled(cell: TargetCell, filler: Filler, choice: Choice, places: Places) -> _Filled:
     """A seed counts if all tasks of the cell have a result."""
     wanted = ScoreKey.parse(cell.score)
     by_seed: dict[str, dict[str, Result]] = {}

@@ -19,7 +19,7 @@ from harness.reports.contrasts import Spread, pool_spreads, side_of
 from harness.reports.match import recipe_of, without_seed
 from harness.reports.published import AVERAGE
 from harness.reports.uncertainty import Estimate, average, estimate
-from harness.reports.verdicts import Place, reference_spread
+from harness.reports.verdicts import JudgedScore, reference_spread
 from harness.results.record import Result
 
 _MOST_SEEDS = 1000
@@ -140,4 +140,4 @@ def _reference(method: str, backbone: str, tasks: Sequence[str]) -> Spread | Non
         return None
     task = tasks[0] if len(tasks) == 1 else AVERAGE
     split = "dev" if task.endswith("-dev") else "test"
-    return reference_spread(method, backbone, Place(task=task, key=ScoreKey("spearman", "all", split)))
+    return reference_spread(method, backbone, JudgedScore(task=task, key=ScoreKey("spearman", "all", split)))

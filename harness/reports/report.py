@@ -194,16 +194,20 @@ def _grid(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 
 def _listings(results: Sequence[Result]) -> dict[str, Listing]:
-    return {"Encoders": _encoders(results), "Packages": _packages(results), "Data files": _data(results)}
+    return {
+        "Encoders": _encoder_listing(results),
+        "Packages": _package_listing(results),
+        "Data files": _data_listing(results),
+    }
 
 
 def _machines(results: Sequence[Result]) -> list[str]:
     """One sentence for each machine, device and commit, with the number of its results."""
-    found = Counter(_sentence(result.run) for result in results)
+    found = Counter(_machine(result.run) for result in results)
     return [f"{what}: {_results(count)}" for what, count in sorted(found.items())]
 
 
-def _encoders(results: Sequence[Result]) -> Listing:
+def _encoder_listing(results: Sequence[Result]) -> Listing:
     """One row per encoder, with what tells it apart from others of its name."""
     cards: dict[str, tuple[EncoderCard, int, float]] = {}
     for result in sorted(results, key=lambda r: r.encoder.name):
@@ -232,14 +236,14 @@ def _encoders(results: Sequence[Result]) -> Listing:
     return header, body
 
 
-def _sentence(run: Run) -> str:
+def _machine(run: Run) -> str:
     machine = run.machine
     where = f"{machine.get('processor')}, {machine.get('cores')} cores, {machine.get('memory_gib')} GiB"
     commit = f"commit {run.commit[:12]}{' with changes' if run.dirty else ''}" if run.commit else "no checkout"
     return f"{where}, {machine.get('system')}; device {run.device}, {run.threads} threads; {commit}"
 
 
-def _packages(results: Sequence[Result]) -> Listing:
+def _package_listing(results: Sequence[Result]) -> Listing:
     """Versions; where there are several, with the number of their results."""
     found: dict[str, Counter[str]] = {}
     for result in results:
@@ -253,7 +257,7 @@ def _packages(results: Sequence[Result]) -> Listing:
     return ("Package", "Version"), body
 
 
-def _data(results: Sequence[Result]) -> Listing:
+def _data_listing(results: Sequence[Result]) -> Listing:
     """Files that were read; a file that was read in two versions has two rows and says so."""
     found: dict[tuple[str, str], set[str]] = {}
     for result in results:

@@ -15,6 +15,9 @@ from harness.reports.uncertainty import Estimate, average, estimate, few_chains
 from harness.results.items import PairItems
 from harness.results.record import Result
 
+Place = tuple[str, str]  # task, protocol
+Places = Mapping[Place, Sequence[Result]]
+
 _OTHER_DATA = "scored on data files that differ from those of most rows of this column"
 _OTHER_CARD = "the cells of this row were made by encoders that differ in {}, so it has no average"
 _OTHER_PACKAGES = "the cells of this row were made with different versions of {}"
@@ -77,6 +80,14 @@ class Line:
     def side(self, position: int) -> Side | None:
         """Of a column, the runs' scores with the noise of items and of seeds; None if any run has none."""
         return side_of({run.card.name: run.estimates[position] for run in self.runs})
+
+
+def by_place(results: Sequence[Result]) -> Places:
+    """The results of each task under each protocol."""
+    places: dict[Place, list[Result]] = {}
+    for result in results:
+        places.setdefault((result.task, result.protocol), []).append(result)
+    return places
 
 
 def score_key(result: Result, key: ScoreKey) -> str | None:

@@ -211,8 +211,8 @@ def _judged_row(match: PublishedRow, line: Line, layout: Layout, margin: float |
     for cell, (position, task) in zip(row.cells, enumerate(_tasks(layout)), strict=True):
         values = [value for run in line.runs if (value := run.cells[position].value) is not None]
         judged = cell.value is not None and len(values) == len(line.runs)  # a mean has a verdict where it is there
-        place = verdicts.Place(task=task, key=layout.key, rows=_count(line.runs[0].results, task))
-        verdict = verdicts.judge(values, [run.card for run in line.runs], match, place, margin) if judged else None
+        score = verdicts.JudgedScore(task=task, key=layout.key, rows=_count(line.runs[0].results, task))
+        verdict = verdicts.judge(values, [run.card for run in line.runs], match, score, margin) if judged else None
         cells.append(replace(cell, verdict=verdict))
     return replace(row, cells=tuple(cells), marks=(*row.marks, *_more_seeds(cells)))
 

@@ -43,7 +43,7 @@ RULE = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class JudgedScore:
     """Which score is judged."""
 
     task: str  # as in results, or `Avg`
@@ -81,7 +81,11 @@ class Prediction:
 
 
 def judge(
-    values: Sequence[float], cards: Sequence[EncoderCard], row: PublishedRow, place: Place, margin: float | None = None
+    values: Sequence[float],
+    cards: Sequence[EncoderCard],
+    row: PublishedRow,
+    score: JudgedScore,
+    margin: float | None = None,
 ) -> Verdict:
     """The verdict on one cell.
 
@@ -89,21 +93,21 @@ def judge(
         values: percent; one per run, or the one value of an encoder without seeds.
         cards: of the runs, in the same order; runs of one recipe.
         row: what was published for it; has a value for the task.
-        place: which score it is.
+        score: which one it is.
         margin: half of the widest prediction interval that is of use, in points; None for 2 points for an average and 4
             for a task.
     """
-    target = row.values[place.task]
+    target = row.values[score.task]
     places = row.decimals
     if cards[0].seed is None:
-        return _exact(values[0], row, place)
+        return _exact(values[0], row, score)
     runs = distinct_runs(values, cards)
     if len(runs) == 1 and round(runs[0], places) == round(target, places):
         found = Prediction(outcome="reproduced", interval=None)
         reason = f"the one run gives the published digits, {target:.{min(places, 4)}f}"
     else:
-        reference = reference_spread(cards[0].method, row.backbone, place)
-        limit = (MARGIN_AVERAGE if place.task == AVERAGE else MARGIN_TASK) if margin is None else margin
+        reference = reference_spread(cards[0].method, row.backbone, score)
+        limit = (MARGIN_AVERAGE if score.task == AVERAGE else MARGIN_TASK) if margin is None else margin
         found = predict(runs, target, reference, limit)
         reason = f"{_reason(found, len(runs), reference, limit)}{_beside_reference(runs, reference)}"
     low, high = found.interval or (None, None)
@@ -127,14 +131,14 @@ def distinct_runs(values: Sequence[float], cards: Sequence[EncoderCard]) -> list
     return list(seen.values())
 
 
-def _exact(value: float, row: PublishedRow, place: Place) -> Verdict:
+def _exact(value: float, row: PublishedRow, score: JudgedScore) -> Verdict:
     """The verdict on an encoder without seeds."""
-    target = row.values[place.task]
-    if place.task == AVERAGE:  # the mean of the row where that is nearer: two of the paper's averages are not the mean
+    target = row.values[score.task]
+    if score.task == AVERAGE:  # the mean of the row where that is nearer: two of the paper's averages are not the mean
         mean = fmean(number for task, number in row.values.items() if task != AVERAGE)
         target = min(target, mean, key=lambda one: abs(one - value))
-    in_rows = place.rows if place.key.metric == "accuracy" else None
-    tolerance = 100 * ROWS / in_rows if in_rows else TOLERANCE[place.key.metric]
+    in_rows = score.rows if score.key.metric == "accuracy" else None
+    tolerance = 100 * ROWS / in_rows if in_rows else TOLERANCE[score.key.metric]
     limit, difference = 0.5 * 10.0**-row.decimals + tolerance, value - target
     same = abs(difference) <= limit + 1e-9
     shown = f"{difference:+.2f}" if abs(difference) >= 0.01 else f"{difference:+.4f}"
@@ -181,9 +185,9 @@ def _beside_reference(runs: Sequence[float], reference: Spread | None) -> str:
     )
 
 
-def reference_spread(method: str, backbone: str, place: Place) -> Spread | None:
+def reference_spread(method: str, backbone: str, score: JudgedScore) -> Spread | None:
     """The spread of one run among those that others published of the same recipe, task, split and metric."""
-    runs = _replication().get((method, backbone, place.task, place.key))
+    runs = _replication().get((method, backbone, score.task, score.key))
     return None if runs is None else Spread(stdev(runs), len(runs) - 1, fmean(runs))
 
 

@@ -80,20 +80,20 @@ def alignment_uniformity(measured: Sequence[Measured], definition: Definition, *
         ResultError: if there is no encoder, or one's result lacks that variant.
     """
     labels, note = _labels("alignment-uniformity", measured)
-    texts = [_text(one, labels[one.card.name]) for one in measured]
+    texts = [_point_text(one, labels[one.card.name]) for one in measured]
     with canvas.style():
-        figure = _drawn(measured, definition, width, texts, named=True)
-        figure = figure or _drawn(measured, definition, width, texts, named=False)
-    rows = [_row(one, definition, labels[one.card.name]) for one in measured]
+        figure = _point_figure(measured, definition, width, texts, named=True)
+        figure = figure or _point_figure(measured, definition, width, texts, named=False)
+    rows = [_point_row(one, definition, labels[one.card.name]) for one in measured]
     assert figure is not None  # numbers are drawn wherever they fall
-    return Drawing(figure=figure, header=_POINT, rows=rows, caption=_caption(measured, definition) + note)
+    return Drawing(figure=figure, header=_POINT, rows=rows, caption=_point_caption(measured, definition) + note)
 
 
-def _drawn(
+def _point_figure(
     measured: Sequence[Measured], definition: Definition, width: str, texts: Sequence[str], *, named: bool
 ) -> Figure | None:
     """The figure with names beside the points, or None if they overlap; or with numbers, and names below."""
-    numbers = _numbers(measured)
+    numbers = _ranks(measured)
     key = [] if named else [f"{number}  {text}" for number, text in sorted(zip(numbers, texts, strict=True))]
     figure = canvas.blank(width, (2.7 if width == "column" else 4.0) + 0.1 * len(key))
     axes = figure.add_subplot()
@@ -104,11 +104,11 @@ def _drawn(
     axes.margins(0.1)
     _legend(figure, [one.card for one in measured], key)
     canvas.settle(figure)
-    free = _label(axes, measured, definition, texts if named else [str(number) for number in numbers])
+    free = _write_labels(axes, measured, definition, texts if named else [str(number) for number in numbers])
     return figure if free or not named else None
 
 
-def _text(one: Measured, label: str) -> str:
+def _point_text(one: Measured, label: str) -> str:
     scores = [] if one.sts is None else [f"{one.sts:.1f}"]
     scores += (
         [] if one.published is None else [str(Decimal(repr(one.published)).quantize(Decimal("0.1"), ROUND_HALF_UP))]
@@ -116,7 +116,7 @@ def _text(one: Measured, label: str) -> str:
     return plain(label) + (f" ({' | '.join(scores)})" if scores else "")
 
 
-def _row(one: Measured, definition: Definition, label: str) -> tuple[str | float | None, ...]:
+def _point_row(one: Measured, definition: Definition, label: str) -> tuple[str | float | None, ...]:
     scores: list[float] = []
     for key in (definition.alignment, definition.uniformity):
         scores += (one.score(key), *one.ends(key))
@@ -160,7 +160,7 @@ def _points(axes: Axes, measured: Sequence[Measured], definition: Definition, co
         )
 
 
-def _caption(measured: Sequence[Measured], definition: Definition) -> str:
+def _point_caption(measured: Sequence[Measured], definition: Definition) -> str:
     counts = measured[0].result.counts
     pairs = counts[f"positives/{definition.positives}/{definition.split}"]
     number = counts[f"sentences/{definition.sentences}/{definition.split}"]
@@ -180,7 +180,7 @@ def _caption(measured: Sequence[Measured], definition: Definition) -> str:
     return " ".join(parts)
 
 
-def _numbers(measured: Sequence[Measured]) -> list[int]:
+def _ranks(measured: Sequence[Measured]) -> list[int]:
     """From 1 for the encoder with the highest score."""
     order = sorted(range(len(measured)), key=lambda i: (-(measured[i].sts or 0.0), measured[i].card.name))
     return [order.index(i) + 1 for i in range(len(measured))]
@@ -206,7 +206,7 @@ def _legend(figure: Figure, cards: Sequence[EncoderCard], key: Sequence[str]) ->
         )
 
 
-def _label(axes: Axes, measured: Sequence[Measured], definition: Definition, texts: Sequence[str]) -> bool:
+def _write_labels(axes: Axes, measured: Sequence[Measured], definition: Definition, texts: Sequence[str]) -> bool:
     """Write the texts beside their points, in the final layout; whether they cover neither each other nor a point."""
     x = np.array([one.score(definition.uniformity) for one in measured])
     y = np.array([one.score(definition.alignment) for one in measured])
