@@ -53,7 +53,7 @@ class PaperTable:
 
 
 @dataclass(frozen=True, slots=True)
-class _Filled:
+class _FilledCell:
     """A cell that a choice fills: by seed the measured values, in the paper's unit, and the encoders; their flags."""
 
     cell: TargetCell
@@ -66,7 +66,7 @@ class _Filled:
 def coverage(target: Target, paper: Paper, choice: Choice, results: Sequence[Result]) -> Coverage:
     """What of a target is there and what is missing; where no seed is asked for, one of any seed is enough."""
     places = by_place(results)
-    found = [one for row in target.rows for one in _row_cells(row, paper, choice, places) if one]
+    found = [one for row in target.rows for cell in row.cells if (one := _fill_cell(cell, paper, choice, places))]
     missing = dict.fromkeys(
         Wanted(encoder=one.filler.named(seed), task=task, protocol=one.cell.protocol)
         for one in found
@@ -80,7 +80,7 @@ def coverage(target: Target, paper: Paper, choice: Choice, results: Sequence[Res
     return Coverage(fillable=len(found), measured=sum(bool(one.values) for one in found), missing=tuple(missing))
 
 
-def _open_seeds(found: _Filled, choice: Choice) -> list[str | None]:
+def _open_seeds(found: _FilledCell, choice: Choice) -> list[str | None]:
     """The seeds that are not measured; None for any."""
     if found.filler.seeded and choice.seeds:
         return [str(seed) for seed in choice.seeds if str(seed) not in found.values]
@@ -93,7 +93,7 @@ def fill(target: Target, paper: Paper, choice: Choice, results: Sequence[Result]
         return fill_words(target, paper, choice, {})
     choice = choice.used_by([cell.run for row in target.rows for cell in row.cells if cell])
     places = by_place(results)
-    found = [_row_cells(row, paper, choice, places) for row in target.rows]
+    found = [[_fill_cell(cell, paper, choice, places) for cell in row.cells] for row in target.rows]
     rows: list[Row] = []
     cards: dict[str, tuple[EncoderCard, ...]] = {}
     for row, own in zip(target.rows, found, strict=True):
@@ -148,17 +148,14 @@ def fill_words(target: Target, paper: Paper, choice: Choice, found: Mapping[int,
     return PaperTable(table=table)
 
 
-def _row_cells(row: TargetRow, paper: Paper, choice: Choice, places: Places) -> list[_Filled | None]:
-    """The cells of a row; None where the paper's is empty or the choice does not fill it."""
-    fillers = [filler_of(cell, paper, choice) if cell else None for cell in row.cells]
-    return [
-        _filled(cell, filler, choice, places) if cell and filler else None
-        for cell, filler in zip(row.cells, fillers, strict=True)
-    ]
+def _fill_cell(cell: TargetCell | None, paper: Paper, choice: Choice, places: Places) -> _FilledCell | None:
+    """What is measured of a cell; None where the paper's is empty or the choice does not fill it.
 
-
-def _filled(cell: TargetCell, filler: Filler, choice: Choice, places: Places) -> _Filled:
-    """A seed counts if all tasks of the cell have a result."""
+    A seed counts if all tasks of the cell have a result.
+    """
+    filler = filler_of(cell, paper, choice) if cell else None
+    if cell is None or filler is None:
+        return None
     wanted = ScoreKey.parse(cell.score)
     by_seed: dict[str, dict[str, Result]] = {}
     for task in cell.tasks:
@@ -175,7 +172,7 @@ def _filled(cell: TargetCell, filler: Filler, choice: Choice, places: Places) ->
             values[seed] = cell.scale * mean(scores)
             cards[seed] = next(iter(tasks.values())).encoder
             flags |= {flag for result in tasks.values() for flag in result.flags}
-    return _Filled(cell, filler, values, cards, frozenset(flags))
+    return _FilledCell(cell, filler, values, cards, frozenset(flags))
 
 
 def _seed(card: EncoderCard) -> str:
@@ -185,7 +182,7 @@ def _seed(card: EncoderCard) -> str:
 
 
 def _rows(
-    target: Target, row: TargetRow, found: Sequence[_Filled | None], choice: Choice, *, comparable: bool
+    target: Target, row: TargetRow, found: Sequence[_FilledCell | None], choice: Choice, *, comparable: bool
 ) -> list[Row]:
     """The paper's row, and below it what was measured and, where that may be compared, the difference."""
     if not row.cells:

@@ -208,12 +208,13 @@ def _counterpart(line: Line, layout: Layout, shown: Shown) -> list[Row]:
 def _judged_row(match: PublishedRow, line: Line, layout: Layout, margin: float | None) -> Row:
     row = _published_row(match, layout, published.source(match), below=True)
     cells = []
-    for cell, (position, task) in zip(row.cells, enumerate(_tasks(layout)), strict=True):
+    for position, (task, cell) in enumerate(zip(_tasks(layout), row.cells, strict=True)):
         values = [value for run in line.runs if (value := run.cells[position].value) is not None]
-        judged = cell.value is not None and len(values) == len(line.runs)  # a mean has a verdict where it is there
-        score = verdicts.JudgedScore(task=task, key=layout.key, rows=_count(line.runs[0].results, task))
-        verdict = verdicts.judge(values, [run.card for run in line.runs], match, score, margin) if judged else None
-        cells.append(replace(cell, verdict=verdict))
+        if cell.value is not None and len(values) == len(line.runs):  # a mean has a verdict where it is there
+            score = verdicts.JudgedScore(task=task, key=layout.key, rows=_count(line.runs[0].results, task))
+            verdict = verdicts.judge(values, [run.card for run in line.runs], match, score, margin)
+            cell = replace(cell, verdict=verdict)
+        cells.append(cell)
     return replace(row, cells=tuple(cells), marks=(*row.marks, *_more_seeds(cells)))
 
 
@@ -223,13 +224,11 @@ def _reproduced(row: Row) -> int:
 
 def _more_seeds(cells: Sequence[Cell]) -> tuple[str, ...]:
     """How many more seeds would decide what is undecided."""
-    open_ = [cell.verdict.more_seeds for cell in cells if cell.verdict and cell.verdict.outcome == "undecided"]
-    if not open_:
-        return ()
-    known = [more for more in open_ if more is not None]
-    if len(known) < len(open_):
+    needed = [cell.verdict.more_seeds for cell in cells if cell.verdict and cell.verdict.outcome == "undecided"]
+    if None in needed:
         return ("undecided (?): no number of seeds would tell, as the runs themselves differ by too much",)
-    return (f"undecided (?): about {max(known)} more seed{'' if max(known) == 1 else 's'} would tell",)
+    most = max((more for more in needed if more is not None), default=None)
+    return () if most is None else (f"undecided (?): about {most} more seed{'' if most == 1 else 's'} would tell",)
 
 
 def _count(results: Sequence[Result], task: str) -> int | None:
