@@ -24,7 +24,6 @@ from harness.errors import EncoderError, WriteError
 
 _log = logging.getLogger(__name__)
 
-_STATE = ("weights", "first", "second")  # what a checkpoint holds of the optimiser
 _ROWS = 4096  # vectors that go through the flow at once in `transform`
 _STEPS_PER_CHECKPOINT = 100  # a checkpoint is 2 MB at 768 dimensions: milliseconds
 
@@ -174,17 +173,20 @@ class BertAdam:
 
     Source: `optimization.py` of google-research/bert; here no parameter is exempt from the decay, since none of the
     flow's has one of the names that the exemption looks for.
+
+    Attributes:
+        state: what a fit goes on from: the weights of all parameters in one vector, m (`first`) and v (`second`).
     """
 
     def __init__(self, model: nn.Module, settings: FlowSettings) -> None:
         """Take over the model's parameters: they become views of one vector, so that a step is a few operations."""
         self._settings = settings
         self._parameters = list(model.parameters())
-        self.weights = torch.cat([parameter.detach().flatten() for parameter in self._parameters])
-        parts = torch.split(self.weights, [parameter.numel() for parameter in self._parameters])
+        weights = torch.cat([parameter.detach().flatten() for parameter in self._parameters])
+        parts = torch.split(weights, [parameter.numel() for parameter in self._parameters])
         for parameter, part in zip(self._parameters, parts, strict=True):
             parameter.data = part.view_as(parameter)
-        self.first, self.second = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
+        self.state = {"weights": weights, "first": torch.zeros_like(weights), "second": torch.zeros_like(weights)}
 
     def step(self, loss: Tensor) -> float:
         """Change the parameters to lower the loss, or nothing if the gradient is not finite.
@@ -195,11 +197,12 @@ class BertAdam:
         gradient = torch.cat([part.flatten() for part in torch.autograd.grad(loss, self._parameters)])
         norm = float(gradient.norm())
         if math.isfinite(norm):
+            weights, first, second = self.state["weights"], self.state["first"], self.state["second"]
             gradient /= max(1.0, norm / self._settings.clip)
-            self.first.mul_(0.9).add_(gradient, alpha=0.1)
-            self.second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-            change = self.first / self.second.sqrt().add_(1e-6) + self._settings.weight_decay * self.weights
-            self.weights.sub_(change, alpha=self._settings.learning_rate)
+            first.mul_(0.9).add_(gradient, alpha=0.1)
+            second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+            change = first / second.sqrt().add_(1e-6) + self._settings.weight_decay * weights
+            weights.sub_(change, alpha=self._settings.learning_rate)
         return norm
 
 
@@ -230,15 +233,15 @@ def _resume(path: Path, key: str, optimizer: BertAdam) -> int:
     found = load(path, key)
     if found is None:
         return 0
-    for name in _STATE:
-        getattr(optimizer, name).copy_(torch.from_numpy(found.arrays[name].copy()))
+    for name, tensor in optimizer.state.items():
+        tensor.copy_(torch.from_numpy(found.arrays[name].copy()))
     return int(found.facts["step"])
 
 
 def _keep(path: Path, key: str, optimizer: BertAdam, step: int) -> None:
     """Write the checkpoint; a disk that refuses costs the steps since the last one when the fit is interrupted."""
-    state = {name: getattr(optimizer, name).numpy() for name in _STATE}
+    arrays = {name: tensor.numpy() for name, tensor in optimizer.state.items()}
     try:
-        store(path, key, Derived(state, {"step": str(step)}))
+        store(path, key, Derived(arrays, {"step": str(step)}))
     except WriteError as error:
         _log.warning("%s; the fit goes on without a checkpoint", error)

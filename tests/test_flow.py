@@ -261,7 +261,7 @@ def test_clip_divides_by_the_norm():
     model = torch.nn.Linear(2, 1, bias=False).double()
     optimizer = BertAdam(model, FlowSettings())
     assert optimizer.step(3 * model.weight[0, 0] + 4 * model.weight[0, 1]) == pytest.approx(5, abs=1e-14)
-    assert optimizer.first.tolist() == pytest.approx([0.06, 0.08], abs=1e-15)
+    assert optimizer.state["first"].tolist() == pytest.approx([0.06, 0.08], abs=1e-15)
 
 
 @pytest.mark.parametrize("ddi", [True, False])
