@@ -100,6 +100,10 @@ class Source:
     repeat: float
     running: bool
 
+    def path(self, work: Path) -> Path:
+        """The cleaned file; see `documents`."""
+        return work / f"{self.name}.txt"
+
 
 def read_documents(file: SentenceFile) -> Iterator[list[str]]:
     """The sentences of one document after another: of a line, or the captions of one image.
@@ -171,7 +175,7 @@ def main() -> None:
         source = Source(
             Path(path).name.partition(".")[0], float(repeat), not any(c.role == "image" for c in file.columns)
         )
-        with (args.work_dir / f"{source.name}.txt").open("w", encoding="utf-8") as out:
+        with source.path(args.work_dir).open("w", encoding="utf-8") as out:
             counts = clean(read_documents(file), banned, out)
         report.append({"source": asdict(source), "counts": asdict(counts), "sha256": file.sha256()})
         log.info("%s: %s", source.name, counts)

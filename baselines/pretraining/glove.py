@@ -67,7 +67,7 @@ def read_text(work: Path) -> Iterator[list[str]]:
     """The tokens of one document after another, of all sources; of one that is read in part, every so many."""
     for source in sources(work):
         every = max(1, round(1 / source.repeat))
-        for number, document in enumerate(documents(work / f"{source.name}.txt")):
+        for number, document in enumerate(documents(source.path(work))):
             if number % every == 0:
                 yield [token for sentence in document for token in tokens(sentence)]
 

@@ -55,7 +55,7 @@ def main() -> None:
     texts = {
         source.name: [
             sentence
-            for document in documents(args.work_dir / f"{source.name}.txt")
+            for document in documents(source.path(args.work_dir))
             for sentence in document
             if len(sentence.split()) >= MIN_WORDS
         ]

@@ -74,7 +74,7 @@ def make_tokenizer(work: Path, vocabulary: int) -> BertTokenizerFast:
 
 def _vocabulary_text(work: Path) -> Iterator[str]:
     for source in sources(work):
-        path = work / f"{source.name}.txt"
+        path = source.path(work)
         every = max(1, int(path.stat().st_size / (_VOCABULARY_CHARACTERS * source.repeat)))
         for document in islice(documents(path), 0, None, every):
             yield from document
@@ -92,19 +92,20 @@ def prepare_spans(
         held_out_every: one document in so many is held out.
     """
     texts = sources(work)
-    read = [(source.name, source.repeat, files.sha256(work / f"{source.name}.txt")) for source in texts]
+    read = [(source.name, source.repeat, files.sha256(source.path(work))) for source in texts]
     key = json.dumps([_VERSION, read, tokenizer.backend_tokenizer.to_str(), seed, held_out_every])
 
     def make() -> Derived:
         parts = _Parts(np.random.default_rng(seed), held_out_every)
         for source in texts:
-            parts.add(source, documents(work / f"{source.name}.txt"), tokenizer)
+            parts.add(source, documents(source.path(work)), tokenizer)
         return parts.joined()
 
     arrays = recall(work / "spans" / f"pieces-{len(tokenizer)}-{seed}.safetensors", key, make).arrays
-    return tuple(
+    train, held = (
         Spans(arrays["tokens"], arrays[f"{kind}_start"], arrays[f"{kind}_length"]) for kind in ("train", "held")
-    )  # type: ignore[return-value]
+    )
+    return train, held
 
 
 class _Parts:
