@@ -261,7 +261,7 @@ def _specs(place: _Place, number: int, entry: _Models, file: _File) -> Iterator[
     for values in product(*axes.values()):
         spec = base.replaced(**dict(zip(axes, values, strict=True)))
         with place.at(("models", number, "model")):
-            seeded = _has_seed(spec, context)
+            seeded = any(one.name == "seed" for one in declared(resolve(spec, context).entry))
             own = seeds or (general if seeded and "seed" not in spec.given else [])
             for each in [spec.replaced(seed=seed) for seed in own] or [spec]:
                 yield resolve(each, context).spec
@@ -286,10 +286,6 @@ def _numbers(place: _Place, where: tuple[str | int, ...], seeds: _Seeds | None) 
     if not seeds:
         raise place.error(where, 'expected seeds such as [0, 1, 2] or "0-4", at least one')
     return seeds
-
-
-def _has_seed(spec: Spec, context: Context) -> bool:
-    return any(one.name == "seed" for one in declared(resolve(spec, context).entry))
 
 
 def _scoring(place: _Place, number: int, entry: _Models, file: _File) -> Scoring:
