@@ -441,6 +441,13 @@ def test_training_starts_from_a_backbone_with_its_adapter_merged(tmp_path):
     assert torch.allclose(model(batch["input_ids"], batch["attention_mask"]), expected, atol=1e-5)
     plain = AutoModel.from_pretrained(base.folder)(**batch).last_hidden_state[:, 0]
     assert (expected - plain).abs().max() > 0.01
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    job = replace(make_job(tmp_path), backbone=checkpoint)
+    before = fingerprint(job.identity())
+    config = tmp_path / "adapter" / "adapter_config.json"
+    config.write_text(config.read_text().replace('"lora_alpha": 8', '"lora_alpha": 16'))
+    again = replace(job, backbone=find_checkpoint(str(tmp_path / "adapter"), offline=True))
+    assert fingerprint(again.identity()) != before
 
 
 def test_a_backbone_with_a_tensor_that_goes_nowhere_is_refused(tmp_path):

@@ -304,8 +304,8 @@ def save_model(folder: Path, source: Checkpoint, backbone: nn.Module, head: Head
         if (source.tokenizer / name).is_file():
             (folder / name).write_bytes((source.tokenizer / name).read_bytes())
     if pooling in POOLING_MODES:
-        limit = source.configuration.positions
-        write_modules(folder, Layers(pooling=pooling, width=config["hidden_size"], head=head, max_tokens=limit))
+        width, limit = source.configuration.width, source.configuration.positions
+        write_modules(folder, Layers(pooling=pooling, width=width, head=head, max_tokens=limit))
 
 
 def write_card(folder: Path, card: dict[str, Any]) -> dict[str, Any]:

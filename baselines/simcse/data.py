@@ -1,13 +1,14 @@
 """What a run reads: the examples of its training text, their batches, and the development set.
 
-A text is tokenised once; its token ids are kept by `harness.derived` and mapped from there, two bytes a token. Which
-examples a step sees is drawn from the seed and the step's number alone, so a resumed run needs no generator's state
-and no position in the data.
+A text is tokenised once, in memory, two bytes a token (60 MB for a million sentences of Wikipedia); the ids are kept by
+`harness.derived` and mapped from there. Which examples a step sees is drawn from the seed and the step's number alone,
+so a resumed run needs no generator's state and no position in the data.
 """
 
 import hashlib
 import json
 import os
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations, groupby, islice
@@ -33,11 +34,6 @@ from harness.tasks.geometry_metrics import alignment, uniformity
 from harness.tasks.metrics import cosine
 
 Row = tuple[str, ...]  # the views of one example; a single one stands for two copies
-
-_EXPECTED = {
-    "neutral": f"named {NEUTRAL!r} after the first",
-    "contradiction": "of contradictions, such as hard_neg, after the first two",
-}
 
 # Streams of random numbers; one per purpose, so that none depends on how much another draws.
 INIT, ORDER, DROPOUT, AUGMENT, MASKING = range(5)
@@ -125,28 +121,51 @@ def _choose_columns(file: SentenceFile, settings: SimcseSup) -> tuple[list[int],
     header = file.sentence_columns
     if len(header) < 2:
         raise UsageError(f"{file.path}: {columns_text(header)}, expected 2 or more for simcse-sup: sentence, positive")
-    found = {
-        "neutral": [number for number in range(1, len(header)) if is_neutral(header[number])],
-        "contradiction": [number for number in range(2, len(header)) if not is_neutral(header[number])],
-    }
-
-    def first(kind: str, why: str) -> int:
-        if not found[kind]:
-            raise UsageError(f"{file.path}: {columns_text(header)}, expected one {_EXPECTED[kind]} for {why}")
-        return found[kind][0]
-
-    if settings.positives == "all":
-        positives = list(range(1, len(header)))
-    elif settings.positives in found:
-        positives = [first(settings.positives, f"positives={settings.positives}")]
-    else:
-        positives = [1]
-    kinds = {"neutral": ["neutral"], "both": ["contradiction", "neutral"]}.get(settings.hard_negatives, [])
-    negatives = [first(kind, f"hard_negatives={settings.hard_negatives}") for kind in kinds]
-    if settings.hard_negatives == "given" and settings.positives == "entailment":
-        negatives = found["contradiction"][:1]
+    positives, negatives = _positives(file, settings), _negatives(file, settings)
     _check_choice(file, header, settings, positives, negatives)
     return positives, negatives
+
+
+def _positives(file: SentenceFile, settings: SimcseSup) -> list[int]:
+    match settings.positives:
+        case "neutral" | "contradiction" as kind:
+            return [_first(file, kind, f"positives={kind}")]
+        case "all":
+            return list(range(1, len(file.sentence_columns)))
+        case _:
+            return [1]
+
+
+def _negatives(file: SentenceFile, settings: SimcseSup) -> list[int]:
+    match settings.hard_negatives:
+        case "neutral":
+            return [_first(file, "neutral", "hard_negatives=neutral")]
+        case "both":
+            return [_first(file, kind, "hard_negatives=both") for kind in ("contradiction", "neutral")]
+        case "given" if settings.positives == "entailment":
+            return _columns_of(file, "contradiction")[:1]
+        case _:
+            return []
+
+
+def _columns_of(file: SentenceFile, kind: str) -> list[int]:
+    """The numbers of the columns of neutral sentences, or of contradictions: the others after the second."""
+    neutral = [is_neutral(name) for name in file.sentence_columns]
+    if kind == "neutral":
+        return [number for number in range(1, len(neutral)) if neutral[number]]
+    return [number for number in range(2, len(neutral)) if not neutral[number]]
+
+
+def _first(file: SentenceFile, kind: str, why: str) -> int:
+    found = _columns_of(file, kind)
+    if not found:
+        expected = (
+            f"one named {NEUTRAL!r} after the first"
+            if kind == "neutral"
+            else "one of contradictions, such as hard_neg, after the first two"
+        )
+        raise UsageError(f"{file.path}: {columns_text(file.sentence_columns)}, expected {expected} for {why}")
+    return found[0]
 
 
 def _check_choice(
@@ -236,8 +255,8 @@ def _tokenizer_sha256(tokenizer: Any) -> str:
 
 def _tokenize(rows: Iterator[Row], tokenizer: Any, max_tokens: int, progress: Progress) -> derived.Derived:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
-    tokens, lengths = list[NDArray[Any]](), [np.zeros(1, np.int64)]
+    tokens = array("H" if len(tokenizer) <= 2**16 else "I")
+    lengths = [np.zeros(1, np.int64)]
     columns = done = blank = 0
     while block := list(islice(rows, _AT_ONCE)):
         ids = tokenizer(
@@ -248,11 +267,11 @@ def _tokenize(rows: Iterator[Row], tokenizer: Any, max_tokens: int, progress: Pr
             return_token_type_ids=False,
         )["input_ids"]
         lengths.append(np.fromiter(map(len, ids), np.int64, len(ids)))
-        tokens.append(np.fromiter(chain.from_iterable(ids), dtype, int(lengths[-1].sum())))
+        tokens.extend(chain.from_iterable(ids))
         columns, done = len(block[0]), done + len(block)
         blank += sum(not row[0].strip() for row in block)
         progress("tokenizing", done, 0)
-    arrays = {"tokens": np.concatenate(tokens), "ends": np.cumsum(np.concatenate(lengths))}
+    arrays = {"tokens": np.frombuffer(tokens, tokens.typecode), "ends": np.cumsum(np.concatenate(lengths))}
     return derived.Derived(arrays, {"columns": str(columns), "blank": str(blank)})
 
 

@@ -79,6 +79,7 @@ def make_model(checkpoint: Checkpoint, settings: Settings) -> SentenceModel:
         raise UsageError(f"{checkpoint.name}: model_type {family} cannot be trained, expected {', '.join(BERTS)}")
     with torch.random.fork_rng(devices=[]):  # a pooler that the weights lack is drawn, and not used
         backbone: Any = load(checkpoint, dtype=torch.float32).model
+    backbone.requires_grad_(True)  # merging an adapter has frozen it
     if hasattr(backbone, "pooler"):
         backbone.pooler = None
     if settings.dropout is not None:
@@ -337,7 +338,8 @@ def _backbone(source: Checkpoint) -> dict[str, str]:
         return facts | {"revision": source.revision}
     if source.name != str(source.folder):  # bundled
         return facts
-    return facts | {key: str(value) for key, value in source.content.items() if key in ("config", "tokenizer")}
+    parts = ("config", "tokenizer", "adapter") if source.adapter else ("config", "tokenizer")
+    return facts | {key: str(value) for key, value in source.content.items() if key in parts}
 
 
 class _Run:
@@ -597,4 +599,4 @@ def _train(job: Job, folder: checkpoint.RunFolder) -> dict[str, Any]:
         card = run.finish(time.monotonic() - started) if run.rank == 0 else {}
         if run.world > 1:
             devices.wait()
-        return card or checkpoint.read_card(job.folder) or {}
+        return card or checkpoint.read_sealed(job.folder / checkpoint.CARD)

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import completion, options
-from harness.cli.console import Line, Rows, notes, notice, out, print_json, print_line, print_scores, show_rows, tell
+from harness.cli.console import (
+    Line,
+    Rows,
+    notes,
+    notice,
+    notice_unless_quiet,
+    out,
+    print_json,
+    print_line,
+    print_scores,
+    show_rows,
+)
 from harness.cli.options import argument, chosen_tasks, command, option, told_results
 from harness.errors import ResultError, UsageError
 from harness.names import STS, pick, short_task
@@ -169,7 +180,7 @@ def _show_gate(found: "Gate", problems: Sequence[str], max_drop: float) -> None:
     ]
     show_rows(rows, empty="no score has fallen")
     if found.without_items:
-        tell(f"bench: not judged, as their main scores have no items: {', '.join(found.without_items)}")
+        notice_unless_quiet(f"not judged, as their main scores have no items: {', '.join(found.without_items)}")
     notes.print(f"{found.outcome}: {len(found.changes)} comparisons, a drop of {max_drop:g} points is allowed")
 
 

@@ -137,6 +137,11 @@ def tell(sentence: str) -> None:
     notes.print(sentence, markup=False, soft_wrap=True)
 
 
+def notice_unless_quiet(sentence: str) -> None:
+    """A notice that a quiet command leaves out."""
+    tell(f"bench: {sentence}")
+
+
 def print_line(sentence: str) -> None:
     """One line on stdout, as it is: no wrapping, no markup, no colours."""
     out.print(sentence, markup=False, highlight=False, soft_wrap=True)

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.cli import completion, options
-from harness.cli.console import Rows, notes, notice, out, print_json, show_rows, tell
+from harness.cli.console import Rows, notes, notice, notice_unless_quiet, out, print_json, show_rows
 from harness.cli.options import chosen_tasks, command, names_in, option
 from harness.errors import UsageError
 from harness.names import STS
@@ -84,7 +84,7 @@ def explain(
             given=score,
             published=targets or None,
             thorough=thorough,
-            tell=lambda work: tell(f"bench: computes {work}"),
+            tell=lambda work: notice_unless_quiet(f"computes {work}"),
         )
     name = None if row is None else f"{source(row)}: {label(row)}"
     if json:

@@ -255,7 +255,7 @@ def command(function: Callable[..., None], *, talks: bool = True) -> Callable[..
     asked = signature(function).parameters.values()
     groups: dict[str, Any] = {one.name: one.annotation for one in asked if is_dataclass(one.annotation)}
 
-    @wraps(function)
+    @wraps(function)  # without the options of `talks` there is nothing to tell
     def wrapper(
         context: typer.Context, quiet: bool = True, verbose: int = 0, log_level: str = "warning", **given: Any
     ) -> None:

@@ -12,7 +12,18 @@ from rich.table import Table
 
 from harness import files
 from harness.cli import completion, options
-from harness.cli.console import Rows, notes, notice, out, print_json, print_line, print_table, show_rows, tell
+from harness.cli.console import (
+    Rows,
+    notes,
+    notice,
+    notice_unless_quiet,
+    out,
+    print_json,
+    print_line,
+    print_table,
+    show_rows,
+    tell,
+)
 from harness.cli.options import argument, command, names_in, option, parse_seeds, shared, told_results
 from harness.errors import BenchError, UsageError
 from harness.names import pick, split_names
@@ -233,7 +244,7 @@ def _show_overview(paper: "Paper", choice: "Choice", results: "Sequence[Result]"
     show_rows(rows, json=json)
     if choice.backbone:
         on = f"counted on the backbone {choice.backbone}"
-        tell(f"bench: {on}; with --no-run, --table and --figure show what is filled")
+        notice_unless_quiet(f"{on}; with --no-run, --table and --figure show what is filled")
 
 
 def _fill(targets: "Sequence[Target]", paper: "Paper", choice: "Choice", places: "Places") -> "list[PaperTable]":

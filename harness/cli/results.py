@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import completion, options
-from harness.cli.console import Rows, notice, print_json, show_rows, tell
+from harness.cli.console import Rows, err, notice, notice_unless_quiet, print_json, show_rows, tell
 from harness.cli.options import Computation, argument, command, lookup, option, shared, told_results
 from harness.errors import UsageError
 from harness.names import pick, split_specs
@@ -104,7 +104,8 @@ def export_model(
     if json:
         print_json({"folder": str(folder), "format": layout, "model": encoder.card.name, "scores": scores})
     else:
-        tell(f"{encoder.card.name}: {layout} folder in {folder}, its card has {scores} scores of {results_dir}")
+        said = f"{encoder.card.name}: {layout} folder in {folder}, its card has {scores} scores of {results_dir}"
+        err.print(said, markup=False, soft_wrap=True)
 
 
 def _write_scores(folder: Path, card: "EncoderCard", layout: str, results_dir: Path) -> int:
@@ -153,7 +154,7 @@ def export_results(
         print_json({"files": [str(path) for path in written.files], "left_out": list(written.others)})
         return
     if written.others:
-        tell(f"bench: left out, as mteb has no such task: {', '.join(written.others)}")
+        notice_unless_quiet(f"left out, as mteb has no such task: {', '.join(written.others)}")
     tell(f"{len(written.files)} files in {output}")
 
 

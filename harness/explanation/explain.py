@@ -99,8 +99,7 @@ def explain(  # noqa: PLR0913  what the command asks for
 ) -> Explanation:
     """Find the reading of every factor under which an encoder gives the published numbers; see `harness.explain`.
 
-    The way starts at the reading nearest to the number that is given. Similarity benchmarks are named without a split.
-    Before each part of the work `tell` is told what will be computed.
+    Similarity benchmarks are named without a split. `given`, `published` and `tell` are those of `search`.
 
     Raises:
         UsageError: if the specification or a task is unknown, or the encoder is fitted anew for every task.
@@ -127,7 +126,14 @@ def search(
     published: Mapping[str, float] | None = None,
     tell: Tell = lambda text: None,
 ) -> Explanation:
-    """The same for numbers whose own reading is known to give one; see `explain` for the arguments."""
+    """Search the readings of numbers whose own reading is known to give one.
+
+    Args:
+        numbers: what a reading gives.
+        given: a number that the user has, the mean over the tasks; the way starts at the reading nearest to it.
+        published: task -> percent, for all the tasks.
+        tell: is told, before each part of the work, what will be computed.
+    """
     own = usual(numbers.factors)
     targets = None if published is None else [published[task] for task in numbers.tasks]
     grid: Grid = {own: numbers.of(own) or ()}

@@ -151,6 +151,7 @@ class Exported:
 def write_mteb(results: Sequence[Result], folder: Path) -> Exported:
     """Write results as mteb's own command does, so that `ResultCache(folder).load_results()` reads them.
 
+    mteb takes one correlation over all pairs of a task, so of our scores `all` alone can be written.
     Data are named "SentEval copy" with the sha256 of the file read; of several files, with that of their lines
     `<sha256>  <path>` in the order of paths.
 

@@ -95,6 +95,11 @@ def _hub(*, offline: bool) -> Iterator[None]:
 
 
 def open_mteb() -> Any:
+    """The package mteb.
+
+    Raises:
+        UsageError: if it is not installed.
+    """
     try:
         import mteb
     except ImportError as error:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _COLUMNS = (
-    *("encoder", "method", "backbone", "seed", "folder", "task", "protocol"),
+    *("encoder", "method", "backbone", "seed", "folder", "task", "protocol"),  # what was measured
     *("metric", "aggregation", "split", "bound", "score", "main", "flags", "identity", "started", "commit"),
 )
 

@@ -33,7 +33,7 @@ from harness.results.record import Result
 from harness.run import Cell as RunCell
 from harness.run import Plan, build_cached, ignore, run
 from harness.studies.cells import FOLDER, Board, Cell, Record, State, cells_of
-from harness.studies.plan import note, rate_name
+from harness.studies.plan import note_rate, rate_name
 from harness.studies.study import Study
 from harness.tasks.outcome import Task, prepare
 
@@ -142,7 +142,7 @@ def _make(cell: Cell, context: Context) -> list[Result]:
             embed(encoder, ["a"])  # the first sentence makes it fit
         if cost is not None and not cost.done:
             seconds = time.perf_counter() - started
-            note(context, kind=cell.kind, what=rate_name(asked), units=cost.texts, seconds=seconds)
+            note_rate(context, kind=cell.kind, what=rate_name(asked), units=cost.texts, seconds=seconds)
     return []
 
 
@@ -179,9 +179,9 @@ def _note_rates(asked: Resolved, models: list[Resolved | Built], cells: list[Run
     sentences = sum(one.backbone.statistics.sentences for one in inner if isinstance(one, TransformerEncoder))
     seconds = sum({one.encoder.name: one.run.encoding_seconds for one in new}.values())
     if sentences:
-        note(context, kind="encode", what=rate_name(asked), units=sentences, seconds=seconds)
+        note_rate(context, kind="encode", what=rate_name(asked), units=sentences, seconds=seconds)
     for one in new:
-        note(context, kind="task", what=f"{one.task} {one.protocol}", units=1, seconds=one.run.seconds)
+        note_rate(context, kind="task", what=f"{one.task} {one.protocol}", units=1, seconds=one.run.seconds)
 
 
 @contextmanager

@@ -55,7 +55,7 @@ class _Rate(BaseModel):
     peak_bytes: int  # of the process
 
 
-def note(context: Context, *, kind: str, what: str, units: int, seconds: float) -> None:
+def note_rate(context: Context, *, kind: str, what: str, units: int, seconds: float) -> None:
     """Keep a rate; where nothing can be written, it is not kept."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     rate = _Rate(**_here(context), kind=kind, what=what, units=units, seconds=seconds, peak_bytes=peak)
@@ -85,7 +85,7 @@ class Rates:
         self._found: dict[tuple[str, str], list[float]] = {}
         self._peaks: dict[str, int] = {}
         for one in _read_rates(_rates_file(context)):
-            if one.model_dump(include=set(here)) == here and one.units:
+            if one.units and all(getattr(one, name) == value for name, value in here.items()):
                 self._found.setdefault((one.kind, one.what), []).append(one.seconds / one.units)
                 self._peaks[one.kind] = max(self._peaks.get(one.kind, 0), one.peak_bytes)
 

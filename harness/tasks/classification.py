@@ -40,9 +40,9 @@ class ClassificationTask:
     # What chooses the regulariser and what is tested. `nested folds`: inner folds of one set choose, outer folds of it
     # are tested. `folds, test`: folds of the training rows choose. `train, dev, test`: dev rows do.
     scheme: Scheme
-    load: Callable[[Path], ClassificationData]  # reads the parts that the scheme needs
+    load: Callable[[Path], ClassificationData]  # reads `all`; `train`, `test`; or `train`, `dev`, `test`, by the scheme
     mode: str = "test"  # `test` and `fasttest` report test accuracy, `dev` the dev accuracy that chose
-    classifier: Protocol = "senteval"  # the reference's PyTorch classifier, or `senteval-sklearn`
+    classifier: Protocol = "senteval"  # the reference's PyTorch classifier; `senteval-sklearn`: its logistic regression
     bundled: bool = False  # whether the data come with the package
     folds: int | None = None  # of the outer and of the inner split; None: as many as the mode has
 
@@ -129,7 +129,7 @@ def row_order(sides: Sequence[Sequence[str]], gold: Sequence[float]) -> list[int
 
 
 def senteval_order(part: Sentences) -> Sentences:
-    """The rows in that order, with their sentences as the encoder receives them."""
+    """The rows in `row_order`, with their sentences as the encoder receives them."""
     sides = [side for side in (part.first, part.second) if side is not None]
     order = row_order(sides, part.labels)
     first, *second = [[as_senteval_text(side[i]) for i in order] for side in sides]

@@ -163,12 +163,15 @@ def _alignments(distances: Vector, gold: Vector, split: str, rng: np.random.Gene
     return scores
 
 
-def _uniformities(x: Embeddings, of: str, rng: np.random.Generator) -> Scores:
-    """By `<metric>/<of>`; the interval is over sentences as if they were drawn one by one, not in pairs."""
+def _uniformities(x: Embeddings, ending: str, rng: np.random.Generator) -> Scores:
+    """By `<metric>/<ending>`; the ending is `<sentences>/<split>`.
+
+    The interval is over sentences as if they were drawn one by one, not in pairs.
+    """
     return {
-        f"average-cosine/{of}": geometry.average_cosine(x),
-        f"mean-vector-norm/{of}": geometry.mean_vector_norm(x),
-        **_mean(f"uniformity/{of}", geometry.uniformity_contributions(geometry.kernel_means(x, T)), rng),
+        f"average-cosine/{ending}": geometry.average_cosine(x),
+        f"mean-vector-norm/{ending}": geometry.mean_vector_norm(x),
+        **_mean(f"uniformity/{ending}", geometry.uniformity_contributions(geometry.kernel_means(x, T)), rng),
     }
 
 

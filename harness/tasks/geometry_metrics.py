@@ -1,8 +1,8 @@
 """Geometry of sentence vectors: alignment, uniformity and anisotropy. Arrays in, numbers (or one spectrum) out.
 
 Rows must have length 1 except for `isoscore`: `unit_rows` makes them so, and no other function does it unasked, because
-a number that came from vectors of any length compares with nothing: a TaskError says which row has another length, or
-that there are fewer vectors than a metric needs. Logarithms are natural. Products are made in the
+a number that came from vectors of any length compares with nothing. Every function raises a TaskError that says which
+row has another length, or that there are fewer vectors than it needs. Logarithms are natural. Products are made in the
 dtype of the rows, sums in float64; nothing grows faster than n or d^2 in memory.
 
 Source of alignment and uniformity: Wang & Isola 2020, https://arxiv.org/abs/2005.10242, section 4.1;
@@ -232,7 +232,7 @@ def singular_values(x: Matrix, *, centred: bool) -> Doubles:
         (min(n, d),) in 0..1, the first is 1.
 
     Raises:
-        TaskError: if all are equal and centred.
+        TaskError: as above, and if all are equal and centred.
 
     Source: SimCSE (Gao et al. 2021), Figure F.1, which does not say whether it centres.
     """
@@ -294,7 +294,7 @@ def hubness(x: Matrix, k: int = 10) -> float:
         Third standardised moment, no unit: about 0 without hubs.
 
     Raises:
-        TaskError: if all occur equally often.
+        TaskError: as above, and if all occur equally often.
 
     Source: Radovanovic et al. 2010, "Hubs in space".
     """

@@ -243,8 +243,9 @@ def _argmax(data: Table, weights: Tensor, rows: Tensor) -> Tensor:
 class Adam:
     """`torch.optim.Adam` at its defaults, lr 1e-3, betas 0.9 and 0.999, eps 1e-8, for many heads in one tensor.
 
-    Gradients are made by hand and hold the weight decay already. `torch.optim` would need autograd and one parameter
-    group for each regulariser, and could not let finished heads leave.
+    The running moments have the shape of the parameters. Gradients are made by hand and hold the weight decay already.
+    `torch.optim` would need autograd and one parameter group for each regulariser, and could not let finished heads
+    leave.
 
     Source: Kingma & Ba 2015, https://arxiv.org/abs/1412.6980; order of operations as torch's `_single_tensor_adam`.
     """

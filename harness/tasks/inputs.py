@@ -172,7 +172,7 @@ def sentences_by_id(root: Path | None) -> tuple[Mapping[str, str], list[str]]:
     """
     found: dict[str, str] = {}
     problems: list[str] = []
-    for name in ("mini-sts", *(STS if root else ())):
+    for name in ("mini-sts", *(STS if root is not None else ())):
         task = TASKS[name]
         assert isinstance(task, SimilarityTask)
         try:

@@ -28,7 +28,8 @@ class Prepared:
     other_copies: tuple[str, ...]  # files that are not the copy the manifest knows
     sentences: Sequence[str]  # everything that scoring will encode, as the encoder receives it
     target: Sequence[str]  # everything that a `fit=target` encoder may be fitted on
-    score: Callable[[Encoder, Context], Outcome]  # the context gives the device, and is told of long work
+    # From an encoder to its outcome; the context gives the device, and is told of long work.
+    score: Callable[[Encoder, Context], Outcome]
     flags: tuple[str, ...] = ()  # conditions that a reader of the result must know
 
 

@@ -1,7 +1,7 @@
 """Relatedness with a trained regressor: what upstream SentEval calls STSBenchmark and SICKRelatedness.
 
 Source: SentEval (5d6dc11) senteval/sick.py; SimCSE's copy (49fa580) names these tasks `-finetune` and stops on the dev
-Spearman instead of Pearson. The regressor itself is in `harness.tasks.regression`.
+Spearman instead of Pearson.
 """
 
 from __future__ import annotations

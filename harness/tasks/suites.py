@@ -20,7 +20,7 @@ from harness.tasks.similarity import SimilarityTask
 Load = Callable[[Path], SimilarityData]
 
 _SPLITS = ("train", "dev", "test")
-_V2 = "without pairs seen elsewhere (mteb)"
+_CLEAN = "without pairs seen elsewhere (mteb)"
 
 
 def _sts_b(*splits: str) -> Load:
@@ -66,9 +66,15 @@ _ROWS: tuple[Task, ...] = (
     _similarity("STSBenchmark-dev", "STS Benchmark, dev", _sts_b("dev"), _STS_B, "dev"),
     _similarity("SICKRelatedness-dev", "SICK relatedness, dev", _sick("dev"), _SICK, "dev"),
     _similarity("SICKRelatedness-full", "SICK relatedness, full", _SICK, split="full"),
-    _similarity("STSBenchmark.v2", f"STS Benchmark, test, {_V2}", partial(sts.sts_benchmark_v2, split="test"), _STS_B),
     _similarity(
-        "STSBenchmark.v2-dev", f"STS Benchmark, dev, {_V2}", partial(sts.sts_benchmark_v2, split="dev"), _STS_B, "dev"
+        "STSBenchmark.v2", f"STS Benchmark, test, {_CLEAN}", partial(sts.sts_benchmark_v2, split="test"), _STS_B
+    ),
+    _similarity(
+        "STSBenchmark.v2-dev",
+        f"STS Benchmark, dev, {_CLEAN}",
+        partial(sts.sts_benchmark_v2, split="dev"),
+        _STS_B,
+        "dev",
     ),
     _similarity("mini-sts", "bundled mini suite, sentence pairs", _MINI),
     *(

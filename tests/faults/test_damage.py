@@ -8,7 +8,7 @@ import pytest
 
 from harness import storage
 from harness.encoders.context import Context
-from harness.studies.plan import Rates, note
+from harness.studies.plan import Rates, note_rate
 
 sys.path.insert(0, str(Path(__file__).parent))
 from damage import DAMAGES, Place, bench, damage, files_below
@@ -90,7 +90,7 @@ def test_a_name_of_a_text(tmp_path, how):
 @pytest.mark.parametrize("how", [*DAMAGES, "not UTF-8", "another type"])
 def test_damaged_rates_are_passed_by(tmp_path, how):
     context = Context(cache_dir=tmp_path)
-    note(context, kind="fit", what="flow", units=10, seconds=1.5)
+    note_rate(context, kind="fit", what="flow", units=10, seconds=1.5)
     path = tmp_path / "rates" / "rates.jsonl"
     if how in DAMAGES:
         damage(path, how)
