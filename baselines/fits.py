@@ -202,7 +202,7 @@ class DropoutVectors:
         ids = token_ids(self._loaded.tokenizer, texts, self._encoder.backbone.max_tokens)
         out = np.empty((len(rows), self.shape[1]), dtype=np.float32)
         for batch in plan_batches([len(tokens) for tokens in ids], _DROPOUT_BUDGET):
-            out[batch.rows] = self._forward([ids[row] for row in batch.rows])
+            out[batch] = self._forward([ids[row] for row in batch])
         return out
 
     def _forward(self, ids: Sequence[Tokens]) -> NDArray[np.float32]:
@@ -291,9 +291,12 @@ def build_fitted(spec: Spec, chosen: FitParameters, context: Context) -> Built:
     def fit_on(text: FitText) -> Map:
         return fit_or_load(fit, base, text, card.name, context)
 
-    if chosen.fit != TARGET:
-        return Mapped(base, partial(fit_on, FitText(digest, text.sentences)), card)
-    return FittedPerTask(base, lambda texts: fit_on(FitText(rows_sha256((one,) for one in texts), lambda: texts)), card)
+    def fit_on_target(sentences: Sequence[str]) -> Map:
+        return fit_on(FitText(rows_sha256((sentence,) for sentence in sentences), lambda: sentences))
+
+    if chosen.fit == TARGET:
+        return FittedPerTask(base, fit_on_target, card)
+    return Mapped(base, partial(fit_on, FitText(digest, text.sentences)), card)
 
 
 def cost_of_fit(spec: Spec, chosen: FitParameters, context: Context) -> Cost:

@@ -73,7 +73,7 @@ def recall(path: Path, key: str, make: Callable[[], Derived]) -> Derived:
 def load(path: Path, key: str, *, warn: bool = True) -> Derived | None:
     """What is stored under this key, verified; None where there is nothing, or nothing that may be believed.
 
-    A file that is damaged or was stored under another key is named in a warning, unless that was said already.
+    With `warn`, a file that is damaged or was stored under another key is named.
     """
     try:
         with path.open("rb") as file:

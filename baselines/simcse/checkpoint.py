@@ -23,9 +23,10 @@ from torch import Tensor, nn
 
 from baselines.simcse import devices
 from harness import files
-from harness.encoders.checkpoint import Checkpoint, read_config
-from harness.encoders.export import POOLING_MODES, Layers, write_modules
+from harness.encoders.checkpoint import Checkpoint
+from harness.encoders.export import POOLING_MODES, write_modules
 from harness.encoders.forward import Head
+from harness.encoders.modelfiles import read_object
 from harness.encoders.tokens import TOKENIZER_FILES
 from harness.encoders.training import training_facts
 from harness.errors import ResultError, UsageError, WriteError
@@ -296,7 +297,10 @@ def save_model(folder: Path, source: Checkpoint, backbone: nn.Module, head: Head
         tensors["pooler.dense.weight"] = head.dense.weight.detach().cpu().contiguous()
         tensors["pooler.dense.bias"] = head.dense.bias.detach().cpu().contiguous()
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    config = read_config(source) | {"architectures": [type(backbone).__name__], "dtype": "float32"}
+    config = read_object(source.transformer / "config.json") | {
+        "architectures": [type(backbone).__name__],
+        "dtype": "float32",
+    }
     config.pop("torch_dtype", None)
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     shutil.copymode(folder / "config.json", folder / WEIGHTS)  # safetensors leaves it the owner's alone
@@ -305,7 +309,7 @@ def save_model(folder: Path, source: Checkpoint, backbone: nn.Module, head: Head
             (folder / name).write_bytes((source.tokenizer / name).read_bytes())
     if pooling in POOLING_MODES:
         width, limit = source.configuration.width, source.configuration.positions
-        write_modules(folder, Layers(pooling=pooling, width=width, head=head, max_tokens=limit))
+        write_modules(folder, pooling=pooling, width=width, head=head, max_tokens=limit)
 
 
 def write_card(folder: Path, card: dict[str, Any]) -> dict[str, Any]:

@@ -428,13 +428,14 @@ class DevSet:
     def _encode(self, model: nn.Module) -> NDArray[np.float32]:
         device = next(model.parameters()).device
         model.eval()
-        rows, parts = list[int](), list[NDArray[np.float32]]()
-        for batch in plan_batches([len(t) for t in self._ids], _CPU_BUDGET if device.type == "cpu" else _GPU_BUDGET):
-            ids, mask = pad([self._ids[row] for row in batch.rows], self._pad_id)
-            rows += batch.rows
+        budget = _CPU_BUDGET if device.type == "cpu" else _GPU_BUDGET
+        batches = plan_batches([len(ids) for ids in self._ids], budget)
+        parts = list[NDArray[np.float32]]()
+        for rows in batches:
+            ids, mask = pad([self._ids[row] for row in rows], self._pad_id)
             parts.append(model(ids.to(device), mask.to(device)).float().cpu().numpy())
         model.train()
         found = np.concatenate(parts)
         out = np.empty_like(found)
-        out[rows] = found
+        out[np.concatenate(batches)] = found
         return out

@@ -17,7 +17,7 @@ from harness.errors import UsageError
 from harness.names import Spec, pick
 
 if TYPE_CHECKING:
-    from harness.encoders.training import TrainingRun
+    from harness.encoders.training import Trainer, TrainingRun
 
 
 @command
@@ -74,7 +74,7 @@ def train(
     with replace(computation, dtype="float32").context() as context:
         spec = Spec.parse(model)
         trainers = {point.name: point for point in entry_points(group="bench.trainers")}
-        train_spec = pick("trainable model", trainers, spec.name).load()
+        train_spec: Trainer = pick("trainable model", trainers, spec.name).load()
         for seed in numbers or (None,):
             own = changes if seed is None else {**changes, "seed": str(seed)}
             one = resolve(Spec(spec.name, {**spec.given, **own}), context)

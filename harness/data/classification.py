@@ -108,9 +108,9 @@ _SST = {part: f"sentiment-{part}" for part in ("train", "dev", "test")}
 _TREC = {"train": "train_5500.label", "test": "TREC_10.label"}
 _MRPC = {part: f"msr_paraphrase_{part}.txt" for part in ("train", "test")}
 
-parse_sst2 = partial(parse_columns, first=0, label=1, known=_BINARY)
-parse_mrpc = partial(parse_columns, first=3, second=4, label=0, known=_BINARY)  # 1 is a paraphrase
-parse_sick = partial(parse_columns, first=1, second=2, label=4, known=_SICK_LABELS)
+parse_sst2 = partial(parse_columns, first=0, label=1, known=_BINARY)  # sentence, 0 or 1
+parse_mrpc = partial(parse_columns, first=3, second=4, label=0, known=_BINARY)  # two ids first; 1: a paraphrase
+parse_sick = partial(parse_columns, first=1, second=2, label=4, known=_SICK_LABELS)  # id, two sentences, score, label
 
 LOADERS: Mapping[str, Loader] = {
     "MR": partial(two_files, ones="MR/rt-polarity.pos", zeros="MR/rt-polarity.neg"),

@@ -22,15 +22,6 @@ Made = TypeVar("Made")
 Copy = TypeVar("Copy")
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Rows of the input that go through the encoder together; `rows` are their positions in the input."""
-
-    rows: list[int]
-    tokens: int  # without padding
-    padded: int  # rows x longest
-
-
 @dataclass(slots=True)
 class Statistics:
     """What the last forward passes cost: sentences, tokens, and tokens with padding."""
@@ -45,7 +36,7 @@ class Statistics:
         self.padded += padded
 
 
-def plan_batches(lengths: Sequence[int], budget: int, *, padding: bool = True) -> list[Batch]:
+def plan_batches(lengths: Sequence[int], budget: int, *, padding: bool = True) -> list[list[int]]:
     """Cut the sentences, longest first, into batches of at most `budget` padded tokens (one sentence at the least).
 
     Longest first shows a lack of memory at once instead of at the end. Batches have at most a few different lengths,
@@ -56,23 +47,22 @@ def plan_batches(lengths: Sequence[int], budget: int, *, padding: bool = True) -
         budget: padded tokens per batch.
         padding: whether a batch may hold sentences of different lengths. Without it a sentence is computed in the same
             way whatever stands beside it.
+
+    Returns:
+        The positions in the input of the sentences of each batch.
     """
     order = np.argsort(-np.asarray(lengths), kind="stable")
-    batches: list[Batch] = []
+    batches: list[list[int]] = []
     rows: list[int] = []
     for row in order.tolist():
         full = bool(rows) and lengths[rows[0]] * (len(rows) + 1) > budget
         if full or (rows and not padding and lengths[row] != lengths[rows[0]]):
-            batches.append(_batch(rows, lengths))
+            batches.append(rows)
             rows = []
         rows.append(row)
     if rows:
-        batches.append(_batch(rows, lengths))
+        batches.append(rows)
     return batches
-
-
-def _batch(rows: list[int], lengths: Sequence[int]) -> Batch:
-    return Batch(rows, sum(lengths[row] for row in rows), lengths[rows[0]] * len(rows))
 
 
 def pad(ids: Sequence[Tokens], pad_id: int, width: int | None = None) -> tuple[Tensor, Tensor]:

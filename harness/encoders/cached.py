@@ -95,7 +95,7 @@ class CachedEncoder:
 
 
 def _pieces(batches: _Batches) -> _Batches:
-    """_Batches put together, as many as fit into a piece; a larger batch is one alone."""
+    """Batches put together, as many as fit into a piece; a larger batch is one alone."""
     rows: list[int] = []
     parts: list[list[Embeddings]] = []
     for found, matrices in batches:

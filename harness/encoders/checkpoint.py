@@ -21,7 +21,6 @@ from harness.encoders.modelfiles import (
     digest_files,
     find_weights,
     one_line,
-    read_object,
     read_tensors,
     weights_digest,
 )
@@ -165,15 +164,6 @@ class Loaded:
     tokenizer: Any
     head: Head | None
     cls: int = 0
-
-
-def read_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The model's `config.json` as it stands.
-
-    Raises:
-        UsageError: if it is damaged.
-    """
-    return read_object(checkpoint.transformer / "config.json")
 
 
 def weight_files(checkpoint: Checkpoint) -> list[Path]:

@@ -5,7 +5,6 @@ The sentence-transformers folder has the dotted module types that every version 
 
 import json
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from shutil import copymode
 
@@ -75,7 +74,8 @@ def _write_folder(encoder: TransformerEncoder, loaded: Loaded, folder: Path, lay
     loaded.tokenizer.save_pretrained(folder)
     if layout == "sentence-transformers":
         card, prompt = encoder.card, encoder.backbone.prompt
-        layers = Layers(
+        write_modules(
+            folder,
             pooling=encoder.pooling,
             width=card.dim,
             head=loaded.head,
@@ -83,7 +83,6 @@ def _write_folder(encoder: TransformerEncoder, loaded: Loaded, folder: Path, lay
             include_prompt=encoder.backbone.checkpoint.include_prompt,
             normalized=card.normalized,
         )
-        write_modules(folder, layers)
         if prompt:
             _write(folder / MAIN, {"prompts": {"default": prompt}, "default_prompt_name": "default"})
     (folder / "README.md").write_text(_model_card(encoder, layout), encoding="utf-8")
@@ -99,57 +98,54 @@ def _tensors(loaded: Loaded) -> dict[str, torch.Tensor]:
     return tensors
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layers:
-    """How a model folder makes a vector, as sentence-transformers' files say it.
+def write_modules(  # noqa: PLR0913  what sentence-transformers' files say
+    folder: Path,
+    *,
+    pooling: str,
+    width: int,
+    head: Head | None,
+    max_tokens: int | None,
+    include_prompt: bool = True,
+    normalized: bool = False,
+) -> None:
+    """Write sentence-transformers' files beside weights and tokenizer, so that the library does not take the mean.
 
-    Attributes:
+    Args:
+        folder: of the model.
         pooling: one of `POOLING_MODES`.
         width: dimensions of a vector.
         head: becomes a Dense module where the pooling is cls, and is left out otherwise.
         max_tokens: longest input, special tokens included; None: not limited.
         include_prompt: whether the tokens of a prompt are pooled.
         normalized: whether vectors are scaled to length 1.
-    """
-
-    pooling: str
-    width: int
-    head: Head | None
-    max_tokens: int | None
-    include_prompt: bool = True
-    normalized: bool = False
-
-
-def write_modules(folder: Path, layers: Layers) -> None:
-    """Write sentence-transformers' files beside weights and tokenizer, so that the library does not take the mean.
 
     Raises:
         OSError, WriteError: if the disk refuses.
     """
-    mode = POOLING_MODES[layers.pooling]
+    mode = POOLING_MODES[pooling]
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
     flags = {
         "pooling_mode_cls_token": mode == "cls",
         "pooling_mode_mean_tokens": mode == "mean",
         "pooling_mode_max_tokens": False,
         "pooling_mode_mean_sqrt_len_tokens": False,
-        "include_prompt": layers.include_prompt,
+        "include_prompt": include_prompt,
     }
-    _write(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": layers.width} | flags)
-    if layers.pooling == "cls" and layers.head is not None:
+    _write(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": width} | flags)
+    if pooling == "cls" and head is not None:
         modules.append(("2_Dense", "Dense"))
-        sizes = {"in_features": layers.width, "out_features": layers.width, "bias": True}
+        sizes = {"in_features": width, "out_features": width, "bias": True}
         dense = sizes | {"activation_function": "torch.nn.modules.activation.Tanh"}
         _write(folder / "2_Dense" / "config.json", dense)
-        tensors = layers.head.dense.state_dict()
+        tensors = head.dense.state_dict()
         linear = {f"linear.{name}": value.detach().cpu().clone() for name, value in tensors.items()}
         save_file(linear, folder / "2_Dense" / "model.safetensors")
         copymode(folder / "2_Dense" / "config.json", folder / "2_Dense" / "model.safetensors")
-    if layers.normalized:
+    if normalized:
         modules.append((f"{len(modules)}_Normalize", "Normalize"))
         (folder / modules[-1][0]).mkdir(exist_ok=True)
     # A text that is lower-cased is so by the tokenizer, which is written with that rule.
-    _write(folder / "sentence_bert_config.json", {"max_seq_length": layers.max_tokens, "do_lower_case": False})
+    _write(folder / "sentence_bert_config.json", {"max_seq_length": max_tokens, "do_lower_case": False})
     listed = [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for i, (path, kind) in enumerate(modules)
@@ -195,7 +191,7 @@ def _model_card(encoder: TransformerEncoder, layout: str) -> str:
     tags += f"license: {licence}\n" if licence and not trained else ""
     return (
         f"---\n{tags}pipeline_tag: sentence-similarity\n---\n\n# {card.name}\n\nA sentence encoder; a vector is the "
-        f"pooling `{encoder.pooling}` of the last layers.\n\n{use}\n"
+        f"pooling `{encoder.pooling}` of the last \n\n{use}\n"
         + "".join(f"- {name}: {value}\n" for name, value in facts.items() if value is not None)
         + (f"\n| setting | value |\n| --- | --- |\n{table}" if table else "")
     )

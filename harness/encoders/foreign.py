@@ -142,7 +142,7 @@ def _set_environment(variables: dict[str, str]) -> None:
 
 
 def _description(error: BaseException) -> str:
-    """Type and message in one _printable line, even where the exception cannot say its own message."""
+    """Type and message in one printable line, even where the exception cannot say its own message."""
     try:
         message = _printable(str(error))
     except KeyboardInterrupt:

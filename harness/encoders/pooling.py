@@ -96,10 +96,10 @@ def _pool(name: str, layers: Sequence["Tensor"], mask: "Tensor", head: "Head | N
             return last[:, cls]
         case "avg":
             return _masked_mean(last, mask)
-    return _pool_as_others_do(name, last, mask)
+    return _pool_further(name, last, mask)
 
 
-def _pool_as_others_do(name: str, x: "Tensor", mask: "Tensor") -> "Tensor":
+def _pool_further(name: str, x: "Tensor", mask: "Tensor") -> "Tensor":
     import torch
 
     weights = mask.unsqueeze(-1).to(x.dtype)  # (b, s, 1)

@@ -157,11 +157,14 @@ class EmbeddingStore:
             with files.draft(card) as file:
                 file.write(json.dumps(self._card, indent=2, sort_keys=True).encode() + b"\n")
         header = _HEADER.pack(_MAGIC, rows.shape[1], len(keys))
-        body = header + keys.tobytes() + np.ascontiguousarray(rows, dtype="<f4").tobytes()
+        parts = (header, keys.tobytes(), np.ascontiguousarray(rows, dtype="<f4").tobytes())
+        checksum = 0
         name = f"{time.time_ns():020d}-{secrets.token_hex(8)}.shard"  # sorts by age; unique across all machines
         with files.draft(self._folder / name) as file:
-            file.write(body)
-            file.write(_CHECKSUM.pack(zlib.crc32(body)))
+            for part in parts:
+                file.write(part)
+                checksum = zlib.crc32(part, checksum)
+            file.write(_CHECKSUM.pack(checksum))
 
 
 class _Index:

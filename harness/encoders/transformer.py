@@ -137,7 +137,7 @@ class Backbone:
             with timed(BESIDE):
                 tokens = self._tokenize(tokenizer, sentences[start : start + _PLAN_AT_ONCE], start, len(sentences))
                 batches = plan_batches([self._width(len(ids)) for ids in tokens], budget, padding=False)
-                return [_Planned([start + row for row in b.rows], [tokens[row] for row in b.rows]) for b in batches]
+                return [_Planned([start + row for row in rows], [tokens[row] for row in rows]) for rows in batches]
 
         return prefetch(plan, range(0, len(sentences), _PLAN_AT_ONCE), ahead=1)
 
@@ -219,8 +219,8 @@ class Backbone:
         found = token_ids(loaded.tokenizer, [self.prompt + text for text in _PROBES], self.max_tokens)
         tokens = [each for each in found if each]
         limit = _ROUNDING[self._context.dtype]
-        for batch in plan_batches([len(each) for each in tokens], _CPU_BUDGET, padding=False):
-            ids = [tokens[row] for row in batch.rows]
+        for rows in plan_batches([len(each) for each in tokens], _CPU_BUDGET, padding=False):
+            ids = [tokens[row] for row in rows]
             together = self._compute(loaded, [ids], ["avg"])["avg"]
             if together.shape[1] != self.width:
                 raise EncoderError(

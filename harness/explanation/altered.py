@@ -110,7 +110,7 @@ class AlteredEncoder:
         if self._alteration.padding == "batch":
             order = sorted(range(len(sentences)), key=lambda row: len(sentences[row]))
             return [order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]
-        return [batch.rows for batch in plan_batches([len(each) for each in ids], _BUDGET, padding=False)]
+        return plan_batches([len(each) for each in ids], _BUDGET, padding=False)
 
     @torch.inference_mode()
     def _forward(self, loaded: Loaded, ids: list[Tokens]) -> Embeddings:

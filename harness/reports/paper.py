@@ -67,16 +67,13 @@ def coverage(target: Target, paper: Paper, choice: Choice, results: Sequence[Res
     """What of a target is there and what is missing; where no seed is asked for, one of any seed is enough."""
     places = by_place(results)
     found = [one for row in target.rows for cell in row.cells if (one := _fill_cell(cell, paper, choice, places))]
-    missing = dict.fromkeys(
-        Wanted(encoder=one.filler.named(seed), task=task, protocol=one.cell.protocol)
-        for one in found
-        for seed in _open_seeds(one, choice)
-        for task in one.cell.tasks
-        if not any(
-            one.filler.fits(result.encoder) and seed in (None, _seed(result.encoder))
-            for result in places.get((task, one.cell.protocol), ())
-        )
-    )
+    missing: dict[Wanted, None] = {}
+    for one in found:
+        for seed in _open_seeds(one, choice):
+            for task in one.cell.tasks:
+                there = places.get((task, one.cell.protocol), ())
+                if not any(_is(one.filler, seed, result.encoder) for result in there):
+                    missing[Wanted(encoder=one.filler.named(seed), task=task, protocol=one.cell.protocol)] = None
     return Coverage(fillable=len(found), measured=sum(bool(one.values) for one in found), missing=tuple(missing))
 
 
@@ -85,6 +82,10 @@ def _open_seeds(found: _FilledCell, choice: Choice) -> list[str | None]:
     if found.filler.seeded and choice.seeds:
         return [str(seed) for seed in choice.seeds if str(seed) not in found.values]
     return [] if found.values else [None]
+
+
+def _is(filler: Filler, seed: str | None, card: EncoderCard) -> bool:
+    return filler.fits(card) and seed in (None, _seed(card))
 
 
 def fill(target: Target, paper: Paper, choice: Choice, results: Sequence[Result]) -> PaperTable:
