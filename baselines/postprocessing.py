@@ -26,16 +26,16 @@ class Mapped:
 
     def __init__(self, base: Encoder, fitted: Callable[[], Map], card: EncoderCard) -> None:
         self.card = card
-        self._base, self._fitted = base, cache(fitted)
+        self.base, self._fitted = base, cache(fitted)
 
     def encode(self, sentences: Sequence[str], /) -> Embeddings:
         """(n, k) float32, not normalised; raises what the fit raises."""
-        return self._fitted()(embed(self._base, sentences))
+        return self._fitted()(embed(self.base, sentences))
 
     def release(self) -> None:
         """Drop the weights of the base encoder."""
-        if isinstance(self._base, Releasable):
-            self._base.release()
+        if isinstance(self.base, Releasable):
+            self.base.release()
 
 
 class FittedPerTask:
@@ -43,11 +43,11 @@ class FittedPerTask:
 
     def __init__(self, base: Encoder, fit: Callable[[Sequence[str]], Map], card: EncoderCard) -> None:
         self.card = card
-        self._base, self._fit = base, fit
+        self.base, self._fit = base, fit
 
     def fit_target(self, sentences: Sequence[str], /) -> Encoder:
         """Fit on these sentences, duplicates kept."""
-        return Mapped(self._base, partial(self._fit, sentences), self.card)
+        return Mapped(self.base, partial(self._fit, sentences), self.card)
 
 
 @parameters

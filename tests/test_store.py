@@ -158,6 +158,17 @@ def test_results_of_the_earlier_layout_are_named(tmp_path):
     assert store.read_all(tmp_path) == ([], [expected])
 
 
+def test_a_kill_between_result_and_index_is_mended_when_the_result_is_found(tmp_path):
+    store.write(FULL, tmp_path)
+    index = tmp_path / "index.csv"
+    whole = index.read_text()
+    index.write_text(whole.splitlines(keepends=True)[0])  # as before the result was written
+    (tmp_path / ".bench-0123456789abcdef.tmp").write_text("half an index")
+    assert store.finished(tmp_path, FULL.task, FULL.protocol, CARD, FULL.data) is not None
+    assert index.read_text() == whole
+    assert find_problems(tmp_path) == []
+
+
 def test_a_finished_result_is_one_of_the_same_data(tmp_path):
     assert store.finished(tmp_path, "STS12", "sts", CARD, RESULT.data) is None
     path = store.write(FULL, tmp_path).file

@@ -364,6 +364,13 @@ def test_a_plan_counts_what_is_to_do_and_changes_nothing(study, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+def test_a_plan_counts_the_sentences_below_a_fitted_map(study):
+    study('tasks = ["mini-sts"]\nbackbone = "tiny"\n[[models]]\nmodel = "bert-whitening"\nfit = "mini-wiki"\n')
+    said = json.loads(bench("study", "study.toml", "--plan", "--json", "--cache-dir", "cache").stdout)
+    (scoring,) = (one for one in said["cells"] if one["label"].startswith("score"))
+    assert scoring["sentences"] == said["sentences"] > 100
+
+
 def test_what_was_measured_tells_the_time_of_the_next_plan(study):
     study(CONTROLS)
     bench("study", "study.toml", "--cache-dir", "cache")

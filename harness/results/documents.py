@@ -102,6 +102,11 @@ def index_with(before: str, result: Result) -> str | None:
     return _index_text([*others, new])
 
 
+def is_in_index(index: str, result: Result) -> bool:
+    """Whether an index has the line of a result as it is."""
+    return _index_text([_index_line(result)]).splitlines()[1] in index.splitlines()
+
+
 def _index_line(result: Result) -> tuple[str, ...]:
     assert result.file is not None
     score = repr(result.scores[result.metric])

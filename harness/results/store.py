@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness import files
-from harness.errors import ResultError
+from harness.errors import ResultError, WriteError
 from harness.names import EncoderCard
 from harness.results import documents
 from harness.results.correlation import check_scores
@@ -130,6 +130,8 @@ def read_items(result: Result, shared: Shared | None = None) -> Items:
 def finished(root: Path, task: str, protocol: str, card: EncoderCard, data: Mapping[str, str]) -> Result | None:
     """The result of an encoder on a task if it is there already, with its per-item scores and from the same data.
 
+    Where a run was killed between the result and the index, the index gets its line now.
+
     Raises:
         ResultError: if the result's place holds something else, which must not be overwritten unasked.
     """
@@ -148,6 +150,9 @@ def finished(root: Path, task: str, protocol: str, card: EncoderCard, data: Mapp
     except ResultError:  # lost, damaged, or a crash came between the two files
         return None
     check_scores(result, items)
+    if not documents.is_in_index(_read_index(root), result):
+        with contextlib.suppress(WriteError), files.lock(root / documents.LOCK):
+            _write_index(root, result)
     return result if items is None else replace(result, held=items)
 
 
@@ -244,11 +249,15 @@ def _is_whole(place: Path, expected: str) -> bool:
 
 def _write_index(root: Path, result: Result) -> None:
     """Add a result to the index; where that is missing, damaged or unreadable, make it anew from all results."""
-    place, before = root / documents.INDEX, ""
+    content = documents.index_with(_read_index(root), result) or documents.index_of(scan(root, check=False)[0])
+    files.replace(root / documents.INDEX, content.encode())
+
+
+def _read_index(root: Path) -> str:
+    """The index; empty where it cannot be read."""
     with contextlib.suppress(OSError):
-        before = place.read_text(encoding="utf-8", errors="replace")
-    content = documents.index_with(before, result) or documents.index_of(scan(root, check=False)[0])
-    files.replace(place, content.encode())
+        return (root / documents.INDEX).read_text(encoding="utf-8", errors="replace")
+    return ""
 
 
 def _drop_unused(items: Path, replaced: Path) -> None:
