@@ -1,23 +1,19 @@
 """The tasks, one row each, and the suites made of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
-from pathlib import Path
 
 from harness.data import sts
 from harness.data.classification import LOADERS, PROBING_LOADERS
-from harness.data.records import SimilarityData
 from harness.errors import UsageError
 from harness.names import STS, pick, short_task
 from harness.tasks.classification import ClassificationTask, Protocol, Scheme
-from harness.tasks.geometry import GeometryTask
+from harness.tasks.geometry import GeometryTask, Load
 from harness.tasks.outcome import Task
 from harness.tasks.probes import MODES
 from harness.tasks.regression import RegressionTask
 from harness.tasks.similarity import SimilarityTask
-
-Load = Callable[[Path], SimilarityData]
 
 _SPLITS = ("train", "dev", "test")
 _CLEAN = "without pairs seen elsewhere (mteb)"
