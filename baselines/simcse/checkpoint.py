@@ -94,7 +94,7 @@ def fingerprint(identity: Mapping[str, Any]) -> str:
     parts = {
         part: {k: v for k, v in facts.items() if k != "name"} if facts else None for part, facts in identity.items()
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return _digest(parts)
 
 
 def check_folder(folder: Path) -> None:
