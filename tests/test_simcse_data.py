@@ -11,7 +11,7 @@ from simcse_models import WORDS, random_bert, sentences
 from baselines.simcse import SIMCSE_SUP, SIMCSE_UNSUP
 from baselines.simcse import data as data_module
 from baselines.simcse.ablations import crop, delete, make_augment, read_thesaurus
-from baselines.simcse.data import Batches, open_corpus, shuffle_positions
+from baselines.simcse.data import ORDER, Batches, draw_seed, open_corpus, shuffle_positions
 from baselines.simcse.settings import SimcseSup, SimcseUnsup, published
 from harness.data.text import open_text
 from harness.encoders.checkpoint import load_tokenizer
@@ -69,6 +69,17 @@ def test_orders_differ_between_epochs_and_cover_the_data(write, tmp_path, tokeni
     ids = {tuple(row[row != 0].tolist()) for part in parts for row in part.ids[:, 0]}
     whole = batches[3].ids[:, 0]
     assert ids == {tuple(row[row != 0].tolist()) for row in whole}
+
+
+def test_the_order_does_not_depend_on_how_many_batches_are_shuffled_together(write, tmp_path, tokenizer, monkeypatch):
+    corpus = open_corpus(open_text(write("text.txt", "\n".join(sentences(50)))), tokenizer, UNSUP, tmp_path, silent)
+    monkeypatch.setattr(data_module, "_SHUFFLED", 3)
+    batches = Batches(corpus, replace(UNSUP, batch_size=8, epochs=2.0), 0, None, (0, 1))
+    for step in (9, 0, 6, 2, 3, 13):
+        epoch, place = divmod(step, 7)
+        positions = np.arange(8 * place, min(8 * place + 8, 50))
+        expected = shuffle_positions(positions, 50, draw_seed(UNSUP.seed, ORDER, epoch))
+        assert batches.rows(step).tolist() == expected.tolist()
 
 
 def test_crop_and_delete_take_the_share_of_words():
