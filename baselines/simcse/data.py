@@ -363,7 +363,7 @@ class Batches:
         return self._shuffled(epoch, group)[inner * self._batch_size : (inner + 1) * self._batch_size]
 
     def _shuffle(self, epoch: int, group: int) -> Ids:
-        """The examples of as many batches as are shuffled together, which takes a sixth of the time of one by one."""
+        """The examples of `_SHUFFLED` batches at once: a call of numpy costs more than one batch's numbers."""
         start = group * _SHUFFLED * self._batch_size
         stop = min(start + _SHUFFLED * self._batch_size, len(self._corpus))
         return shuffle_positions(np.arange(start, stop), len(self._corpus), draw_seed(self._seed, ORDER, epoch))
